@@ -1,0 +1,1 @@
+"""The ``relayx`` command, one small module a sub-command."""

@@ -1,0 +1,1 @@
+"""Configuration: typed, immutable, and checked as a whole (contract section 1)."""

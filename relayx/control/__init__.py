@@ -1,0 +1,1 @@
+"""The control plane's bytes: framing, bounded sending, telemetry, log streaming."""

@@ -1,0 +1,168 @@
+"""HELLO and its answers, the first lines of a data connection (contract section 6)."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+import msgspec
+
+from relayx.core.codec import fits, is_client_id, shown
+from relayx.core.errors import Code, PeerError
+from relayx.core.messages import Role
+
+PREFIX = b"RLX1HELLO "
+MAX_LINE = 4096
+SERVICE = re.compile(r"[a-z0-9.-]{0,64}")
+SERVICE_ALLOWED = "0 to 64 of a-z, 0-9, '-' and '.'"
+
+
+class HelloError(PeerError):
+    """A HELLO that the contract does not allow. `ack` tells whether it asked for an answer."""
+
+    def __init__(self, text: str, *, ack: bool = False) -> None:
+        super().__init__(Code.HELLO_INVALID, text)
+        self.ack = ack
+
+
+class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a data connection says of itself. "" is absent; `on_fe_close` is a BE's."""
+
+    role: Role
+    client_id: str = ""
+    service: str = ""
+    session_id: str = ""
+    ticket: str = ""
+    ack: bool = False
+    on_fe_close: str = ""
+
+    def __repr__(self) -> str:
+        return f"Hello(role={self.role}, client_id={self.client_id!r}, service={self.service!r})"
+
+
+class _Ack(msgspec.Struct):
+    ack: bool = False
+
+
+def encode_hello(hello: Hello) -> bytes:
+    """The line that says `hello`, newline included."""
+    return PREFIX + msgspec.json.encode(hello) + b"\n"
+
+
+def decode_hello(line: bytes) -> Hello:
+    """Parse one line without its newline.
+
+    :raises HelloError: naming what is wrong and what is allowed.
+    """
+    if not line.startswith(PREFIX):
+        raise HelloError(f"a data connection begins with {PREFIX.decode()!r} and a JSON object")
+    body = line[len(PREFIX) :]
+    try:
+        body.decode("utf-8")
+        if not isinstance(msgspec.json.decode(body), dict):
+            raise HelloError("HELLO is not a JSON object")
+    except UnicodeDecodeError:
+        raise HelloError("HELLO is not UTF-8") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise HelloError(f"HELLO is not JSON: {error}") from None
+    try:
+        ack = msgspec.json.decode(body, type=_Ack).ack
+    except msgspec.ValidationError:
+        ack = False
+    try:
+        hello = msgspec.json.decode(body, type=Hello)
+    except msgspec.ValidationError as error:
+        raise HelloError(f"HELLO: {error}; role is FE or BE", ack=ack) from None
+    fault = _fault(hello)
+    if fault:
+        raise HelloError(fault, ack=ack)
+    return hello
+
+
+def _fault(hello: Hello) -> str:
+    if not is_client_id(hello.client_id):
+        return "client_id is not 0 to 128 printable characters"
+    if not SERVICE.fullmatch(hello.service):
+        return f"service {shown(hello.service)} is not {SERVICE_ALLOWED}"
+    if not fits(hello.session_id) or not fits(hello.ticket):
+        return "session_id or ticket is longer than 256 bytes"
+    if hello.on_fe_close not in ("", "close", "keep"):
+        return f"on_fe_close is {shown(hello.on_fe_close)}; allowed: close, keep"
+    if hello.role is Role.BE and hello.ack and hello.on_fe_close == "keep":
+        return "ack and on_fe_close keep exclude each other: a kept BE has no place for answers"
+    return ""
+
+
+class HelloReader:
+    """Takes HELLO out of a byte stream, whatever way it is cut into segments."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, data: bytes) -> tuple[Hello, bytes] | None:
+        """Return HELLO and the session bytes that came after it, or None while it is incomplete.
+
+        :raises HelloError: as soon as the bytes cannot become a HELLO.
+        """
+        held = self._held + data
+        end = held.find(b"\n", 0, MAX_LINE)
+        if end >= 0:
+            self._held = b""
+            return decode_hello(held[:end]), held[end + 1 :]
+        if len(held) >= MAX_LINE:
+            raise HelloError(f"HELLO is longer than {MAX_LINE} bytes")
+        if not held.startswith(PREFIX[: len(held)]):
+            raise HelloError(f"a data connection begins with {PREFIX.decode()!r}")
+        self._held = held
+        return None
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """Answer to a BE that waits on its port."""
+
+    WORD: ClassVar[bytes] = b"RLX1OK"
+    state: str = "ready"
+
+
+class Paired(msgspec.Struct, frozen=True):
+    """Answer to a side that is paired; `client_id` and `address` are the other side's."""
+
+    WORD: ClassVar[bytes] = b"RLX1PAIRED"
+    pairing_id: str
+    session_id: str
+    client_id: str
+    address: str
+    trace_id: str
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """Answer to a side that is turned away, before the connection closes."""
+
+    WORD: ClassVar[bytes] = b"RLX1ERR"
+    error_code: str
+    error: str
+
+
+Answer = Waiting | Paired | Refused
+
+
+def encode_answer(answer: Answer) -> bytes:
+    """The line of `answer`, newline included."""
+    return answer.WORD + b" " + msgspec.json.encode(answer) + b"\n"
+
+
+def decode_answer(line: bytes) -> Answer:
+    """Parse one answer line without its newline.
+
+    :raises HelloError: where it is none of the three.
+    """
+    word, _, body = line.partition(b" ")
+    for kind in (Waiting, Paired, Refused):
+        if word == kind.WORD:
+            try:
+                return msgspec.json.decode(body, type=kind)
+            except msgspec.DecodeError as error:
+                raise HelloError(f"{word.decode()}: {error}") from None
+    raise HelloError("the gateway's answer is not one of RLX1OK, RLX1PAIRED, RLX1ERR")

@@ -1,0 +1,1 @@
+"""Facts about TCP sockets that both planes of the gateway need."""

@@ -61,7 +61,7 @@ class ObjectStream:
                 start = found.start()
                 if data[start] != ord("{"):
                     raise FramingError(
-                        f"expected a JSON object, got {data[start:start + 1]!r}; every message "
+                        f"expected a JSON object, got {data[start : start + 1]!r}; every message "
                         "is one JSON object"
                     )
                 self._depth = 1
@@ -177,9 +177,7 @@ def decode_payload(envelope: Envelope, kinds: dict[str, type[Message]]) -> Messa
 
 
 def _invalid(envelope: Envelope, text: str) -> PeerError:
-    return PeerError(
-        Code.INVALID_MESSAGE, text, msg_id=envelope.msg_id, trace_id=envelope.trace_id
-    )
+    return PeerError(Code.INVALID_MESSAGE, text, msg_id=envelope.msg_id, trace_id=envelope.trace_id)
 
 
 class _Outgoing(msgspec.Struct, omit_defaults=True):

@@ -159,7 +159,8 @@ def decode_answer(line: bytes) -> Answer:
     :raises HelloError: where it is none of the three.
     """
     word, _, body = line.partition(b" ")
-    for kind in (Waiting, Paired, Refused):
+    kinds: tuple[type[Answer], ...] = (Waiting, Paired, Refused)
+    for kind in kinds:
         if word == kind.WORD:
             try:
                 return msgspec.json.decode(body, type=kind)

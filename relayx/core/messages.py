@@ -57,7 +57,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     TYPE: ClassVar[str]
 
 
-class Register(Message):
+class Register(Message, frozen=True, kw_only=True, omit_defaults=True):
     """client -> gateway, first: who the client is."""
 
     TYPE: ClassVar[str] = "register"
@@ -71,7 +71,7 @@ class Register(Message):
         return f"Register(role={self.role!r}, client_id={self.client_id!r}, secret=hidden)"
 
 
-class Auth(Message):
+class Auth(Message, frozen=True, kw_only=True, omit_defaults=True):
     """gateway -> client: the answer to ``register``; after an error the connection closes."""
 
     TYPE: ClassVar[str] = "auth"
@@ -83,7 +83,7 @@ class Auth(Message):
     error: str = ""
 
 
-class PortAlloc(Message):
+class PortAlloc(Message, frozen=True, kw_only=True, omit_defaults=True):
     """gateway -> FE: the port ranges; BE -> gateway: asks for that and for telemetry."""
 
     TYPE: ClassVar[str] = "port_alloc"
@@ -93,7 +93,7 @@ class PortAlloc(Message):
     srt_end_port: int = 0
 
 
-class PortStateQuery(Message):
+class PortStateQuery(Message, frozen=True, kw_only=True, omit_defaults=True):
     """client -> gateway: asks for ``port_state``; with neither flag, for both protocols."""
 
     TYPE: ClassVar[str] = "port_state_q"
@@ -108,7 +108,7 @@ class ServiceCount(msgspec.Struct, frozen=True):
     srt_ready: int
 
 
-class PortState(Message):
+class PortState(Message, frozen=True, kw_only=True, omit_defaults=True):
     """gateway -> client: counts and sorted port lists (contract section 4)."""
 
     TYPE: ClassVar[str] = "port_state"
@@ -123,7 +123,7 @@ class PortState(Message):
     services: dict[str, ServiceCount] | msgspec.UnsetType = msgspec.UNSET
 
 
-class PortAcquire(Message):
+class PortAcquire(Message, frozen=True, kw_only=True, omit_defaults=True):
     """client -> gateway: asks for a lease on one port of each protocol named."""
 
     TYPE: ClassVar[str] = "port_acquire"
@@ -135,7 +135,7 @@ class PortAcquire(Message):
     be: str | None = None
 
 
-class PortGrant(Message):
+class PortGrant(Message, frozen=True, kw_only=True, omit_defaults=True):
     """gateway -> client: a lease, or (``session_id`` "") why there is none."""
 
     TYPE: ClassVar[str] = "port_grant"
@@ -156,7 +156,7 @@ class PortGrant(Message):
         )
 
 
-class PortRelease(Message):
+class PortRelease(Message, frozen=True, kw_only=True, omit_defaults=True):
     """Both ways: a lease ends on the ports named."""
 
     TYPE: ClassVar[str] = "port_release"
@@ -166,7 +166,7 @@ class PortRelease(Message):
     error_code: str = ""
 
 
-class KeyExchange(Message):
+class KeyExchange(Message, frozen=True, kw_only=True, omit_defaults=True):
     """BE -> gateway -> FE: a BE's public key. A private key never gets past the codec's caller."""
 
     TYPE: ClassVar[str] = "key_exchange"
@@ -178,14 +178,14 @@ class KeyExchange(Message):
         return f"KeyExchange(client_id={self.client_id!r}, keys=hidden)"
 
 
-class Ping(Message):
+class Ping(Message, frozen=True, kw_only=True, omit_defaults=True):
     """client -> gateway: ``c_send`` in unix ns."""
 
     TYPE: ClassVar[str] = "ping"
     c_send: int
 
 
-class Pong(Message):
+class Pong(Message, frozen=True, kw_only=True, omit_defaults=True):
     """gateway -> client: the ping's ``c_send``, and when the gateway read and answered it."""
 
     TYPE: ClassVar[str] = "pong"
@@ -194,14 +194,14 @@ class Pong(Message):
     s_send: int
 
 
-class Telemetry(Message):
+class Telemetry(Message, frozen=True, kw_only=True, omit_defaults=True):
     """gateway -> subscribed client: Mbps over both directions of every session."""
 
     TYPE: ClassVar[str] = "telemetry"
     current_speed: float
 
 
-class SessionEnd(Message):
+class SessionEnd(Message, frozen=True, kw_only=True, omit_defaults=True):
     """gateway -> 1.1 clients at both ends: why a session ended and what it delivered."""
 
     TYPE: ClassVar[str] = "session_end"
@@ -216,7 +216,7 @@ class SessionEnd(Message):
     seconds: float
 
 
-class Error(Message):
+class Error(Message, frozen=True, kw_only=True, omit_defaults=True):
     """gateway -> client: what was wrong with something it sent."""
 
     TYPE: ClassVar[str] = "error"

@@ -1,0 +1,199 @@
+"""Data connections: admitted, waiting, paired, over (contract sections 6 and 7)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from relayx.core import effects as fx
+from relayx.core.admission import NotAdmittedError, check_be, check_fe, check_source, serves
+from relayx.core.board import Board
+from relayx.core.errors import Code, PeerError
+from relayx.core.hello import Hello, Paired
+from relayx.core.leasing import Leasing
+from relayx.core.messages import Cause, Role, SessionEnd
+from relayx.core.ports import Change, Link, Port, Session
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a session ended, as the data plane saw it.
+
+    :ivar text: a sentence for people.
+    :ivar fe_to_be_bytes: bytes delivered to the BE; `be_to_fe_bytes` those to the FE.
+    :ivar be_kept: whether the BE's connection is still there, to wait again.
+    """
+
+    cause: Cause
+    text: str
+    fe_to_be_bytes: int
+    be_to_fe_bytes: int
+    seconds: float
+    be_kept: bool = False
+
+
+class Pairing:
+    """The rules of data connections, over one board."""
+
+    def __init__(self, board: Board, leasing: Leasing) -> None:
+        self._board = board
+        self._leasing = leasing
+
+    def hello(self, now: float, link_id: int, number: int, address: str, hello: Hello) -> None:
+        """A data connection has said who it is: pair it, let it wait, or refuse it."""
+        board = self._board
+        port = board.ports[number]
+        link = Link(link_id, port, address, hello, self._keeps(hello))
+        try:
+            if board.draining:
+                raise PeerError(Code.DRAINING, "the gateway is stopping and takes no new session")
+            check_source(board.rules.admission, link, board.roster, now)
+            if hello.role is Role.BE:
+                self._admit_be(link, port)
+            else:
+                self._admit_fe(now, link, port)
+        except PeerError as error:
+            self._note_refusal(link, error)
+            board.refuse(link, error.code, error.text)
+
+    def _keeps(self, hello: Hello) -> bool:
+        if hello.ack:
+            return False
+        return hello.on_fe_close == "keep" or (not hello.on_fe_close and self._board.rules.keep)
+
+    def _note_refusal(self, link: Link, error: PeerError) -> None:
+        seen = error.seen if isinstance(error, NotAdmittedError) else ""
+        self._board.note(
+            "warn" if seen else "info", "refused",
+            f"port {link.port.number} refuses {link.role} {link.client_id} "
+            f"from {link.address}: {error}",
+            port=link.port.number, client_id=link.client_id, error_code=str(error.code),
+        )  # fmt: skip
+
+    def _admit_be(self, link: Link, port: Port) -> None:
+        board = self._board
+        replaced = check_be(link, port, board.roster)
+        if replaced is not None:
+            board.refuse(
+                replaced, Code.TAKEN_OVER, "a newer connection of the same BE takes its place"
+            )
+        board.links[link.id] = link
+        self._be_waits(link, Change.BE_WAITS)
+        self._match(port)
+
+    def _be_waits(self, link: Link, change: Change) -> None:
+        port = link.port
+        port.waiting_be = port.last_be = link
+        self._board.change(link, change)
+        self._board.emit(fx.Wait(link.id))
+
+    def _match(self, port: Port) -> None:
+        """Pair the BE that has just come to a port with the FE that waits there, if one does."""
+        fe, be = port.waiting_fe, port.waiting_be
+        if fe is None or be is None:
+            return
+        if serves(fe, port):
+            self._pair(fe, be)
+        else:
+            text = f"the BE that came to port {port.number} is of another service"
+            self._board.refuse(fe, Code.NOT_ADMITTED, text)
+
+    def _admit_fe(self, now: float, link: Link, port: Port) -> None:
+        board = self._board
+        link.lease, must_wait = check_fe(board.rules.admission, link, port, board.roster)
+        board.links[link.id] = link
+        be = port.waiting_be
+        if be is not None and not must_wait:
+            self._pair(link, be)
+            return
+        port.waiting_fe = link
+        board.emit(fx.Wait(link.id))
+        link.due = board.at(now + board.rules.hello_timeout, lambda _now: self._give_up(link))
+
+    def _give_up(self, link: Link) -> None:
+        if link.port.waiting_fe is link:
+            error = PeerError(Code.PORT_EMPTY, f"no BE came to port {link.port.number} in time")
+            self._note_refusal(link, error)
+            self._board.refuse(link, error.code, error.text)
+
+    def _pair(self, fe: Link, be: Link) -> None:
+        board, port, lease = self._board, fe.port, fe.lease
+        port.waiting_be = port.waiting_fe = None
+        board.cancel(fe.due)
+        board.change(be, Change.PAIRED)
+        session = Session(
+            board.names.pairing_id(), fe, be,
+            lease.session_id if lease else "", lease.trace_id if lease else "",
+        )  # fmt: skip
+        port.session = session
+        board.sessions[session.pairing_id] = session
+        board.emit(
+            fx.Pair(
+                session.pairing_id, port.number, port.protocol, fe.id, be.id, be.keep,
+                to_fe=self._paired(session, be),
+                to_be=self._paired(session, fe),
+            )
+        )  # fmt: skip
+
+    def _paired(self, session: Session, other: Link) -> Paired:
+        return Paired(
+            session.pairing_id, session.session_id, other.client_id, other.address,
+            session.trace_id,
+        )  # fmt: skip
+
+    def link_lost(self, link_id: int) -> None:
+        """A connection that waits has ended."""
+        link = self._board.links.get(link_id)
+        if link is not None:
+            self._board.leave(link)
+
+    def draining(self, pairing_id: str) -> None:
+        """The FE of a kept BE has ended its stream: the port is being drained from now on."""
+        session = self._board.sessions.get(pairing_id)
+        if session is not None:
+            session.draining = True
+
+    def over(self, now: float, pairing_id: str, outcome: Outcome) -> None:
+        """A session is over and its port leaves ``busy``."""
+        board = self._board
+        session = board.sessions.pop(pairing_id)
+        fe, be = session.fe, session.be
+        port = be.port
+        port.session = None
+        del board.links[fe.id]
+        self._tell_ends(session, outcome)
+        if outcome.be_kept:
+            self._be_waits(be, Change.BE_KEPT)
+        else:
+            del board.links[be.id]
+            board.change(be, Change.ENDED)
+        if port.lease is not None:
+            self._leasing.expire(now, port.lease)
+        self._match(port)
+
+    def _tell_ends(self, session: Session, outcome: Outcome) -> None:
+        board, port = self._board, session.be.port
+        message = SessionEnd(
+            pairing_id=session.pairing_id,
+            session_id=session.session_id,
+            protocol=port.protocol,
+            port=port.number,
+            cause=outcome.cause,
+            error=outcome.text,
+            fe_to_be_bytes=outcome.fe_to_be_bytes,
+            be_to_fe_bytes=outcome.be_to_fe_bytes,
+            seconds=round(outcome.seconds, 6),
+        )
+        for link in (session.fe, session.be):
+            owner = board.roster.owner(link)
+            if owner is not None and owner.v11:
+                board.send(owner, message, session.trace_id)
+        board.note(
+            "info", "session_end",
+            f"session {session.pairing_id} on {port.protocol} port {port.number} ended after "
+            f"{outcome.seconds:.3f} s: {outcome.cause}, {outcome.text}; "
+            f"{outcome.fe_to_be_bytes} bytes FE to BE, {outcome.be_to_fe_bytes} BE to FE",
+            port=port.number, protocol=str(port.protocol), cause=str(outcome.cause),
+            pairing_id=session.pairing_id, session_id=session.session_id,
+            trace_id=session.trace_id, fe=session.fe.client_id, be=session.be.client_id,
+            fe_to_be_bytes=outcome.fe_to_be_bytes, be_to_fe_bytes=outcome.be_to_fe_bytes,
+            seconds=outcome.seconds,
+        )  # fmt: skip

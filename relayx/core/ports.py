@@ -1,0 +1,224 @@
+"""The port table: what state each data port is in (contract section 4).
+
+Every transition is a row of :data:`TRANSITIONS`; a pair that is not there is an error of
+ours, never of a peer's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from relayx.core.errors import StateError
+from relayx.core.hello import Hello
+from relayx.core.messages import PortState, Protocol, Role, ServiceCount
+
+if TYPE_CHECKING:
+    from relayx.core.board import Due
+    from relayx.core.leases import Lease
+
+REMEMBERED_LEASES = 16
+
+
+class Status(Enum):
+    """The state of one port."""
+
+    EMPTY = "empty"
+    READY = "ready"
+    BUSY = "busy"
+
+
+class Change(Enum):
+    """What can happen to a port."""
+
+    BE_WAITS = "a BE waits"
+    BE_GONE = "the waiting BE is gone"
+    PAIRED = "the waiting BE was paired with an FE"
+    BE_KEPT = "the session is over and its BE waits again"
+    ENDED = "the session is over and its BE is gone"
+
+
+TRANSITIONS: dict[tuple[Status, Change], Status] = {
+    (Status.EMPTY, Change.BE_WAITS): Status.READY,
+    (Status.READY, Change.BE_GONE): Status.EMPTY,
+    (Status.READY, Change.PAIRED): Status.BUSY,
+    (Status.BUSY, Change.BE_KEPT): Status.READY,
+    (Status.BUSY, Change.ENDED): Status.EMPTY,
+}
+
+
+class Link:
+    """A data connection that waits or is in a session, as the rules see it."""
+
+    __slots__ = ("address", "due", "hello", "id", "keep", "lease", "port")
+
+    def __init__(self, id: int, port: Port, address: str, hello: Hello, keep: bool) -> None:
+        self.id = id
+        self.port = port
+        self.address = address
+        self.hello = hello
+        self.keep = keep
+        self.lease: Lease | None = None
+        self.due: Due | None = None
+
+    @property
+    def role(self) -> Role:
+        """FE or BE, as its HELLO said."""
+        return self.hello.role
+
+    @property
+    def client_id(self) -> str:
+        """The id that its HELLO carried."""
+        return self.hello.client_id
+
+
+class Session:
+    """One FE and one BE that are paired on a port."""
+
+    __slots__ = ("be", "draining", "fe", "pairing_id", "session_id", "trace_id")
+
+    def __init__(self, pairing_id: str, fe: Link, be: Link, session_id: str, trace_id: str) -> None:
+        self.pairing_id = pairing_id
+        self.fe = fe
+        self.be = be
+        self.session_id = session_id
+        self.trace_id = trace_id
+        self.draining = False
+
+
+class Port:
+    """One data port.
+
+    :ivar last_be: the connection that waits, or was the last to wait under the port's lease.
+    :ivar ended: session ids and tickets of the port's last leases.
+    """
+
+    __slots__ = (
+        "ended", "last_be", "lease", "number", "protocol", "session", "status", "waiting_be",
+        "waiting_fe",
+    )  # fmt: skip
+
+    def __init__(self, number: int, protocol: Protocol) -> None:
+        self.number = number
+        self.protocol = protocol
+        self.status = Status.EMPTY
+        self.waiting_be: Link | None = None
+        self.waiting_fe: Link | None = None
+        self.last_be: Link | None = None
+        self.lease: Lease | None = None
+        self.session: Session | None = None
+        self.ended: deque[tuple[str, str]] = deque(maxlen=REMEMBERED_LEASES)
+
+    @property
+    def be(self) -> Link | None:
+        """The BE that waits on the port or is in its session."""
+        return self.session.be if self.session is not None else self.waiting_be
+
+    @property
+    def service(self) -> str | None:
+        """The service of the BE that is there, None where there is none."""
+        be = self.be
+        return None if be is None else be.hello.service
+
+    @property
+    def reserved(self) -> bool:
+        """Whether a lease hides the port from everybody but its owner."""
+        if self.lease is None or self.status is Status.BUSY:
+            return False
+        held_by_fe = self.lease.role is Role.FE
+        return held_by_fe if self.status is Status.READY else not held_by_fe
+
+
+class PortTable:
+    """All data ports, and which of them are ready, longest first."""
+
+    def __init__(self, ports: Iterable[tuple[int, Protocol]]) -> None:
+        """:param ports: number and protocol of each port."""
+        self._ports = {number: Port(number, protocol) for number, protocol in sorted(ports)}
+        self._by_protocol = {
+            protocol: [p for p in self._ports.values() if p.protocol is protocol]
+            for protocol in Protocol
+        }
+        self._ready: dict[Protocol, dict[int, Port]] = {protocol: {} for protocol in Protocol}
+
+    def __getitem__(self, number: int) -> Port:
+        return self._ports[number]
+
+    def __iter__(self) -> Iterator[Port]:
+        return iter(self._ports.values())
+
+    def __len__(self) -> int:
+        return len(self._ports)
+
+    def of(self, protocol: Protocol) -> list[Port]:
+        """The ports of one protocol, in port order."""
+        return self._by_protocol[protocol]
+
+    def ready(self, protocol: Protocol) -> Iterable[Port]:
+        """The ports of one protocol where a BE waits, the longest waiting first."""
+        return self._ready[protocol].values()
+
+    def change(self, port: Port, change: Change) -> None:
+        """Take a port through one transition.
+
+        :raises StateError: where :data:`TRANSITIONS` has no such row.
+        """
+        after = TRANSITIONS.get((port.status, change))
+        if after is None:
+            raise StateError(f"port {port.number} is {port.status.value}: {change.value}")
+        if port.status is Status.READY:
+            del self._ready[port.protocol][port.number]
+        if after is Status.READY:
+            self._ready[port.protocol][port.number] = port
+        port.status = after
+
+    def state(self, *, v11: bool, zmq: bool = True, srt: bool = True) -> PortState:
+        """Counts and lists as ``port_state`` carries them.
+
+        :param v11: whether to count the ports of named services, which only 1.1 clients know.
+        :param zmq: whether to fill the lists of the zmq ports.
+        :param srt: the same for the srt ports.
+        """
+        services: dict[str, list[int]] = {}
+        lists = {
+            protocol: self._lists(protocol, index, services)
+            for index, protocol in enumerate((Protocol.ZMQ, Protocol.SRT))
+        }
+        zmq_ready, zmq_empty, zmq_busy = lists[Protocol.ZMQ]
+        srt_ready, srt_empty, srt_busy = lists[Protocol.SRT]
+        return PortState(
+            zmq_total=len(self.of(Protocol.ZMQ)),
+            srt_total=len(self.of(Protocol.SRT)),
+            zmq_busy=zmq_busy,
+            srt_busy=srt_busy,
+            zmq_ready_ports=tuple(zmq_ready) if zmq else (),
+            srt_ready_ports=tuple(srt_ready) if srt else (),
+            zmq_empty_ports=tuple(zmq_empty) if zmq else (),
+            srt_empty_ports=tuple(srt_empty) if srt else (),
+            services={name: ServiceCount(*counts) for name, counts in sorted(services.items())}
+            if v11
+            else msgspec.UNSET,
+        )
+
+    def _lists(
+        self, protocol: Protocol, index: int, services: dict[str, list[int]]
+    ) -> tuple[list[int], list[int], int]:
+        ready: list[int] = []
+        empty: list[int] = []
+        busy = 0
+        for port in self._by_protocol[protocol]:
+            if port.status is Status.BUSY:
+                busy += 1
+            elif port.reserved:
+                continue
+            elif port.status is Status.EMPTY:
+                empty.append(port.number)
+            elif port.service:
+                services.setdefault(port.service, [0, 0])[index] += 1
+            else:
+                ready.append(port.number)
+        return ready, empty, busy

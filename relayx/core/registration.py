@@ -1,0 +1,232 @@
+"""Clients: registered, taking over, lost, reaped (contract sections 3 and 8)."""
+
+from __future__ import annotations
+
+from relayx.core import effects as fx
+from relayx.core.board import Board
+from relayx.core.codec import fits, is_client_id, shown
+from relayx.core.errors import Code, PeerError
+from relayx.core.leasing import Leasing
+from relayx.core.messages import (
+    PROTOCOL_VERSION,
+    Auth,
+    Cause,
+    Error,
+    KeyExchange,
+    Register,
+    Role,
+)
+from relayx.core.roster import TAKEOVERS_TOLD, Client
+
+
+class Registration:
+    """The rules of control connections, over one board."""
+
+    def __init__(self, board: Board, leasing: Leasing) -> None:
+        self._board = board
+        self._leasing = leasing
+
+    def register(
+        self, now: float, conn: int, address: str, asked: Register, authentic: bool, trace_id: str
+    ) -> None:
+        """Answer the first message of a connection.
+
+        :param authentic: whether the secret is right.
+        """
+        try:
+            role = self._check(asked, authentic)
+            replaced = self._board.roster.predecessors(role, asked.client_id, asked.instance)
+            self._check_capacity(role, replaced)
+        except PeerError as error:
+            self.reject(conn, address, error, trace_id)
+            return
+        self._admit(now, conn, address, asked, role, replaced, trace_id)
+
+    def reject(self, conn: int, address: str, error: PeerError, trace_id: str = "") -> None:
+        """Answer with ``auth`` and an error, then close."""
+        board = self._board
+        answer = Auth(status="error", error_code=error.code, error=error.text)
+        board.emit(fx.Send(conn, answer, trace_id))
+        board.emit(fx.CloseControl(conn))
+        board.note(
+            "warn", "register_failed", f"control connection from {address} is refused: {error}",
+            address=address, error_code=str(error.code), trace_id=trace_id,
+        )  # fmt: skip
+
+    def _check(self, asked: Register, authentic: bool) -> Role:
+        if not authentic:
+            raise PeerError(Code.AUTH_FAILED, "the secret is wrong")
+        if self._board.draining:
+            raise PeerError(Code.DRAINING, "the gateway is stopping and registers nobody")
+        if asked.role not in list(Role):
+            raise PeerError(
+                Code.INVALID_REQUEST, f"role is {shown(asked.role)}; allowed: FE and BE"
+            )
+        if not is_client_id(asked.client_id):
+            raise PeerError(Code.INVALID_REQUEST, "client_id is not 0 to 128 printable characters")
+        if not fits(asked.instance):
+            raise PeerError(Code.INVALID_REQUEST, "instance is longer than 256 bytes")
+        return Role(asked.role)
+
+    def _check_capacity(self, role: Role, replaced: list[Client]) -> None:
+        roster, rules = self._board.roster, self._board.rules
+        limit = rules.max_fe if role is Role.FE else rules.max_be
+        staying = roster.count(role) - sum(not client.lost for client in replaced)
+        if staying >= limit:
+            raise PeerError(
+                Code.CAPACITY, f"{limit} {role}s are registered, which is relay.max_{role.lower()}"
+            )
+
+    def _admit(
+        self,
+        now: float,
+        conn: int,
+        address: str,
+        asked: Register,
+        role: Role,
+        replaced: list[Client],
+        trace_id: str,
+    ) -> None:
+        board = self._board
+        same = next((old for old in replaced if old.instance == asked.instance), None)
+        name = asked.client_id or (same.client_id if same else board.names.client_id(role))
+        v11 = asked.protocol == PROTOCOL_VERSION
+        client = Client(conn, role, name, address, v11=v11, instance=asked.instance)
+        for old in replaced:
+            self._leave_place(now, old, client)
+        board.roster.add(client)
+        for old in replaced:
+            self._pass_leases(old, client)
+        board.emit(fx.Registered(conn, role, name, v11))
+        auth = Auth(
+            status="ok", client_id=name, server=board.rules.server, protocol=PROTOCOL_VERSION
+        )
+        board.send(client, auth, trace_id)
+        if role is Role.FE:
+            board.send(client, board.rules.ports, trace_id)
+        board.send(client, board.ports.state(v11=v11), trace_id)
+        if role is Role.FE:
+            for be in board.roster.public_keys():
+                board.send(client, _key_of(be), trace_id)
+        if same is not None and same.telemetry:
+            self.subscribe(client)
+        board.note(
+            "info", "registered", f"{role} {name} registered from {address}",
+            role=str(role), client_id=name, address=address, trace_id=trace_id,
+        )  # fmt: skip
+
+    def _pass_leases(self, old: Client, heir: Client) -> None:
+        """Leases, and sessions under leases that have ended, go to another client."""
+        for lease in self._board.leases.of(old):
+            lease.owner = heir
+        for link in self._board.links.values():
+            if link.lease is not None and link.lease.owner is old:
+                link.lease.owner = heir
+
+    def _leave_place(self, now: float, old: Client, client: Client) -> None:
+        board = self._board
+        again = old.instance == client.instance
+        if not again:
+            text = f"{client.role} {client.client_id} registered again from {client.address}"
+            for link in board.waiting():
+                if link.role is client.role and board.roster.owner(link) is old:
+                    board.refuse(link, Code.TAKEN_OVER, text)
+            board.send(old, Error(error_code=Code.TAKEN_OVER, error=text))
+            board.note(
+                "info", "taken_over", text,
+                role=str(client.role), client_id=client.client_id, address=client.address,
+            )  # fmt: skip
+            client.takeovers.extend(old.takeovers)
+            client.takeovers.append(now)
+            if len(client.takeovers) > TAKEOVERS_TOLD and now - client.takeovers[0] <= 60:
+                board.note(
+                    "warn", "takeovers",
+                    f"{client.role} {client.client_id} was taken over more than {TAKEOVERS_TOLD} "
+                    "times within a minute; do two processes use the same client_id?",
+                    role=str(client.role), client_id=client.client_id,
+                )  # fmt: skip
+        if client.public_key is None:
+            client.public_key = old.public_key
+        if not old.lost:
+            board.emit(fx.CloseControl(old.conn))
+            board.roster.lose(old, now)
+        if old.role is Role.BE:
+            board.roster.forget(old)
+
+    def subscribe(self, client: Client) -> None:
+        """Send telemetry to a client from now on."""
+        client.telemetry = True
+        self._board.emit(fx.Subscribe(client.conn))
+
+    def exchange_key(self, client: Client, told: KeyExchange, trace_id: str) -> None:
+        """Pass a BE's public key on to every FE; a private key goes nowhere."""
+        board = self._board
+        if told.private_key:
+            board.private_keys_dropped += 1
+            board.note(
+                "warn", "private_key",
+                f"BE {client.client_id} sent a private key; it was dropped and must be replaced",
+                client_id=client.client_id, trace_id=trace_id,
+            )  # fmt: skip
+        client.public_key = told.public_key
+        board.broadcast(Role.FE, _key_of(client), trace_id)
+
+    def lost(self, now: float, conn: int) -> None:
+        """A registered client's control connection ended."""
+        board = self._board
+        client = board.roster.get(conn)
+        if client is None:
+            return
+        board.roster.lose(client, now)
+        board.note(
+            "info", "lost", f"control connection of {client.role} {client.client_id} ended",
+            role=str(client.role), client_id=client.client_id, address=client.address,
+        )  # fmt: skip
+        board.at(now + board.roster.grace, board.roster.drop_stale_addresses)
+        if client.role is Role.FE:
+            self._leasing.end_all(client)
+        elif board.rules.reaper_timeout > 0:
+            board.at(now + board.rules.reaper_timeout, lambda _now: self._reap(client))
+        else:
+            self._reap(client)
+
+    def _reap(self, client: Client) -> None:
+        """Close what a lost BE left, except what another one has taken over by now."""
+        board = self._board
+        if not board.roster.is_lost(client):
+            return
+        links = [
+            link
+            for link in board.links.values()
+            if link.role is Role.BE and board.roster.owner(link) is client
+        ]
+        last_waited = [
+            port
+            for port in board.ports
+            if port.last_be is not None and board.roster.owner(port.last_be) is client
+        ]
+        heir = board.roster.named(Role.BE, client.client_id, lost=False)
+        board.roster.forget(client)
+        for lease in board.leases.of(client):
+            if heir is not None:
+                lease.owner = heir
+            else:
+                self._leasing.end(lease, lease.ports, Code.BE_LOST, by_gateway=True)
+        for port in last_waited:
+            if port.lease is not None:
+                self._leasing.end(port.lease, [port], Code.BE_LOST, by_gateway=True)
+        for link in links:
+            session = link.port.session
+            if session is not None and session.be is link:
+                board.emit(fx.EndSession(session.pairing_id, Cause.BE_LOST))
+            else:
+                board.refuse(link, Code.BE_LOST, f"BE {client.client_id} is gone")
+        board.note(
+            "info", "reaped",
+            f"BE {client.client_id} did not come back; {len(links)} of its connections are closed",
+            client_id=client.client_id, address=client.address,
+        )  # fmt: skip
+
+
+def _key_of(client: Client) -> KeyExchange:
+    return KeyExchange(public_key=client.public_key or "", client_id=client.client_id)

@@ -1,0 +1,194 @@
+"""The gateway's rules as one object: an event and the time in, a list of effects out.
+
+The whole protocol, each arrow with what it causes (contract sections 3 to 9)::
+
+    control connection                          gateway
+      register          ->  auth ok, [FE: port_alloc], port_state, [FE: key_exchange ...]
+                            auth error, close
+      port_state_q      ->  port_state
+      port_acquire      ->  port_grant to it and to the other role | port_grant error to it
+      port_release      ->  port_release to the other role | error
+      BE port_alloc     ->  port_alloc to every FE; telemetry to this BE
+      BE key_exchange   ->  key_exchange to every FE
+      ping              ->  pong                                   (answered by the protocol)
+      (ends)            ->  FE: port_release | BE: reaped after reaper_timeout
+
+    data connection
+      HELLO BE          ->  wait (port ready) | pair with a waiting FE | refuse
+      HELLO FE          ->  pair (port busy)  | wait for a BE          | refuse
+      (ends)            ->  BE: port empty
+      session over      ->  session_end to both ends; port ready (kept BE) or empty
+
+    time
+      lease expired     ->  port_release TTL_EXPIRED, unless a session runs
+      FE waited         ->  refuse PORT_EMPTY
+      BE lost           ->  its connections, sessions and leases end with BE_LOST
+
+Whatever changes the lists of ``port_state`` ends in one StateChanged.
+"""
+
+from __future__ import annotations
+
+from relayx.core.board import Board, Names, Rules
+from relayx.core.effects import Effect, EndSession
+from relayx.core.errors import Code, PeerError
+from relayx.core.hello import Hello
+from relayx.core.leasing import Leasing
+from relayx.core.messages import (
+    Cause,
+    KeyExchange,
+    Message,
+    PortAcquire,
+    PortAlloc,
+    PortRelease,
+    PortState,
+    PortStateQuery,
+    Register,
+    Role,
+)
+from relayx.core.pairing import Outcome, Pairing
+from relayx.core.registration import Registration
+from relayx.core.roster import Client
+
+
+class Switchboard:
+    """Who is there, what each port does, and what follows from what happens.
+
+    Every method but the plain queries is an event: it takes the time in seconds since the
+    epoch and returns the effects to carry out, in order.
+    """
+
+    def __init__(self, rules: Rules, names: Names) -> None:
+        self.board = Board(rules, names)
+        self._leasing = Leasing(self.board)
+        self._pairing = Pairing(self.board, self._leasing)
+        self._registration = Registration(self.board, self._leasing)
+
+    # control connections
+
+    def registered(
+        self,
+        now: float,
+        conn: int,
+        address: str,
+        asked: Register,
+        authentic: bool,
+        trace_id: str = "",
+    ) -> list[Effect]:
+        """A connection's first message is ``register``; `authentic`: its secret is right."""
+        self._registration.register(now, conn, address, asked, authentic, trace_id)
+        return self.board.take(trace_id)
+
+    def rejected(self, conn: int, address: str, error: PeerError) -> list[Effect]:
+        """A connection did not register as it should: ``auth`` with the error, then close."""
+        self._registration.reject(conn, address, error, error.trace_id)
+        return self.board.take()
+
+    def requested(
+        self, now: float, conn: int, message: Message, msg_id: str = "", trace_id: str = ""
+    ) -> list[Effect]:
+        """A registered client sent a message that is not ``ping``."""
+        client = self.board.roster.get(conn)
+        if client is None:  # taken over or closing; what it still says is void
+            return []
+        try:
+            self._dispatch(now, client, message, msg_id, trace_id)
+        except PeerError as error:
+            self.board.reply_error(conn, error)
+        return self.board.take(trace_id)
+
+    def _dispatch(
+        self, now: float, client: Client, message: Message, msg_id: str, trace_id: str
+    ) -> None:
+        board = self.board
+        if isinstance(message, PortStateQuery):
+            neither = not (message.need_zmq or message.need_srt)
+            state = board.ports.state(
+                v11=client.v11, zmq=message.need_zmq or neither, srt=message.need_srt or neither
+            )
+            board.send(client, state, trace_id)
+        elif isinstance(message, PortAcquire):
+            self._leasing.acquire(now, client, message, trace_id)
+        elif isinstance(message, PortRelease):
+            self._leasing.release(client, message, msg_id, trace_id)
+        elif isinstance(message, PortAlloc) and client.role is Role.BE:
+            self._registration.subscribe(client)
+            board.broadcast(Role.FE, board.rules.ports, trace_id)
+        elif isinstance(message, KeyExchange) and client.role is Role.BE:
+            self._registration.exchange_key(client, message, trace_id)
+        else:
+            text = (
+                "this connection has registered already"
+                if isinstance(message, Register)
+                else f"{message.TYPE} is for a BE to send, not for an {client.role}"
+            )
+            raise PeerError(Code.INVALID_REQUEST, text, msg_id=msg_id, trace_id=trace_id)
+
+    def lost(self, now: float, conn: int) -> list[Effect]:
+        """A control connection has ended."""
+        self._registration.lost(now, conn)
+        return self.board.take()
+
+    # data connections
+
+    def hello(self, now: float, link: int, port: int, address: str, hello: Hello) -> list[Effect]:
+        """A data connection has said HELLO on `port`."""
+        self._pairing.hello(now, link, port, address, hello)
+        return self.board.take()
+
+    def link_lost(self, link: int) -> list[Effect]:
+        """A data connection that waits has ended."""
+        self._pairing.link_lost(link)
+        return self.board.take()
+
+    def session_draining(self, pairing_id: str) -> list[Effect]:
+        """The FE of a kept BE has ended its stream."""
+        self._pairing.draining(pairing_id)
+        return self.board.take()
+
+    def session_over(self, now: float, pairing_id: str, outcome: Outcome) -> list[Effect]:
+        """A session's port leaves ``busy``."""
+        self._pairing.over(now, pairing_id, outcome)
+        return self.board.take()
+
+    # time and stopping
+
+    def tick(self, now: float) -> list[Effect]:
+        """Do what is due by `now`."""
+        self.board.run_due(now)
+        return self.board.take()
+
+    def next_due(self) -> float | None:
+        """When the next :meth:`tick` has something to do."""
+        return self.board.next_due()
+
+    def drain(self) -> list[Effect]:
+        """Take nobody new; close what waits (contract section 9)."""
+        self.board.draining = True
+        for link in self.board.waiting():
+            self.board.refuse(link, Code.DRAINING, "the gateway is stopping")
+        return self.board.take()
+
+    def end_sessions(self, cause: Cause) -> list[Effect]:
+        """End every session that still runs."""
+        for pairing_id in self.board.sessions:
+            self.board.emit(EndSession(pairing_id, cause))
+        return self.board.take()
+
+    # queries
+
+    def client(self, conn: int) -> Client | None:
+        """Who a control connection belongs to, None before it has registered."""
+        return self.board.roster.get(conn)
+
+    def clients(self, role: Role | None = None) -> list[Client]:
+        """Every registered client, of one role or of both."""
+        return [c for c in self.board.roster if role is None or c.role is role]
+
+    def port_state(self, *, v11: bool) -> PortState:
+        """What ``port_state`` says now."""
+        return self.board.ports.state(v11=v11)
+
+    def sessions_running(self) -> int:
+        """How many sessions there are."""
+        return len(self.board.sessions)

@@ -1,0 +1,395 @@
+"""The gateway in the test's own process, on real loopback sockets, for plain linear tests.
+
+A test decorated with :func:`live` is an ordinary function that runs in a thread and talks to
+the gateway with the blocking peers of :mod:`tests.guide_peer`; the gateway itself runs on
+trial's reactor. Each one listens on a loopback address of its own, so that no test depends on
+a free port. :class:`Subprocess` runs the same configuration as ``twistd relayx``.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import yaml
+from twisted.internet import defer, error, reactor, threads
+
+from relayx.config.model import Config, Secrets
+from relayx.service import GatewayService
+from tests.guide_peer import DEADLINE, Control, Data
+
+SECRET = "loopback-secret-of-more-than-32-bytes"
+CONTROL_PORT = 5555
+ZMQ_START = 30101
+SRT_START = 30001
+
+Sections = dict[str, dict[str, Any]]
+PeerType = TypeVar("PeerType", Control, Data)
+
+
+class Control11(Control):
+    """A control connection of a 1.1 client."""
+
+    instance = ""
+
+    def register(
+        self, role: str, secret: str, client_id: str = "", *, instance: str | None = None
+    ) -> dict[str, Any]:
+        """Register with ``protocol`` 1.1 and an instance, a random one unless told."""
+        self.instance = uuid.uuid4().hex if instance is None else instance
+        payload = {"role": role, "secret": secret, "client_id": client_id, "protocol": "1.1"}
+        if self.instance:
+            payload["instance"] = self.instance
+        self.say("register", payload)
+        self.auth = self.expect("auth")
+        return self.auth
+
+
+class Data11(Data):
+    """A data connection that asks for answers."""
+
+    def hello(self, role: str, client_id: str = "", **fields: Any) -> None:
+        """Say HELLO with ``ack``."""
+        super().hello(role, client_id, **{"ack": True, **fields})
+
+    def answer(self) -> tuple[str, dict[str, Any]]:
+        """The next answer line: its word and its fields."""
+        word, _, fields = self.receive_line().partition(b" ")
+        return word.decode(), json.loads(fields)
+
+    def expect(self, word: str) -> dict[str, Any]:
+        """The fields of the next answer line, which must be this one."""
+        found, fields = self.answer()
+        if found != word:
+            raise AssertionError(f"expected {word}, got {found} {fields}")
+        return fields
+
+    def paired(self) -> dict[str, Any]:
+        """The fields of RLX1PAIRED, which may come after an RLX1OK."""
+        word, fields = self.answer()
+        if word == "RLX1OK":
+            return self.expect("RLX1PAIRED")
+        if word != "RLX1PAIRED":
+            raise AssertionError(f"expected RLX1PAIRED, got {word} {fields}")
+        return fields
+
+    def refusal(self) -> str:
+        """The error code of a refusal, which must be followed by an orderly close."""
+        fields = self.expect("RLX1ERR")
+        if not fields["error"]:
+            raise AssertionError("a refusal says in English what was wrong")
+        if self.rest() != (b"", "end"):
+            raise AssertionError("a refusal is followed by an end of stream and nothing else")
+        return fields["error_code"]
+
+
+class Peers:
+    """Opens connections to one gateway and closes them all in the end."""
+
+    def __init__(self, host: str, zmq: int, srt: int) -> None:
+        self.host = host
+        self.zmq = list(range(ZMQ_START, ZMQ_START + zmq))
+        self.srt = list(range(SRT_START, SRT_START + srt))
+        self._opened: list[Control | Data] = []
+        self._pool = ThreadPoolExecutor(max_workers=8)
+
+    def background(self, call: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Run a blocking call beside the scenario."""
+        return self._pool.submit(call, *args)
+
+    def open(self, kind: type[PeerType], port: int, **options: Any) -> PeerType:
+        """A connection to a port of the gateway."""
+        peer = kind((self.host, port), **options)
+        self._opened.append(peer)
+        return peer
+
+    def close_all(self) -> None:
+        """Close what is still open and wait for background calls."""
+        for peer in self._opened:
+            peer.close()
+        self._pool.shutdown(wait=True)
+
+    def control(self, **options: Any) -> Control:
+        """A control connection that has not registered."""
+        return self.open(Control, CONTROL_PORT, **options)
+
+    def fe(self, client_id: str = "", **options: Any) -> Control:
+        """A registered v1 FE."""
+        return self._registered(Control, "FE", client_id, {}, options)
+
+    def be(self, client_id: str = "", **options: Any) -> Control:
+        """A registered v1 BE."""
+        return self._registered(Control, "BE", client_id, {}, options)
+
+    def fe11(self, client_id: str = "", *, instance: str | None = None, **options: Any) -> Control:
+        """A registered 1.1 FE."""
+        return self._registered(Control11, "FE", client_id, {"instance": instance}, options)
+
+    def be11(self, client_id: str = "", *, instance: str | None = None, **options: Any) -> Control:
+        """A registered 1.1 BE."""
+        return self._registered(Control11, "BE", client_id, {"instance": instance}, options)
+
+    def _registered(
+        self,
+        kind: type[Control],
+        role: str,
+        client_id: str,
+        extra: dict[str, Any],
+        options: dict[str, Any],
+    ) -> Control:
+        client = self.open(kind, CONTROL_PORT, **options)
+        auth = client.register(role, SECRET, client_id, **extra)
+        if auth["status"] != "ok":
+            raise AssertionError(f"registration was refused: {auth}")
+        return client
+
+    def dial(self, port: int, **options: Any) -> Data:
+        """A data connection of a v1 client that has not said HELLO."""
+        return self.open(Data, port, **options)
+
+    def dial11(self, port: int, **options: Any) -> Data11:
+        """A data connection of a 1.1 client that has not said HELLO."""
+        return self.open(Data11, port, **options)
+
+    def waiting(self, port: int, client_id: str = "", *, source: str = "", **hello: Any) -> Data11:
+        """A BE's connection that waits on a port, in close mode."""
+        link = self.dial11(port, source=source)
+        link.hello("BE", client_id, **hello)
+        link.expect("RLX1OK")
+        return link
+
+    def kept(self, port: int, witness: Control, client_id: str = "", **hello: Any) -> Data:
+        """A v1 BE's connection that waits on a port; `witness` is told when it does."""
+        link = self.dial(port)
+        link.hello("BE", client_id, **hello)
+        witness.state(lambda state: port in state["zmq_ready_ports"] + state["srt_ready_ports"])
+        return link
+
+    def entering(self, port: int, client_id: str = "", *, source: str = "", **hello: Any) -> Data11:
+        """An FE's connection that has said HELLO and asked for an answer."""
+        link = self.dial11(port, source=source)
+        link.hello("FE", client_id, **hello)
+        return link
+
+    def pair(self, port: int, **hello: Any) -> tuple[Data11, Data11]:
+        """A session in close mode: its FE's and its BE's connection, both told so."""
+        be = self.waiting(port)
+        fe = self.entering(port, **hello)
+        fe.expect("RLX1PAIRED")
+        be.expect("RLX1PAIRED")
+        return fe, be
+
+
+class Gateway(Peers):
+    """A gateway on trial's reactor, as a scenario sees it."""
+
+    service: GatewayService
+    _stopped: Future[None] | None = None
+
+    def close_all(self) -> None:
+        """Close what is still open, and wait for a stop that has begun."""
+        super().close_all()
+        if self._stopped is not None:
+            self._stopped.result(2 * DEADLINE)
+
+    def stop(self) -> Future[None]:
+        """Begin to stop the gateway; the future is done when it has ended."""
+        done: Future[None] = Future()
+        self._stopped = done
+
+        def begin() -> None:
+            stopping = defer.maybeDeferred(self.service.stopService)
+            stopping.addCallbacks(
+                lambda _: done.set_result(None), lambda why: done.set_exception(why.value)
+            )
+
+        reactor.callFromThread(begin)  # type: ignore[attr-defined]
+        return done
+
+
+def _host() -> str:
+    return "127." + ".".join(str(random.randint(2, 250)) for _ in range(3))
+
+
+def settings(host: str, zmq: int, srt: int, sections: Sections) -> Sections:
+    """The keys of a configuration that listens on `host` only, with a test's own on top."""
+    found: Sections = {
+        "relay": {"control_port": CONTROL_PORT},
+        "control": {"endpoints": [f"tcp:{CONTROL_PORT}:interface={host}"]},
+        "data": {"interface": host, "drain_timeout": 0.5},
+        "http": {"endpoint": ""},
+    }
+    for name, start, count in (("zmq", ZMQ_START, zmq), ("srt", SRT_START, srt)):
+        if count:
+            found["relay"][f"{name}_start_port"] = start
+            found["relay"][f"{name}_end_port"] = start + count - 1
+    for name, keys in sections.items():
+        found.setdefault(name, {}).update(keys)
+    return found
+
+
+def _config(sections: Sections) -> Config:
+    whole = Config()
+    changed = {
+        name: msgspec.structs.replace(
+            getattr(whole, name),
+            **{key: tuple(v) if isinstance(v, list) else v for key, v in keys.items()},
+        )
+        for name, keys in sections.items()
+    }
+    return msgspec.structs.replace(whole, **changed)
+
+
+def _started(zmq: int, srt: int, secrets: dict[str, str], sections: Sections) -> Gateway:
+    for attempt in range(8):
+        gateway = Gateway(_host(), zmq, srt)
+        service = GatewayService(
+            _config(settings(gateway.host, zmq, srt, sections)),
+            Secrets(**{"auth_secret": SECRET, **secrets}),
+            reactor,
+        )
+        try:
+            service.privilegedStartService()
+        except error.CannotListenError:
+            if attempt == 7:
+                raise
+            continue
+        service.startService()
+        gateway.service = service
+        return gateway
+    raise AssertionError("unreachable")
+
+
+def live(
+    *, zmq: int = 3, srt: int = 2, secrets: dict[str, str] | None = None, **sections: dict[str, Any]
+) -> Callable[[Callable[..., None]], Callable[..., defer.Deferred[None]]]:
+    """Run a test in a thread, with a gateway as its argument.
+
+    :param zmq: how many zmq ports it has; likewise `srt`.
+    :param secrets: keys of the secret file besides the current secret.
+    :param sections: configuration keys by section; durations in seconds.
+    """
+
+    def decorate(scenario: Callable[..., None]) -> Callable[..., defer.Deferred[None]]:
+        @functools.wraps(scenario)
+        @defer.inlineCallbacks
+        def run(case: Any) -> Iterator[Any]:
+            gateway = _started(zmq, srt, secrets or {}, sections)
+
+            def body() -> None:
+                try:
+                    scenario(case, gateway)
+                finally:
+                    gateway.close_all()
+
+            try:
+                yield threads.deferToThread(body)
+            finally:
+                if gateway.service.running:
+                    yield gateway.service.stopService()
+
+        return run
+
+    return decorate
+
+
+class Subprocess(Peers):
+    """``twistd -n relayx`` with a configuration of its own, in a directory of its own."""
+
+    process: subprocess.Popen[bytes]
+    directory: Path
+
+    def start(self, directory: Path, sections: Sections) -> None:
+        """Write the files and start the process; does not wait for it to listen."""
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        whole = settings(self.host, len(self.zmq), len(self.srt), sections)
+        (directory / "config.yaml").write_text(
+            yaml.safe_dump(
+                {name: {k: _written(v) for k, v in keys.items()} for name, keys in whole.items()}
+            )
+        )
+        secret_file = directory / "secrets.json"
+        secret_file.touch(mode=0o600)
+        secret_file.write_text(json.dumps({"auth_secret": SECRET}))
+        origin = importlib.util.find_spec("relayx").origin  # type: ignore[union-attr]
+        root = Path(origin).parent.parent  # type: ignore[arg-type]
+        path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n"),
+                *(f"--pidfile={directory / 'twistd.pid'}", "relayx"),
+                *("-c", "config.yaml", "--env-file", "secrets.json"),
+            ],
+            cwd=directory,
+            env={**os.environ, "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def wait_until_listening(self) -> None:
+        """Try to connect whenever the process has written something, until that works."""
+        deadline = time.monotonic() + 4 * DEADLINE
+        stdout = self.process.stdout
+        written = b""
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if select.select([stdout], [], [], 0.05)[0]:
+                written += os.read(stdout.fileno(), 65536)  # type: ignore[union-attr]
+            try:
+                self.control().close()
+                return
+            except ConnectionRefusedError:
+                continue
+        raise AssertionError(f"the gateway does not listen; it wrote {written.decode()}")
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def ended(self) -> tuple[int, str]:
+        """Wait for the process's own end: exit status, and what it wrote and nobody read."""
+        written, _ = self.process.communicate(timeout=4 * DEADLINE)
+        return self.process.returncode, written.decode()
+
+    def resident(self) -> int:
+        """Bytes of memory that the process has in RAM."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
+        return int(line.split()[1]) * 1024
+
+
+def _written(value: Any) -> Any:
+    """A configuration value as YAML has it; a float is a duration."""
+    return f"{round(value * 1000)}ms" if isinstance(value, float) else value
+
+
+@contextmanager
+def twistd(
+    directory: str, *, zmq: int = 2, srt: int = 0, **sections: dict[str, Any]
+) -> Iterator[Subprocess]:
+    """A listening gateway in a process of its own; killed in the end where it still runs."""
+    gateway = Subprocess(_host(), zmq, srt)
+    gateway.start(Path(directory), sections)
+    try:
+        gateway.wait_until_listening()
+        yield gateway
+    finally:
+        gateway.close_all()
+        if gateway.process.poll() is None:
+            gateway.process.kill()
+        gateway.process.communicate()

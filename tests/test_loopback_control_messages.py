@@ -1,0 +1,215 @@
+"""Messages of registered clients that are not about leases (contract section 3)."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from tests.guide_peer import Control
+from tests.live import Gateway, live
+
+
+def of(kind: str, messages: list[dict[str, Any]]) -> list[Any]:
+    """The payloads of one type."""
+    return [m["payload"] for m in messages if m["type"] == kind]
+
+
+class PingTests(TestCase):
+    """ping and pong (section 3)."""
+
+    timeout = 30
+
+    @live()
+    def test_pong(self, gateway: Gateway) -> None:
+        """Section 3: c_send as it was, and two unix times in nanoseconds."""
+        client = gateway.be()
+        before = time.time_ns()
+        client.say("ping", {"c_send": 2**62 + 1})
+        pong = client.expect("pong")
+        after = time.time_ns()
+        self.assertEqual(pong["c_send"], 2**62 + 1)
+        slack = 10**9
+        self.assertTrue(before - slack <= pong["s_recv"] <= pong["s_send"] <= after + slack, pong)
+
+
+class PortAllocTests(TestCase):
+    """port_alloc from a BE, and telemetry (section 3)."""
+
+    timeout = 30
+
+    @live()
+    def test_ranges_to_every_fe(self, gateway: Gateway) -> None:
+        """Section 3: a BE's own numbers are not used; every FE gets the configured ranges."""
+        fes = [gateway.fe(), gateway.fe11()]
+        be, other = gateway.be(), gateway.be()
+        for fe in fes:
+            fe.expect("port_state")
+        be.say("port_alloc", {"zmq_start_port": 1, "zmq_end_port": 2, "srt_start_port": 3,
+                              "srt_end_port": 4})  # fmt: skip
+        for fe in fes:
+            self.assertEqual(
+                fe.find("port_alloc")["payload"],
+                {"zmq_start_port": gateway.zmq[0], "zmq_end_port": gateway.zmq[-1],
+                 "srt_start_port": gateway.srt[0], "srt_end_port": gateway.srt[-1]},
+            )  # fmt: skip
+        self.assertEqual(of("port_alloc", other.ping()), [])
+
+    @live(srt=0)
+    def test_a_protocol_without_ports(self, gateway: Gateway) -> None:
+        """Section 1: a protocol without its two port keys has no ports."""
+        fe = gateway.fe()
+        alloc = fe.expect("port_alloc")
+        self.assertFalse(alloc.get("srt_start_port"))
+        state = fe.expect("port_state")
+        self.assertEqual((state["srt_total"], state["srt_empty_ports"]), (0, []))
+        found = fe.acquire(need_srt=True)
+        self.assertEqual((found["session_id"], found["error_code"]), ("", "PORT_EXHAUSTED"))
+
+    @live()
+    def test_telemetry(self, gateway: Gateway) -> None:
+        """Section 3: every 100 ms to who subscribed, in Mbps; to nobody else."""
+        subscribed, other, fe = gateway.be(), gateway.be(), gateway.fe()
+        subscribed.say("port_alloc", {})
+        stamps = [subscribed.find("telemetry")["ts_ms"] for _ in range(6)]
+        self.assertTrue(350 <= stamps[-1] - stamps[0] <= 1200, stamps)
+        self.assertEqual(subscribed.expect("telemetry")["current_speed"], 0)
+        to_be, back = gateway.pair(gateway.zmq[0])
+        sending = gateway.background(to_be.send, b"x" * 1_000_000)
+        self.assertEqual(len(back.receive(1_000_000)), 1_000_000)
+        sending.result()
+        total = 0.0
+        while total < 7.0:
+            total += subscribed.find("telemetry")["payload"]["current_speed"] * 0.1
+        self.assertTrue(total < 16, total)
+        for client in (other, fe):
+            self.assertEqual(of("telemetry", client.ping()), [])
+
+
+class KeyExchangeTests(TestCase):
+    """key_exchange (section 3)."""
+
+    timeout = 30
+
+    @live()
+    def test_forwarded_to_every_fe(self, gateway: Gateway) -> None:
+        """Section 3: to every FE with the BE's client_id; not to a BE."""
+        fes = [gateway.fe(), gateway.fe11()]
+        be, other = gateway.be("sender"), gateway.be()
+        be.say("key_exchange", {"public_key": "-----BEGIN é"})
+        for fe in fes:
+            self.assertEqual(
+                fe.expect("key_exchange"), {"public_key": "-----BEGIN é", "client_id": "sender"}
+            )
+        self.assertEqual(of("key_exchange", other.ping()), [])
+        self.assertEqual(of("key_exchange", be.ping()), [])
+
+    @live(log={"stream": "all", "level": "debug"})
+    def test_private_key_dropped(self, gateway: Gateway) -> None:
+        """Section 3: a private key is warned of, never forwarded or logged."""
+        fe, be = gateway.fe(), gateway.be("careless")
+        be.say("key_exchange", {"public_key": "PUBLIC", "private_key": "PRIVATE-abc"})
+        self.assertEqual(
+            fe.expect("key_exchange"), {"public_key": "PUBLIC", "client_id": "careless"}
+        )
+        warned = fe.find("log", lambda line: "private" in str(line).lower())
+        self.assertIn("careless", warned["payload"])
+        later = gateway.fe()
+        later.expect("key_exchange")
+        later.ping(), fe.ping(), be.ping()
+        for client in (fe, be, later):
+            self.assertNotIn("PRIVATE-abc", repr(client.log))
+
+    @live(relay={"reaper_timeout": 0.3})
+    def test_latest_until_reaped(self, gateway: Gateway) -> None:
+        """Section 3: later FEs get the latest of each BE, until that BE is reaped."""
+        watcher = gateway.fe()
+        first, second = gateway.be("first"), gateway.be("second")
+        for be, key in ((first, "old"), (second, "two"), (first, "new")):
+            be.say("key_exchange", {"public_key": key})
+            be.ping()
+        link = gateway.waiting(gateway.zmq[0], "second")
+
+        def replayed() -> set[tuple[str, str]]:
+            found = of("key_exchange", gateway.fe().ping())
+            self.assertEqual(len(found), len({k["client_id"] for k in found}))
+            return {(k["client_id"], k["public_key"]) for k in found}
+
+        self.assertEqual(replayed(), {("first", "new"), ("second", "two")})
+        second.close()
+        self.assertEqual(link.rest(), (b"", "end"))  # reaped
+        watcher.ping()
+        self.assertEqual(replayed(), {("first", "new")})
+
+
+class LogStreamTests(TestCase):
+    """log.stream (sections 1 and 3)."""
+
+    timeout = 30
+
+    def lines(self, client: Control) -> list[Any]:
+        client.ping()
+        client.ping()
+        return of("log", client.log)
+
+    def warn(self, gateway: Gateway) -> Control:
+        """Cause a warning that names `tellme`."""
+        be = gateway.be("tellme")
+        be.say("key_exchange", {"public_key": "p", "private_key": "q"})
+        be.ping()
+        return be
+
+    @live(log={"stream": "all"})
+    def test_all(self, gateway: Gateway) -> None:
+        """Section 3: a log line is one string, to everybody."""
+        fe, be = gateway.fe(), gateway.be()
+        self.warn(gateway)
+        for client in (fe, be):
+            found = client.find("log", lambda line: "tellme" in str(line))["payload"]
+            self.assertIsInstance(found, str)
+            self.assertNotIn("\n", found.rstrip("\n"))
+
+    @live(log={"stream": "be"})
+    def test_be(self, gateway: Gateway) -> None:
+        """Section 1: be means BEs only."""
+        fe, be = gateway.fe(), gateway.be()
+        self.warn(gateway)
+        be.find("log", lambda line: "tellme" in str(line))
+        self.assertEqual(self.lines(fe), [])
+
+    @live()
+    def test_off(self, gateway: Gateway) -> None:
+        """Section 1: off is the default."""
+        fe, be = gateway.fe(), gateway.be()
+        self.warn(gateway)
+        self.assertEqual(self.lines(fe) + self.lines(be), [])
+
+    @live(log={"stream": "all", "level": "debug"})
+    def test_no_line_about_lines(self, gateway: Gateway) -> None:
+        """Section 3: streaming a line makes no further line; the stream comes to rest."""
+        fe = gateway.fe()
+        self.warn(gateway)
+        fe.find("log", lambda line: "tellme" in str(line))
+        before = len(self.lines(fe))
+        for _ in range(5):
+            fe.ping()
+        self.assertTrue(len(self.lines(fe)) - before <= 2 * 7, fe.log)
+
+    @live(log={"stream": "all", "level": "debug"})
+    def test_no_secret_and_no_control_character(self, gateway: Gateway) -> None:
+        """Sections 2 and 3: never a secret in a line, and nothing of a client's raw."""
+        fe = gateway.fe()
+        gateway.control().register("FE", "a-wrong-secret-to-look-for")
+        evil = gateway.control()
+        evil.say("register", {"role": "FE", "client_id": "evil\n\x1b[31mred", "secret": "x"})
+        evil.rest()
+        noisy = gateway.be("noisy")
+        noisy.say("tele\n\x1bport", {})
+        noisy.expect("error")
+        self.warn(gateway)
+        fe.find("log", lambda line: "tellme" in str(line))
+        lines = "".join(line.rstrip("\n") for line in of("log", fe.log))
+        self.assertNotIn("a-wrong-secret-to-look-for", lines)
+        self.assertNotIn("loopback-secret", lines)
+        self.assertEqual([c for c in lines if ord(c) < 32], [])

@@ -1,0 +1,274 @@
+"""Sessions in keep mode: one BE connection serves one FE after another (section 7)."""
+
+from __future__ import annotations
+
+import time
+
+from twisted.trial.unittest import TestCase
+
+from tests.guide_peer import Control, Data, EndedError, WasResetError
+from tests.live import Data11, Gateway, live
+
+QUIET = {"drain_quiet": 0.2}
+
+
+class Keeping(TestCase):
+    """An FE's end, and the BE's connection after it (section 7)."""
+
+    timeout = 30
+
+    def enter(self, gateway: Gateway, **hello: str) -> Data11:
+        fe = gateway.entering(gateway.zmq[0], **hello)
+        fe.expect("RLX1PAIRED")
+        return fe
+
+    def ready(self, witness: Control, gateway: Gateway) -> None:
+        witness.state(lambda state: state["zmq_ready_ports"] == gateway.zmq[:1])
+
+    @live(data=QUIET)
+    def test_one_after_another(self, gateway: Gateway) -> None:
+        """Section 7: several FEs in turn, no byte of one reaches the next."""
+        client, _ = gateway.fe(), gateway.be()
+        be = gateway.kept(gateway.zmq[0], client)
+        for number, leave in enumerate((Data.close, Data.shutdown, Data.reset, Data.close)):
+            fe = self.enter(gateway)
+            fe.send(b"from %d" % number)
+            self.assertEqual(be.receive(6), b"from %d" % number)
+            be.send(b"back %d" % number)
+            self.assertEqual(fe.receive(6), b"back %d" % number)
+            leave(fe)
+            self.ready(client, gateway)
+
+    @live(data=QUIET)
+    def test_late_bytes_do_not_cross(self, gateway: Gateway) -> None:
+        """Section 7: what reaches the gateway before the port is ready again is dropped."""
+        client, _ = gateway.fe(), gateway.be()
+        be = gateway.kept(gateway.zmq[0], client)
+        first = self.enter(gateway)
+        first.send(b"ask")
+        self.assertEqual(be.receive(3), b"ask")
+        first.reset()
+        client.ping()
+        be.send(b"answer to nobody" * 1000)
+        self.ready(client, gateway)
+        second = self.enter(gateway)
+        be.send(b"for the second")
+        self.assertEqual(second.receive(14), b"for the second")
+        self.assertEqual(second.held, b"")
+
+    @live(data=QUIET)
+    def test_bytes_between_sessions_are_discarded(self, gateway: Gateway) -> None:
+        """Section 7: a kept BE's bytes between sessions; those before its first are kept."""
+        client, _ = gateway.fe(), gateway.be()
+        be = gateway.kept(gateway.zmq[0], client)
+        be.send(b"banner")
+        first = self.enter(gateway)
+        self.assertEqual(first.receive(6), b"banner")
+        first.close()
+        self.ready(client, gateway)
+        be.send(b"noise while nobody is there")
+        client.ping()
+        self.assertRaises(TimeoutError, be.fill, 0.1)
+        second = self.enter(gateway)
+        be.send(b"signal")
+        self.assertEqual(second.receive(6), b"signal")
+
+    @live(data=QUIET)
+    def test_the_answer_after_the_fes_end(self, gateway: Gateway) -> None:
+        """Section 7: what the BE sends still goes to an FE that has only ended its stream."""
+        client, _ = gateway.fe(), gateway.be()
+        be = gateway.kept(gateway.zmq[0], client)
+        fe = self.enter(gateway)
+        fe.send(b"request" * 1000)
+        fe.shutdown()
+        self.assertEqual(be.receive(7000), b"request" * 1000)
+        begun = time.monotonic()
+        for _ in range(4):
+            be.send(b"answer")
+            self.assertEqual(fe.receive(6), b"answer")
+            self.assertRaises(TimeoutError, fe.fill, 0.1)
+        self.assertTrue(time.monotonic() - begun > 0.35)
+        self.assertEqual(fe.rest(), (b"", "end"))
+        self.ready(client, gateway)
+        self.assertRaises(TimeoutError, be.fill, 0.05)
+
+    @live(data={"drain_quiet": 0.4})
+    def test_quiet_is_counted(self, gateway: Gateway) -> None:
+        """Section 7: over when nothing has come from the BE for drain_quiet; busy until then."""
+        client, be_client = gateway.fe11("phone"), gateway.be11("worker")
+        gateway.kept(gateway.zmq[0], client, "worker")
+        fe = self.enter(gateway, client_id="phone")
+        fe.shutdown()
+        begun = time.monotonic()
+        self.assertEqual(client.state(lambda state: True)["zmq_busy"], 1)
+        self.assertEqual(fe.rest(), (b"", "end"))
+        self.assertTrue(0.35 < time.monotonic() - begun < 1.5, time.monotonic() - begun)
+        for who in (client, be_client):
+            end = who.expect("session_end")
+            self.assertEqual((end["cause"], end["fe_to_be_bytes"]), ("fe_closed", 0))
+
+    @live(data={"drain_quiet": 0.4}, log={"stream": "be"})
+    def test_closes_while_the_echo_is_on_its_way(self, gateway: Gateway) -> None:
+        """Section 7: an ordinary end, never resets the BE, nothing above info in the log."""
+        client, be_client = gateway.fe11("phone"), gateway.be11("worker")
+        be = gateway.kept(gateway.zmq[0], client, "worker")
+        fe = self.enter(gateway, client_id="phone")
+        fe.send(b"say that again" * 1000)
+        echo = be.receive(14000)
+        be.send(echo)
+        fe.fill()
+        fe.close()
+        be.send(b"and some more")
+        self.ready(client, gateway)
+        for who in (client, be_client):
+            end = who.expect("session_end")
+            self.assertEqual((end["cause"], end["fe_to_be_bytes"]), ("fe_closed", 14000))
+        be_client.ping()
+        lines = [m["payload"].lower() for m in be_client.log if m["type"] == "log"]
+        self.assertEqual([x for x in lines if "error" in x or "warn" in x or "trace" in x], [])
+        self.enter(gateway).send(b"next")
+        self.assertEqual(be.receive(4), b"next")
+
+    @live(data=QUIET)
+    def test_all_of_the_fes_bytes_arrive(self, gateway: Gateway) -> None:
+        """Section 7: what the FE sent before its end is still delivered, to a slow BE too."""
+        client, _ = gateway.fe(), gateway.be()
+        be = gateway.dial(gateway.zmq[0], receive_buffer=8192)
+        be.hello("BE")
+        self.ready(client, gateway)
+        fe = self.enter(gateway)
+        fe.send(b"z" * 900_000)
+        fe.close()
+        self.assertRaises(TimeoutError, client.fill, 0.4) if client.held else None
+        self.assertEqual(client.state(lambda state: True)["zmq_busy"], 1)
+        received = 0
+        while received < 900_000:
+            received += len(be.receive(min(20_000, 900_000 - received)))
+        self.ready(client, gateway)
+        self.enter(gateway).send(b"next")
+        self.assertEqual(be.receive(4), b"next")
+
+    @live(data={"drain_quiet": 0.4})
+    def test_busy_while_drained(self, gateway: Gateway) -> None:
+        """Sections 4 and 5: busy to others; an FE with a lease waits, and is paired after."""
+        client, _ = gateway.fe(), gateway.be()
+        be = gateway.kept(gateway.zmq[0], client)
+        session_id = client.acquire()["session_id"]
+        self.enter(gateway, session_id=session_id).close()
+        second = gateway.entering(gateway.zmq[0], session_id=session_id)
+        second.send(b"early")
+        self.assertRaises(TimeoutError, second.fill, 0.1)
+        self.assertEqual(second.expect("RLX1PAIRED")["session_id"], session_id)
+        self.assertEqual(be.receive(5), b"early")
+        second.close()
+        client.say("port_release", {"session_id": session_id})
+        self.assertEqual(gateway.entering(gateway.zmq[0]).refusal(), "PORT_BUSY")
+        self.ready(client, gateway)
+
+
+class Limits(TestCase):
+    """A BE that does not come to rest (section 7)."""
+
+    timeout = 30
+
+    @live(data={"drain_quiet": 0.2, "drain_limit": 0.6})
+    def test_drain_limit(self, gateway: Gateway) -> None:
+        """Section 7: a BE that is still sending drain_limit after the last FE byte is closed."""
+        client, _ = gateway.fe11("phone"), gateway.be("worker")
+        be = gateway.kept(gateway.zmq[0], client, "worker")
+        fe = gateway.entering(gateway.zmq[0], "phone")
+        fe.expect("RLX1PAIRED")
+        fe.close()
+        begun = time.monotonic()
+
+        def chatter() -> float:
+            while time.monotonic() - begun < 5:
+                try:
+                    be.send(b"blah")
+                    be.fill(0.02)
+                except TimeoutError:
+                    continue
+                except (WasResetError, EndedError):
+                    break
+            return time.monotonic() - begun
+
+        took = gateway.background(chatter).result()
+        self.assertTrue(0.5 < took < 2, took)
+        client.state(lambda state: state["zmq_empty_ports"] == gateway.zmq)
+
+    @live(data={"drain_quiet": 0.1, "half_close_timeout": 0.5})
+    def test_a_be_that_takes_nothing(self, gateway: Gateway) -> None:
+        """Section 7: one that takes nothing for half_close_timeout is closed."""
+        client, _ = gateway.fe(), gateway.be()
+        be = gateway.dial(gateway.zmq[0], receive_buffer=4096)
+        be.hello("BE")
+        client.state(lambda state: state["zmq_ready_ports"] == gateway.zmq[:1])
+        fe = gateway.entering(gateway.zmq[0])
+        fe.expect("RLX1PAIRED")
+        fe.send(b"q" * 900_000)
+        fe.close()
+        begun = time.monotonic()
+        client.find("port_state", lambda state: state["zmq_empty_ports"] == gateway.zmq)
+        self.assertTrue(0.3 < time.monotonic() - begun < 3, time.monotonic() - begun)
+        self.assertTrue(len(be.rest()[0]) < 900_000)
+
+
+class ItsOwnEnd(TestCase):
+    """A kept BE that ends by itself (section 7)."""
+
+    timeout = 30
+
+    @live(data=QUIET)
+    def test_end_of_stream(self, gateway: Gateway) -> None:
+        """Section 7: as in close: passed on after its bytes, the port is empty then."""
+        client, _ = gateway.fe11("phone"), gateway.be("worker")
+        be = gateway.kept(gateway.zmq[0], client, "worker")
+        fe = gateway.entering(gateway.zmq[0], "phone")
+        fe.expect("RLX1PAIRED")
+        be.send(b"goodbye" * 1000)
+        be.shutdown()
+        self.assertEqual(fe.rest(), (b"goodbye" * 1000, "end"))
+        fe.send(b"you too")
+        self.assertEqual(be.receive(7), b"you too")
+        fe.close()
+        self.assertEqual(client.expect("session_end")["be_to_fe_bytes"], 7000)
+        client.state(lambda state: state["zmq_empty_ports"] == gateway.zmq)
+
+    @live(data=QUIET)
+    def test_reset(self, gateway: Gateway) -> None:
+        """Section 7: a reset is passed on as a reset."""
+        client, _ = gateway.fe11("phone"), gateway.be("worker")
+        be = gateway.kept(gateway.zmq[0], client, "worker")
+        fe = gateway.entering(gateway.zmq[0], "phone")
+        fe.expect("RLX1PAIRED")
+        be.send(b"one thing")
+        self.assertEqual(fe.receive(9), b"one thing")
+        be.reset()
+        self.assertEqual(fe.rest(), (b"", "reset"))
+        self.assertEqual(client.expect("session_end")["cause"], "be_reset")
+        client.state(lambda state: state["zmq_empty_ports"] == gateway.zmq)
+
+    @live(data={"drain_quiet": 5.0})
+    def test_while_drained(self, gateway: Gateway) -> None:
+        """Section 7: a BE that ends while it is drained leaves an empty port at once."""
+        client, _ = gateway.fe(), gateway.be()
+        be = gateway.kept(gateway.zmq[0], client)
+        fe = gateway.entering(gateway.zmq[0])
+        fe.expect("RLX1PAIRED")
+        fe.close()
+        begun = time.monotonic()
+        be.close()
+        client.state(lambda state: state["zmq_empty_ports"] == gateway.zmq)
+        self.assertTrue(time.monotonic() - begun < 2)
+
+    @live(data=QUIET)
+    def test_between_sessions(self, gateway: Gateway) -> None:
+        """Section 6: a kept BE that ends while it waits again is gone."""
+        client, _ = gateway.fe(), gateway.be()
+        be = gateway.kept(gateway.zmq[0], client)
+        fe = gateway.entering(gateway.zmq[0])
+        fe.expect("RLX1PAIRED")
+        fe.close()
+        client.state(lambda state: state["zmq_ready_ports"] == gateway.zmq[:1])
+        be.shutdown()
+        client.state(lambda state: state["zmq_empty_ports"] == gateway.zmq)

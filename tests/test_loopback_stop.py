@@ -1,0 +1,149 @@
+"""Stopping, in the test's process and as twistd; a port that is taken (section 9)."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+
+from twisted.trial.unittest import TestCase
+
+from tests.guide_peer import EndedError, WasResetError
+from tests.live import SECRET, Gateway, Subprocess, live, twistd
+
+
+class Draining(TestCase):
+    """stopService, as SIGTERM brings it about (section 9)."""
+
+    timeout = 30
+
+    @live(data={"drain_timeout": 5.0})
+    def test_nothing_new(self, gateway: Gateway) -> None:
+        """Section 9: no new registration, lease or session; running ones go on."""
+        client, be_client = gateway.fe(), gateway.be()
+        fe, be = gateway.pair(gateway.zmq[0])
+        waiting = gateway.waiting(gateway.zmq[1])
+        unregistered = gateway.control()
+        silent = gateway.dial11(gateway.zmq[2])
+        client.ping()
+        stopped = gateway.stop()
+        self.assertEqual(waiting.rest()[0], b"")
+        found = client.acquire()
+        self.assertEqual((found["error_code"], found["session_id"]), ("DRAINING", ""))
+        self.assertEqual(be_client.acquire()["error_code"], "DRAINING")
+        for late in (lambda: unregistered, gateway.control):
+            try:
+                auth = late().register("FE", SECRET)
+            except (ConnectionRefusedError, EndedError, WasResetError):
+                continue
+            self.assertEqual((auth["status"], auth["error_code"]), ("error", "DRAINING"))
+        try:
+            silent.hello("FE")
+            self.assertEqual(silent.refusal(), "DRAINING")
+        except (EndedError, WasResetError):
+            pass  # closed before it could ask
+        fe.send(b"still running")
+        self.assertEqual(be.receive(13), b"still running")
+        self.assertFalse(stopped.done())
+        begun = time.monotonic()
+        fe.close()
+        self.assertEqual(be.rest(), (b"", "end"))
+        be.close()
+        stopped.result(5)
+        self.assertTrue(time.monotonic() - begun < 2, "it ends as soon as no session is left")
+
+    @live(data={"hello_timeout": 10.0})
+    def test_a_waiting_fe(self, gateway: Gateway) -> None:
+        """Section 5: an FE that waits under its lease gets DRAINING, at once."""
+        client, _ = gateway.fe(), gateway.be()
+        link = gateway.waiting(gateway.zmq[0])
+        session_id = client.acquire()["session_id"]
+        link.close()
+        client.state(lambda state: state["zmq_empty_ports"] == gateway.zmq)
+        fe = gateway.entering(gateway.zmq[0], session_id=session_id)
+        self.assertRaises(TimeoutError, fe.fill, 0.1)
+        begun = time.monotonic()
+        gateway.stop()
+        self.assertEqual(fe.refusal(), "DRAINING")
+        self.assertTrue(time.monotonic() - begun < 1)
+
+    @live(data={"drain_timeout": 0.5})
+    def test_drain_timeout(self, gateway: Gateway) -> None:
+        """Section 9: sessions that go on are closed after drain_timeout; the cause is drain."""
+        client, _ = gateway.fe11("phone"), gateway.be("worker")
+        be = gateway.waiting(gateway.zmq[0], "worker")
+        fe = gateway.entering(gateway.zmq[0], "phone")
+        fe.expect("RLX1PAIRED")
+        be.expect("RLX1PAIRED")
+        begun = time.monotonic()
+        stopped = gateway.stop()
+        self.assertEqual(client.expect("session_end")["cause"], "drain")
+        self.assertEqual((fe.rest()[0], be.rest()[0]), (b"", b""))
+        self.assertTrue(0.4 < time.monotonic() - begun < 2, time.monotonic() - begun)
+        stopped.result(5)
+
+    @live()
+    def test_idle(self, gateway: Gateway) -> None:
+        """Section 9: without a session the gateway ends at once, every connection closed."""
+        client, waiting = gateway.be(), gateway.waiting(gateway.zmq[0])
+        unregistered, silent = gateway.control(), gateway.dial(gateway.zmq[1])
+        begun = time.monotonic()
+        gateway.stop().result(5)
+        self.assertTrue(time.monotonic() - begun < 1)
+        for link in (waiting, silent):
+            self.assertEqual(link.rest()[0], b"")
+        for control in (client, unregistered):
+            try:
+                control.rest()
+            except WasResetError:
+                pass
+        self.assertRaises(ConnectionRefusedError, gateway.control)
+        self.assertRaises(ConnectionRefusedError, gateway.dial, gateway.zmq[0])
+
+
+class Process(TestCase):
+    """twistd -n relayx (sections 1 and 9)."""
+
+    timeout = 60
+
+    def test_signals(self) -> None:
+        """Section 9: SIGTERM or SIGINT with a running session; exit status 0."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with twistd(self.mktemp(), data={"drain_timeout": 20.0}) as gateway:
+                client, _ = gateway.fe(), gateway.be()
+                fe, be = gateway.pair(gateway.zmq[0])
+                gateway.process.send_signal(number)
+                while client.acquire()["error_code"] != "DRAINING":
+                    continue
+                fe.send(b"to the last")
+                self.assertEqual(be.receive(11), b"to the last")
+                fe.close()
+                self.assertEqual(be.rest(), (b"", "end"))
+                be.close()
+                status, written = gateway.ended()
+                self.assertEqual((status, "Traceback" in written), (0, False), written)
+                self.assertNotIn(SECRET, written)
+
+    def test_drain_timeout(self) -> None:
+        """Section 9: a session that does not end is closed, and the exit status is 0."""
+        with twistd(self.mktemp(), data={"drain_timeout": 0.3}) as gateway:
+            gateway.fe(), gateway.be()
+            fe, be = gateway.pair(gateway.zmq[0])
+            gateway.terminate()
+            self.assertEqual((fe.rest()[0], be.rest()[0]), (b"", b""))
+            status, written = gateway.ended()
+            self.assertEqual((status, "Traceback" in written), (0, False), written)
+
+    def test_taken_port(self) -> None:
+        """Section 9: one clear error that names the port, exit 1, no traceback."""
+        for taken in ("control", "data"):
+            gateway = Subprocess("127.9.8.7", 3, 0)
+            port = gateway.zmq[2] if taken == "data" else 5555
+            with socket.create_server((gateway.host, port)):
+                gateway.start(self.mktemp(), {})
+                status, written = gateway.ended()
+            self.assertEqual(status, 1, written)
+            self.assertNotIn("Traceback", written)
+            naming = [line for line in written.splitlines() if str(port) in line]
+            self.assertEqual(len(naming), 1, written)
+            gateway.close_all()

@@ -1,0 +1,58 @@
+"""An asynchronous client of a relayx gateway, for both roles (contract section 1, library).
+
+A BE waits for sessions with :class:`Backend`, an FE asks for them with :class:`Frontend`;
+:class:`ControlClient` is the control plane alone. All calls return Deferreds, which
+``async def`` code can await. The reactor is always a parameter.
+"""
+
+from relayx.client.backend import Backend
+from relayx.client.backoff import Backoff
+from relayx.client.control import ControlClient
+from relayx.client.data import DataConnection, open_data
+from relayx.client.errors import (
+    ClientError,
+    ControlLost,
+    DataLost,
+    Refused,
+    Stopped,
+    StreamEnded,
+    StreamReset,
+    TimedOut,
+)
+from relayx.client.events import Connected, Disconnected, Ended, Events, LogLine
+from relayx.client.frontend import Frontend
+from relayx.client.gateway import Gateway, tcp_endpoints
+from relayx.client.join import Joined, join
+from relayx.client.session import LeasedSession, Session
+from relayx.client.stream import Stream, StreamFactory, connect_stream
+
+__all__ = [
+    "Backend",
+    "Backoff",
+    "ClientError",
+    "Connected",
+    "ControlClient",
+    "ControlLost",
+    "DataConnection",
+    "DataLost",
+    "Disconnected",
+    "Ended",
+    "Events",
+    "Frontend",
+    "Gateway",
+    "Joined",
+    "LeasedSession",
+    "LogLine",
+    "Refused",
+    "Session",
+    "Stopped",
+    "Stream",
+    "StreamEnded",
+    "StreamFactory",
+    "StreamReset",
+    "TimedOut",
+    "connect_stream",
+    "join",
+    "open_data",
+    "tcp_endpoints",
+]

@@ -167,10 +167,20 @@ class Control(Peer):
         self.expect("pong", c_send=self._beats)
         return self.log[before:-1]
 
-    def state(self, where: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Ask for the port state and read on until it is as asked."""
-        self.say("port_state_q", {"need_zmq": False, "need_srt": False})
-        return self.find("port_state", where)["payload"]
+    def state(self, where: Callable[[dict[str, Any]], bool] = lambda state: True) -> dict[str, Any]:
+        """Ask for the port state and read on until it is as asked.
+
+        The answer is known by its trace_id: what was pushed before it is out of date.
+        """
+        self._beats += 1
+        trace_id = f"state-{self._beats}"
+        self.say("port_state_q", {"need_zmq": False, "need_srt": False}, trace_id=trace_id)
+        found = self.find("port_state")
+        while found.get("trace_id") != trace_id:
+            found = self.find("port_state")
+        if not where(found["payload"]):
+            found = self.find("port_state", where)
+        return found["payload"]
 
     def acquire(self, **wanted: Any) -> dict[str, Any]:
         """Acquire and return the payload of the grant, good or bad.

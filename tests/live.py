@@ -15,6 +15,7 @@ import os
 import random
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -106,6 +107,7 @@ class Peers:
         self.zmq = list(range(ZMQ_START, ZMQ_START + zmq))
         self.srt = list(range(SRT_START, SRT_START + srt))
         self._opened: list[Control | Data] = []
+        self._last_calls: list[Callable[[], None]] = []
         self._pool = ThreadPoolExecutor(max_workers=8)
 
     def background(self, call: Callable[..., Any], *args: Any) -> Future[Any]:
@@ -118,9 +120,19 @@ class Peers:
         self._opened.append(peer)
         return peer
 
+    def before_closing(self, call: Callable[[], None]) -> None:
+        """Make a call at the end of the scenario, before the connections are closed."""
+        self._last_calls.append(call)
+
     def close_all(self) -> None:
         """Close what is still open and wait for background calls."""
+        for call in self._last_calls:
+            call()
         for peer in self._opened:
+            try:
+                peer.socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads
+            except OSError:
+                pass  # closed by the test or by the gateway
             peer.close()
         self._pool.shutdown(wait=True)
 
@@ -312,11 +324,10 @@ class Subprocess(Peers):
     """``twistd -n relayx`` with a configuration of its own, in a directory of its own."""
 
     process: subprocess.Popen[bytes]
-    directory: Path
 
-    def start(self, directory: Path, sections: Sections) -> None:
+    def start(self, where: str, sections: Sections) -> None:
         """Write the files and start the process; does not wait for it to listen."""
-        self.directory = directory
+        directory = Path(where).absolute()
         directory.mkdir(parents=True, exist_ok=True)
         whole = settings(self.host, len(self.zmq), len(self.srt), sections)
         (directory / "config.yaml").write_text(
@@ -384,7 +395,7 @@ def twistd(
 ) -> Iterator[Subprocess]:
     """A listening gateway in a process of its own; killed in the end where it still runs."""
     gateway = Subprocess(_host(), zmq, srt)
-    gateway.start(Path(directory), sections)
+    gateway.start(directory, sections)
     try:
         gateway.wait_until_listening()
         yield gateway

@@ -38,12 +38,15 @@ class Admission(TestCase):
     def test_peer_grace(self, gateway: Gateway) -> None:
         """Section 6: an address counts for at least 2 s after its last control connection."""
         fe = gateway.fe(source=ELSEWHERE)
-        gateway.be(), gateway.fe()
+        gateway.be()
+        bystander = gateway.fe()
+        bystander.ping()
         fe.shutdown()
         fe.rest()
         gone = time.monotonic()
         codes = set()
         while True:
+            self.assertRaises(TimeoutError, bystander.fill, 0.05)
             asked = time.monotonic()
             codes.add(found := gateway.entering(gateway.zmq[0], source=ELSEWHERE).refusal())
             if found == "NOT_ADMITTED" or asked - gone > 5:

@@ -46,7 +46,7 @@ class Ends(TestCase):
         for number in range(3):
             pair.be.send(b"answer %d" % number)
             self.assertEqual(pair.fe.receive(8), b"answer %d" % number)
-        state = pair.fe_client.state(lambda state: True)
+        state = pair.fe_client.state()
         self.assertEqual(state["zmq_busy"], 1)
         pair.be.close()
         self.assertEqual(pair.fe.rest(), (b"", "end"))
@@ -290,8 +290,9 @@ class Modes(TestCase):
         fe = gateway.entering(gateway.zmq[0])
         fe.expect("RLX1PAIRED")
         fe.send(b"x")
-        fe.close()
         self.assertEqual(be.receive(1), b"x")
+        witness.state(lambda state: state["zmq_busy"] == 1)
+        fe.close()
         state = witness.find("port_state", lambda state: state["zmq_busy"] == 0)["payload"]
         closed = state["zmq_ready_ports"] == []
         be.close()

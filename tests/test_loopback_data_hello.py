@@ -150,7 +150,7 @@ class Timing(TestCase):
     @live()
     def test_a_silent_client_delays_nobody(self, gateway: Gateway) -> None:
         """Section 6: silent clients on a port do not delay others on the same port."""
-        gateway.fe(), gateway.be()
+        client, _ = gateway.fe(), gateway.be()
         silent = [gateway.dial(gateway.zmq[0]) for _ in range(20)]
         silent[3].send(b"RLX1HEL")
         fe, be = gateway.pair(gateway.zmq[0])
@@ -163,7 +163,7 @@ class Timing(TestCase):
             fe.close(), be.close()
         self.assertTrue(quickest < 0.2, quickest)
         silent[0].hello("BE")
-        self.assertRaises(TimeoutError, silent[1].fill, 0.05)
+        client.state(lambda state: gateway.zmq[0] in state["zmq_ready_ports"])
 
     @live(data={"max_waiting_hello": 2})
     def test_max_waiting_hello(self, gateway: Gateway) -> None:
@@ -256,7 +256,7 @@ class WaitingBE(TestCase):
             self.assertEqual(fe.receive(65536), early)
             be.send(b"and later")
             self.assertEqual(fe.receive(9), b"and later")
-            be.close()
+            be.close(), fe.close()
             client.state(lambda state: state["zmq_empty_ports"] == gateway.zmq)
 
     @live()

@@ -23,7 +23,7 @@ class Guide(TestCase):
         state = control.expect("port_state")
         ports = state["zmq_empty_ports"] + state["srt_empty_ports"]
         back_end = EchoBackEnd(gateway.dial, ports, hello_id)
-        self.addCleanup(back_end.stop)
+        gateway.before_closing(back_end.stop)
         self.back_end = back_end
         return control
 

@@ -9,7 +9,7 @@ import time
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import EndedError, WasResetError
-from tests.live import SECRET, Gateway, Subprocess, live, twistd
+from tests.live import CONTROL_PORT, SECRET, Gateway, Subprocess, live, twistd
 
 
 class Draining(TestCase):
@@ -138,7 +138,7 @@ class Process(TestCase):
         """Section 9: one clear error that names the port, exit 1, no traceback."""
         for taken in ("control", "data"):
             gateway = Subprocess("127.9.8.7", 3, 0)
-            port = gateway.zmq[2] if taken == "data" else 5555
+            port = gateway.zmq[2] if taken == "data" else CONTROL_PORT
             with socket.create_server((gateway.host, port)):
                 gateway.start(self.mktemp(), {})
                 status, written = gateway.ended()

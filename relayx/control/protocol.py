@@ -1,0 +1,287 @@
+"""The control connection: JSON objects in, lines out (contract sections 2 and 3)."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import ServerFactory
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+
+from relayx.control.outbox import Outbox
+from relayx.core.codec import (
+    Envelope,
+    ObjectStream,
+    decode_envelope,
+    decode_payload,
+    encode,
+)
+from relayx.core.errors import Code, FramingError, PeerError
+from relayx.core.messages import REQUESTS, Error, Message, Ping, Pong, Register
+from relayx.net.address import plain
+from relayx.net.newcomers import Newcomers
+from relayx.net.tcp import is_dead, set_keepalive
+
+LINGER = 1.0
+"""Seconds for which a closing connection is still read, so that its last message arrives."""
+
+
+class Events(Protocol):
+    """Who is told what happens on the control plane."""
+
+    def asked_to_register(self, conn: int, address: str, asked: Register, trace_id: str) -> None:
+        """A connection's first message is ``register``."""
+
+    def failed_to_register(self, conn: int, address: str, error: PeerError) -> None:
+        """A connection did not register as it should."""
+
+    def requested(self, conn: int, message: Message, msg_id: str, trace_id: str) -> None:
+        """A registered client sent a message."""
+
+    def control_lost(self, conn: int) -> None:
+        """A connection has ended."""
+
+    def dropped(self, conn: int, address: str, why: str) -> None:
+        """A connection is closed because of what it did or did not do."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the control plane goes by (contract section 1, ``control``); seconds and bytes."""
+
+    register_timeout: float = 5.0
+    idle_timeout: float = 0.0
+    max_message_bytes: int = 65536
+    max_outbox_bytes: int = 1048576
+    max_unregistered: int = 256
+    keepalive: float = 15.0
+
+
+class ControlProtocol(LineReceiver):
+    """One client's control connection.
+
+    The objects are cut by :class:`~relayx.core.codec.ObjectStream`, since the contract acts on
+    an object that no newline has followed yet; LineReceiver is in raw mode throughout.
+    """
+
+    factory: ControlFactory
+    outbox: Outbox
+
+    def __init__(self, factory: ControlFactory, conn: int, address: str) -> None:
+        self.factory = factory
+        self.conn = conn
+        self.address = plain(address)
+        self.registered = False
+        self.last_heard = 0.0
+        self._asked = False
+        self._closing: Any = None
+        self._stream = ObjectStream(factory.settings.max_message_bytes)
+
+    def connectionMade(self) -> None:
+        """Wait for ``register``."""
+        settings = self.factory.settings
+        self.setRawMode()
+        transport: Any = self.transport
+        transport.setTcpNoDelay(True)
+        set_keepalive(transport.getHandle(), settings.keepalive)
+        self.outbox = Outbox(transport, settings.max_outbox_bytes, self._overflowed)
+        self.last_heard = self.factory.reactor.seconds()
+        self.factory.opened(self)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Act on each object that `data` completes."""
+        if self._closing is not None:
+            return
+        self.last_heard = self.factory.reactor.seconds()
+        try:
+            for raw in self._stream.feed(data):
+                self._act(raw)
+                if self._closing is not None:
+                    return
+        except FramingError as error:
+            self.factory.events.dropped(self.conn, self.address, str(error))
+            self._send_error(error)
+            self.close()
+
+    @property
+    def closing(self) -> bool:
+        """Whether nothing that it says counts any more."""
+        return self._closing is not None
+
+    def _act(self, raw: bytes) -> None:
+        try:
+            envelope = decode_envelope(raw)
+        except FramingError:
+            raise
+        except PeerError as error:
+            self._send_error(error)
+            return
+        if not self._asked and envelope.type != Register.TYPE:
+            self._reject(envelope)
+            return
+        try:
+            message = decode_payload(envelope, REQUESTS)
+        except PeerError as error:
+            self._send_error(error)
+            return
+        self._pass_on(message, envelope)
+
+    def _pass_on(self, message: Message, envelope: Envelope) -> None:
+        events = self.factory.events
+        if isinstance(message, Ping) and self.registered:
+            self._pong(message, envelope.trace_id)
+        elif isinstance(message, Register) and not self._asked:
+            self._asked = True
+            self.factory.newcomers.discard(self)
+            events.asked_to_register(self.conn, self.address, message, envelope.trace_id)
+        else:
+            events.requested(self.conn, message, envelope.msg_id, envelope.trace_id)
+
+    def _reject(self, envelope: Envelope) -> None:
+        text = "the first message must be register"
+        error = PeerError(Code.REGISTER_REQUIRED, text, trace_id=envelope.trace_id)
+        self.factory.events.failed_to_register(self.conn, self.address, error)
+
+    def _pong(self, ping: Ping, trace_id: str) -> None:
+        seconds = self.factory.reactor.seconds
+        received = int(self.last_heard * 1e9)
+        pong = Pong(c_send=ping.c_send, s_recv=received, s_send=int(seconds() * 1e9))
+        self.send(pong, trace_id)
+
+    def _send_error(self, error: PeerError) -> None:
+        message = Error(error_code=error.code, error=error.text, in_reply_to=error.msg_id)
+        self.send(message, error.trace_id)
+
+    def send(self, message: Message, trace_id: str = "") -> None:
+        """Send one message."""
+        self.outbox.send(self.factory.encode(message, trace_id))
+
+    def close(self) -> None:
+        """Close behind what was sent; what still comes is read and dropped for a while."""
+        if self._closing is None:
+            self.factory.newcomers.discard(self)
+            self.outbox.flush()
+            self.outbox.close()
+            transport: Any = self.transport
+            half = getattr(transport, "loseWriteConnection", None)
+            if half is not None:
+                half()
+            self._closing = self.factory.reactor.callLater(LINGER, self.lose)
+
+    def lose(self) -> None:
+        """Close now."""
+        transport: Any = self.transport
+        transport.loseConnection()
+
+    def _overflowed(self) -> None:
+        limit = self.factory.settings.max_outbox_bytes
+        self.drop(f"it reads too slowly to stay under {limit} bytes, control.max_outbox_bytes")
+
+    def drop(self, why: str) -> None:
+        """Close a connection at once that would not take what is still to be sent."""
+        self.factory.events.dropped(self.conn, self.address, why)
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        """The connection is closed."""
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
+        self.outbox.close()
+        self.factory.lost(self)
+
+
+class ControlFactory(ServerFactory):
+    """Accepts control connections; knows all of them.
+
+    :ivar newcomers: the connections that have not registered yet.
+    """
+
+    noisy = False
+
+    def __init__(self, reactor: Any, settings: Settings, events: Events, names: Any) -> None:
+        """:param names: gives ``msg_id(unix_ms)``."""
+        self.reactor = reactor
+        self.settings = settings
+        self.events = events
+        self._names = names
+        self._next = 0
+        self._connections: dict[int, ControlProtocol] = {}
+        self.newcomers: Newcomers[ControlProtocol] = Newcomers(
+            reactor,
+            settings.register_timeout,
+            settings.max_unregistered,
+            timed_out=self._no_register,
+            crowded_out=ControlProtocol.lose,
+        )
+        self._sweep: Any = None
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """A connection that has not registered yet."""
+        self._next += 1
+        return ControlProtocol(self, self._next, getattr(addr, "host", ""))
+
+    def opened(self, connection: ControlProtocol) -> None:
+        """A connection is there."""
+        self._connections[connection.conn] = connection
+        self.newcomers.add(connection)
+        if self._sweep is None:
+            self._sweep = self.reactor.callLater(self._sweep_interval, self._look_over)
+
+    def _no_register(self, connection: ControlProtocol) -> None:
+        timeout = self.settings.register_timeout
+        error = PeerError(Code.REGISTER_REQUIRED, f"no register within {timeout:g} s")
+        self.events.failed_to_register(connection.conn, connection.address, error)
+
+    def lost(self, connection: ControlProtocol) -> None:
+        """A connection has ended."""
+        self.newcomers.discard(connection)
+        if self._connections.pop(connection.conn, None) is not None:
+            self.events.control_lost(connection.conn)
+
+    def get(self, conn: int) -> ControlProtocol | None:
+        """The connection of that number, None where it has ended."""
+        return self._connections.get(conn)
+
+    def encode(self, message: Message | str, trace_id: str = "") -> bytes:
+        """One message as a line, with its ``msg_id`` and ``ts_ms``."""
+        now = int(self.reactor.seconds() * 1000)
+        return encode(message, msg_id=self._names.msg_id(now), ts_ms=now, trace_id=trace_id)
+
+    def close(self) -> None:
+        """Close every connection, and accept no more messages."""
+        self.newcomers.close()
+        if self._sweep is not None and self._sweep.active():
+            self._sweep.cancel()
+        self._sweep = None
+        for connection in list(self._connections.values()):
+            connection.outbox.flush()
+            connection.outbox.close()
+            connection.lose()
+
+    def open_connections(self) -> int:
+        """How many control connections are open."""
+        return len(self._connections)
+
+    @property
+    def _sweep_interval(self) -> float:
+        idle, keepalive = self.settings.idle_timeout, self.settings.keepalive
+        return min(idle / 4, keepalive / 2) if idle > 0 else keepalive / 2
+
+    def _look_over(self) -> None:
+        """Drop clients that have been silent for too long, and those that no longer answer."""
+        now = self.reactor.seconds()
+        idle, keepalive = self.settings.idle_timeout, self.settings.keepalive
+        for connection in list(self._connections.values()):
+            transport: Any = connection.transport
+            silent = now - connection.last_heard
+            if connection.registered and not connection.closing and 0 < idle <= silent:
+                self.events.dropped(
+                    connection.conn, connection.address,
+                    f"silent for {idle:g} s, control.idle_timeout",
+                )  # fmt: skip
+                connection.close()
+            elif is_dead(transport.getHandle(), 4 * keepalive):
+                connection.drop("its peer does not answer any more")
+        self._sweep = self.reactor.callLater(self._sweep_interval, self._look_over)

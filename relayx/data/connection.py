@@ -1,0 +1,205 @@
+"""One data connection: HELLO, then waiting, then in a session (contract section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from relayx.core.errors import Code
+from relayx.core.hello import (
+    Answer,
+    Hello,
+    HelloError,
+    HelloReader,
+    Refused,
+    encode_answer,
+)
+from relayx.core.messages import Role
+from relayx.data.transport import DataTransport
+from relayx.net.address import plain
+
+if TYPE_CHECKING:
+    from relayx.data.plane import DataPlane
+    from relayx.data.session import Session
+
+EARLY_LIMIT = 65536
+"""Most bytes that a waiting BE may send before its first session (contract section 6)."""
+
+LINGER = 1.0
+"""Seconds for which a refused connection is still read, so that its answer is not lost."""
+
+
+@implementer(IProtocol, IHalfCloseableProtocol)
+class DataConnection:
+    """The protocol of an accepted data connection.
+
+    What arrives goes to `_take`, which is another function at each stage: reading HELLO,
+    keeping early bytes, throwing bytes away, or handing them to the session.
+    """
+
+    __slots__ = (
+        "_closing",
+        "_plane",
+        "_reader",
+        "_take",
+        "address",
+        "held",
+        "hello",
+        "link",
+        "port",
+        "session",
+        "transport",
+        "waiting",
+    )  # fmt: skip
+
+    transport: DataTransport
+
+    def __init__(self, plane: DataPlane, link: int, port: int, address: str) -> None:
+        self.link = link
+        self.port = port
+        self.address = plain(address)
+        self.hello: Hello | None = None
+        self.held = b""
+        self.session: Session | None = None
+        self.waiting = False
+        self._plane = plane
+        self._reader: HelloReader | None = HelloReader()
+        self._take: Callable[[bytes], None] = self._take_hello
+        self._closing: Any = None
+
+    # IProtocol
+
+    def makeConnection(self, transport: Any) -> None:
+        """Begin to wait for HELLO; `transport` is a DataTransport."""
+        self.transport = transport
+        self._plane.connected(self)
+
+    def connectionMade(self) -> None:
+        """Nothing more than :meth:`makeConnection` does."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes have come."""
+        self._take(data)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The connection is closed and nothing is left to read."""
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
+        session = self.session
+        if session is not None:
+            session.lost(self.transport)
+        self._plane.lost(self)
+
+    # IHalfCloseableProtocol
+
+    def readConnectionLost(self) -> None:
+        """The peer's stream has been read to its end."""
+        if self.session is not None:
+            self.session.stream_ended(self.transport)
+        else:
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Our own end of stream is on its way."""
+        if self.session is not None:
+            self.session.seen()
+
+    # Ends
+
+    def connection_failed(self) -> None:
+        """The peer takes no more bytes."""
+        if self.session is not None:
+            self.session.failed(self.transport)
+        else:
+            self.transport.abortConnection()
+            self._plane.lost(self)
+
+    def end_of_stream_seen(self) -> None:
+        """The peer has ended its stream; a waiting BE is gone then, an FE is not."""
+        if self.session is not None:
+            self.session.seen()
+        elif self.waiting and self.hello is not None and self.hello.role is Role.BE:
+            self.transport.loseConnection()
+            self._plane.lost(self)
+
+    # stages
+
+    def _take_hello(self, data: bytes) -> None:
+        reader = self._reader
+        if reader is None:
+            return
+        try:
+            said = reader.feed(data)
+        except HelloError as error:
+            self._plane.hello_failed(self, error)
+            return
+        if said is not None:
+            self.hello, self.held = said
+            self._reader = None
+            self._take = self._take_early
+            self._plane.said_hello(self, self.hello)
+
+    def _take_early(self, data: bytes) -> None:
+        self.held += data
+        if len(self.held) >= EARLY_LIMIT:
+            self.transport.pauseProducing()
+
+    def _take_nothing(self, data: bytes) -> None:
+        """Throw away: a refused peer's bytes, or a kept BE's between sessions."""
+
+    def _take_session(self, data: bytes) -> None:
+        session = self.session
+        if session is not None:
+            session.received(self.transport, data)
+
+    def wait(self) -> None:
+        """Stay until paired: a BE is read into a small buffer, an FE is not read at all."""
+        self.waiting = True
+        if self.hello is not None and self.hello.role is Role.FE:
+            self.transport.pauseProducing()
+
+    def pair(self, session: Session) -> bytes:
+        """Become one side of a session; return what came before it."""
+        held, self.held = self.held, b""
+        if self.waiting and self._take == self._take_nothing:
+            self.transport.discard_unread()
+        self.waiting = False
+        self.session = session
+        self._take = self._take_session
+        return held
+
+    def keep(self) -> None:
+        """The session is over and this BE waits for the next one; until then it says nothing."""
+        self.session = None
+        self.waiting = True
+        self._take = self._take_nothing
+        self.transport.resumeProducing()
+
+    def answer(self, answer: Answer) -> None:
+        """Say a line, where HELLO asked for answers."""
+        if self.hello is not None and self.hello.ack:
+            self.transport.write(encode_answer(answer))
+
+    def refuse(self, code: Code, text: str, *, ack: bool = False) -> None:
+        """Close, saying why where HELLO asked for it (`ack`: where no HELLO could be kept)."""
+        self.waiting = False
+        self.held = b""
+        self._reader = None
+        self._take = self._take_nothing
+        if ack:
+            self.transport.write(encode_answer(Refused(code, text)))
+        else:
+            self.answer(Refused(code, text))
+        if not self.transport.connected:
+            return
+        self.transport.resumeProducing()
+        self.transport.loseWriteConnection()
+        self._closing = self._plane.reactor.callLater(LINGER, self.close)
+
+    def close(self) -> None:
+        """Close without a word."""
+        self.transport.loseConnection()

@@ -1,0 +1,259 @@
+"""The data plane: every data port, connection and session, and the effects on them."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import ServerFactory
+
+from relayx.core import effects as fx
+from relayx.core.hello import Hello, HelloError, Waiting
+from relayx.core.messages import Cause, Role
+from relayx.core.pairing import Outcome
+from relayx.data.connection import DataConnection
+from relayx.data.pump import BufferedPump
+from relayx.data.session import Limits, Session
+from relayx.data.transport import DataPort
+from relayx.net.endwatch import EndWatch
+from relayx.net.newcomers import Newcomers
+from relayx.net.tcp import Failure, is_dead, set_keepalive
+
+BACKLOG = 512
+_END_TEXT = {
+    Cause.BE_LOST: "the BE's control connection ended and did not come back in time",
+    Cause.DRAIN: "the gateway is stopping",
+    Cause.ADMIN: "an administrator closed it",
+}
+
+
+class Events(Protocol):
+    """Who is told what happens on the data plane."""
+
+    def said_hello(self, link: int, port: int, address: str, hello: Hello) -> None:
+        """A connection has said who it is."""
+
+    def hello_failed(self, port: int, address: str, text: str) -> None:
+        """A connection was closed because of its HELLO, or for want of one."""
+
+    def link_lost(self, link: int) -> None:
+        """A connection that waited has ended."""
+
+    def session_draining(self, pairing_id: str) -> None:
+        """The FE of a kept BE has ended its stream."""
+
+    def session_over(self, pairing_id: str, outcome: Outcome) -> None:
+        """A session's port leaves ``busy``."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the data plane goes by (contract section 1, ``data``); seconds."""
+
+    interface: str = ""
+    hello_timeout: float = 2.0
+    max_waiting_hello: int = 1024
+    keepalive: float = 15.0
+    limits: Limits = Limits()
+
+
+class PortFactory(ServerFactory):
+    """Accepts the connections of one data port."""
+
+    noisy = False
+
+    def __init__(self, plane: DataPlane, number: int) -> None:
+        self._plane = plane
+        self.number = number
+        self.watch = plane.watch
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """A connection, not yet known to be anybody's."""
+        return self._plane.build(self.number, addr)
+
+
+class DataPlane:
+    """Carries out what the rules want of data connections, and tells them what happens."""
+
+    def __init__(self, reactor: Any, settings: Settings, events: Events) -> None:
+        """:param reactor: an IReactorTime and IReactorFDSet."""
+        self.reactor = reactor
+        self.watch = EndWatch(reactor)
+        self._settings = settings
+        self._events = events
+        self._next_link = 0
+        self._ports: list[DataPort] = []
+        self._connections: dict[int, DataConnection] = {}
+        self._newcomers: Newcomers[DataConnection] = Newcomers(
+            reactor,
+            settings.hello_timeout,
+            settings.max_waiting_hello,
+            timed_out=self._no_hello,
+            crowded_out=DataConnection.close,
+        )
+        self._sessions: dict[str, tuple[Session, DataConnection, DataConnection]] = {}
+        self._moved_before = 0
+        self._sweep: Any = None
+
+    # ports
+
+    def listen(self, number: int) -> None:
+        """Listen on one data port.
+
+        :raises twisted.internet.error.CannotListenError: where it cannot be bound.
+        """
+        port = DataPort(
+            number, PortFactory(self, number), BACKLOG, self._settings.interface, self.reactor
+        )
+        port.startListening()
+        self._ports.append(port)
+        if self._sweep is None:
+            self._sweep = self.reactor.callLater(self._settings.keepalive, self._find_dead)
+
+    def stop_listening(self) -> list[Any]:
+        """Accept no more; return the Deferreds of ports that are not closed yet."""
+        ports, self._ports = self._ports, []
+        return [port.stopListening() for port in ports]
+
+    def close(self) -> None:
+        """Close every connection that is left and let go of everything."""
+        for connection in list(self._connections.values()):
+            connection.close()
+        self._newcomers.close()
+        if self._sweep is not None and self._sweep.active():
+            self._sweep.cancel()
+        self._sweep = None
+
+    def open_connections(self) -> int:
+        """How many data connections are open, of whatever kind."""
+        return len(self._connections)
+
+    # connections
+
+    def build(self, number: int, addr: Any) -> DataConnection:
+        """Make the protocol of an accepted connection."""
+        self._next_link += 1
+        return DataConnection(self, self._next_link, number, addr.host)
+
+    def connected(self, connection: DataConnection) -> None:
+        """A connection is there; it has ``hello_timeout`` to say HELLO."""
+        transport = connection.transport
+        transport.start_watching()
+        transport.setTcpNoDelay(True)
+        set_keepalive(transport.socket, self._settings.keepalive)
+        self._connections[connection.link] = connection
+        self._newcomers.add(connection)
+
+    def _no_hello(self, connection: DataConnection) -> None:
+        timeout = self._settings.hello_timeout
+        self.hello_failed(connection, HelloError(f"no HELLO within {timeout:g} s"))
+
+    def hello_failed(self, connection: DataConnection, error: HelloError) -> None:
+        """A connection's HELLO is wrong or missing."""
+        self._newcomers.discard(connection)
+        self._events.hello_failed(connection.port, connection.address, error.text)
+        connection.refuse(error.code, error.text, ack=error.ack)
+
+    def said_hello(self, connection: DataConnection, hello: Hello) -> None:
+        """A connection has said who it is."""
+        self._newcomers.discard(connection)
+        self._events.said_hello(connection.link, connection.port, connection.address, hello)
+
+    def lost(self, connection: DataConnection) -> None:
+        """A connection is closed."""
+        self._newcomers.discard(connection)
+        self._connections.pop(connection.link, None)
+        if connection.waiting:
+            connection.waiting = False
+            self._events.link_lost(connection.link)
+
+    # effects
+
+    def wait(self, effect: fx.Wait) -> None:
+        """Keep a connection until it is paired."""
+        connection = self._connections.get(effect.link)
+        if connection is None:
+            self._events.link_lost(effect.link)
+            return
+        connection.wait()
+        if connection.hello is not None and connection.hello.role is Role.BE:
+            connection.answer(Waiting())
+
+    def refuse(self, effect: fx.Refuse) -> None:
+        """Turn a connection away."""
+        connection = self._connections.get(effect.link)
+        if connection is not None:
+            connection.refuse(effect.code, effect.text)
+
+    def pair(self, effect: fx.Pair) -> None:
+        """Make a session of two connections."""
+        fe, be = self._connections.get(effect.fe), self._connections.get(effect.be)
+        if fe is None or be is None:
+            nothing = Outcome(
+                cause=Cause.FE_CLOSED if fe is None else Cause.BE_CLOSED,
+                text="one side was gone before the session began",
+                fe_to_be_bytes=0,
+                be_to_fe_bytes=0,
+                seconds=0.0,
+            )
+            for left in (fe, be):
+                if left is not None:
+                    left.waiting = False
+                    left.close()
+            self._events.session_over(effect.pairing_id, nothing)
+            return
+        fe.answer(effect.to_fe)
+        be.answer(effect.to_be)
+        session = self._build_session(effect, fe, be)
+        self._sessions[effect.pairing_id] = (session, fe, be)
+        session.start()
+
+    def _build_session(self, effect: fx.Pair, fe: DataConnection, be: DataConnection) -> Session:
+        pump = BufferedPump(fe.transport, be.transport)
+        session = Session(
+            effect.pairing_id, fe.transport, be.transport, pump, effect.keep,
+            self._settings.limits, self, self.reactor,
+        )  # fmt: skip
+        pump.hold(fe.pair(session), be.pair(session))
+        return session
+
+    def end_session(self, effect: fx.EndSession) -> None:
+        """Close both sides of a session at once."""
+        found = self._sessions.get(effect.pairing_id)
+        if found is not None:
+            found[0].finish(effect.cause, _END_TEXT.get(effect.cause, str(effect.cause)))
+
+    # sessions
+
+    def session_draining(self, session: Session) -> None:
+        """The FE of a kept BE has ended its stream or is gone."""
+        self._events.session_draining(session.pairing_id)
+
+    def session_over(self, session: Session, outcome: Outcome) -> None:
+        """A session is over."""
+        _, fe, be = self._sessions.pop(session.pairing_id)
+        self._moved_before += _moved(session)
+        fe.session = be.session = None
+        if outcome.be_kept:
+            be.keep()
+        self._events.session_over(session.pairing_id, outcome)
+
+    def bytes_moved(self) -> int:
+        """Bytes delivered over both directions of every session, since the start."""
+        running = sum(_moved(session) for session, _, _ in self._sessions.values())
+        return self._moved_before + running
+
+    # dead peers
+
+    def _find_dead(self) -> None:
+        """Look at every connection for a peer that no longer answers (contract section 7)."""
+        keepalive = self._settings.keepalive
+        for connection in list(self._connections.values()):
+            transport = connection.transport
+            if transport.connected and is_dead(transport.socket, 4 * keepalive):
+                transport.fail(Failure.DEAD)
+        self._sweep = self.reactor.callLater(keepalive / 2, self._find_dead)
+
+
+def _moved(session: Session) -> int:
+    return session.fe.delivered + session.be.delivered

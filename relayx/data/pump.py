@@ -1,0 +1,97 @@
+"""Moves the bytes of one session: the road that a byte takes.
+
+A :class:`Pump` joins two connections. It knows nothing of why a session ends: it carries
+what comes from one side to the other, pushes back on a side whose other is slower, and can
+be told to throw one side's bytes away. The rules of the end are in session.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from relayx.data.transport import DataTransport
+
+
+class Pump(Protocol):
+    """The byte path between two connections, seen from the session."""
+
+    def hold(self, of_one: bytes, of_two: bytes) -> None:
+        """Take what came from each side before the session, to be delivered first."""
+
+    def start(self) -> None:
+        """Deliver what is held, then move bytes both ways."""
+
+    def received(self, source: DataTransport, data: bytes) -> None:
+        """Bytes have come from one side."""
+
+    def discard(self, source: DataTransport) -> None:
+        """Throw away what comes from one side from now on, and never push back on it."""
+
+    def end(self, source: DataTransport) -> None:
+        """Pass on one side's end of stream, after all its bytes."""
+
+    def stop(self) -> None:
+        """Let go of both connections."""
+
+    def pushed_back(self, source: DataTransport) -> bool:
+        """Whether one side is not being read because the other is slower."""
+
+
+class BufferedPump:
+    """Moves bytes through Python, with Twisted's producers and consumers pushing back.
+
+    Each transport holds at most its 64 KiB mark plus one read, far below the least
+    ``ring_buffer_size`` of 1 MiB.
+    """
+
+    __slots__ = ("_discarding", "_held", "_one", "_two")
+
+    def __init__(self, one: DataTransport, two: DataTransport) -> None:
+        self._one = one
+        self._two = two
+        self._held = (b"", b"")
+        self._discarding: set[DataTransport] = set()
+
+    def _other(self, side: DataTransport) -> DataTransport:
+        return self._two if side is self._one else self._one
+
+    def hold(self, of_one: bytes, of_two: bytes) -> None:
+        """See :class:`Pump`."""
+        self._held = (of_one, of_two)
+
+    def start(self) -> None:
+        """See :class:`Pump`."""
+        self._one.registerProducer(self._two, True)
+        self._two.registerProducer(self._one, True)
+        for source, held in zip((self._one, self._two), self._held, strict=True):
+            source.resumeProducing()
+            if held:
+                self._other(source).write(held)
+        self._held = (b"", b"")
+
+    def received(self, source: DataTransport, data: bytes) -> None:
+        """See :class:`Pump`."""
+        if source not in self._discarding:
+            self._other(source).write(data)
+
+    def discard(self, source: DataTransport) -> None:
+        """See :class:`Pump`."""
+        self._discarding.add(source)
+        self._other(source).unregisterProducer()
+        source.resumeProducing()
+
+    def end(self, source: DataTransport) -> None:
+        """See :class:`Pump`."""
+        other = self._other(source)
+        other.unregisterProducer()
+        if other.connected and other.failure is None:
+            other.loseWriteConnection()
+
+    def stop(self) -> None:
+        """See :class:`Pump`."""
+        self._one.unregisterProducer()
+        self._two.unregisterProducer()
+
+    def pushed_back(self, source: DataTransport) -> bool:
+        """See :class:`Pump`."""
+        return source.paused and not source.read_ended

@@ -1,0 +1,226 @@
+"""The transport of a data connection: Twisted's, less what would lose bytes.
+
+Twisted's own server transport closes its socket when a write fails or when epoll reports a
+hang-up while it is paused, and what the peer had sent before is lost with it. Contract
+section 7 wants those bytes delivered. Here a failed direction ends alone: writes are thrown
+away, reading goes on to its end, and only then is the connection lost.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Protocol
+
+from twisted.internet import error, main, tcp
+from twisted.python.failure import Failure as TwistedFailure
+
+from relayx.net.endwatch import EndWatch
+from relayx.net.tcp import Failure, failure_of, unacknowledged, unread
+
+_WOULD_BLOCK = (BlockingIOError, InterruptedError)
+
+
+class Ends(Protocol):
+    """What the transport tells its protocol beyond Twisted's own interface."""
+
+    def connection_failed(self) -> None:
+        """The peer takes no more bytes; what it sent may still be on its way up."""
+
+    def end_of_stream_seen(self) -> None:
+        """The peer has ended its stream, though not all of it may have been read."""
+
+
+class DataTransport(tcp.Server):
+    """One accepted data connection.
+
+    :ivar failure: why the connection cannot go on, None while it can.
+    :ivar received: bytes read so far.
+    :ivar sent: bytes given to the kernel so far.
+    """
+
+    protocol: Any
+    server: Any
+    reactor: Any
+    failure: Failure | None = None
+    read_ended = False
+    paused = False
+    received = 0
+    sent = 0
+    _final = False
+    _left_unacknowledged = 0
+
+    @property
+    def watch(self) -> EndWatch:
+        """Where the end of this connection is seen while nobody reads it."""
+        watch: EndWatch = self.server.factory.watch
+        return watch
+
+    def start_watching(self) -> None:
+        """Have the end seen even while the connection is paused."""
+        self.watch.add(self)
+
+    # reading
+
+    def doRead(self) -> Any:
+        """Read once; a failed connection is lost only when nothing is left to read."""
+        try:
+            data = self.socket.recv(self.bufferSize)
+        except _WOULD_BLOCK:
+            return self._lose() if self.failure is not None else None
+        except OSError as failed:
+            if self.failure is None:
+                self.failure = failure_of(failed.errno or 0)
+            return self._lose()
+        if data:
+            self.received += len(data)
+            self.protocol.dataReceived(data)
+            if self.failure is Failure.DEAD and not self.has_unread():
+                return self._lose()
+            return None
+        if self.failure is not None:
+            return self._lose()
+        self.read_ended = True
+        return main.CONNECTION_DONE
+
+    def _lose(self) -> Exception:
+        self._final = True
+        return main.CONNECTION_LOST
+
+    def discard_unread(self) -> None:
+        """Throw away what has come so far; what comes from now on stays."""
+        left = unread(self.socket)
+        while left > 0:
+            try:
+                data = self.socket.recv(min(left, self.bufferSize))
+            except OSError:
+                return
+            if not data:
+                return
+            left -= len(data)
+
+    def has_unread(self) -> bool:
+        """Whether bytes have come that were not read yet."""
+        return bool(self.connected and unread(self.socket))
+
+    def pauseProducing(self) -> None:
+        """Stop reading."""
+        self.paused = True
+        super().pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Read on, unless the stream has ended."""
+        self.paused = False
+        if not self.read_ended and not self._aborting:
+            super().resumeProducing()
+
+    # writing
+
+    def write(self, data: bytes) -> None:
+        """Send, or throw away where the peer takes no more."""
+        if self.failure is None:
+            super().write(data)
+
+    def writeSomeData(self, data: bytes) -> Any:
+        """Send some; a failure ends this direction alone."""
+        try:
+            count = self.socket.send(memoryview(data)[: self.SEND_LIMIT])
+        except _WOULD_BLOCK:
+            return 0
+        except OSError as failed:
+            self.fail(failure_of(failed.errno or 0))
+            return 0
+        self.sent += count
+        return count
+
+    def fail(self, failure: Failure) -> None:
+        """The peer takes no more bytes: keep what it has sent, drop what it was to get."""
+        if self.failure is not None or self.disconnected:
+            return
+        self.failure = failure
+        self._tempDataBuffer = []
+        self._tempDataLen = 0
+        self.dataBuffer = b""
+        self.offset = 0
+        self.stopWriting()
+        self.unregisterProducer()
+        self.protocol.connection_failed()
+        if self.disconnected or self._aborting:
+            return
+        nothing_comes = failure is Failure.DEAD and not self.has_unread()
+        if self.read_ended or self.disconnecting or nothing_comes:
+            self._final = True
+            self.reactor.callLater(0, self.connectionLost, TwistedFailure(main.CONNECTION_LOST))
+        elif not self.paused:
+            self.startReading()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the gateway itself still holds for the peer."""
+        return len(self.dataBuffer) - self.offset + self._tempDataLen
+
+    @property
+    def delivered(self) -> int:
+        """Bytes that the peer's TCP has acknowledged, since the connection began."""
+        if self.connected:
+            waiting = unacknowledged(self.socket)
+            if self._writeDisconnected and waiting:
+                waiting -= 1  # the FIN counts as one
+        else:
+            waiting = self._left_unacknowledged
+        return self.sent - waiting
+
+    @property
+    def all_delivered(self) -> bool:
+        """Whether nothing is left, neither here nor in the socket, our end of stream included."""
+        if not self.connected or self.failure is not None:
+            return True
+        return not self.unsent and not self._end_pending and not unacknowledged(self.socket)
+
+    @property
+    def _end_pending(self) -> bool:
+        return self._writeDisconnecting and not self._writeDisconnected
+
+    # ends
+
+    def end_seen(self, broken: bool) -> None:
+        """The watch saw the peer's end of stream, or that the connection is over."""
+        if self.disconnected or self._aborting:
+            return
+        if not broken:
+            self.protocol.end_of_stream_seen()
+            return
+        pending = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if pending:
+            self.fail(failure_of(pending))
+        else:  # both directions have ended in order
+            self.protocol.end_of_stream_seen()
+
+    def connectionLost(self, reason: TwistedFailure) -> None:
+        """Close, unless the peer's last bytes are still to be read."""
+        if not hasattr(self, "socket"):
+            return
+        unforeseen = reason.check(error.ConnectionLost) and not self._aborting
+        early = unforeseen and not self._final
+        if early and not self.disconnecting and not self.read_ended:
+            pending = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            self.fail(failure_of(pending))
+            return
+        if unforeseen and self.failure is None:
+            self.failure = Failure.RESET
+        self.unregisterProducer()
+        self._left_unacknowledged = max(0, unacknowledged(self.socket) - self._writeDisconnected)
+        self.watch.remove(self)
+        super().connectionLost(reason)
+
+
+class DataPort(tcp.Port):
+    """The listening socket of one data port; "::" takes IPv4 and IPv6 (contract section 1)."""
+
+    transport = DataTransport
+
+    def createInternetSocket(self) -> socket.socket:
+        """Make the socket dual stack where it is an IPv6 one."""
+        created: socket.socket = super().createInternetSocket()
+        if self.addressFamily == socket.AF_INET6:
+            created.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        return created

@@ -1,0 +1,402 @@
+"""The gateway as a Twisted service: where effects become I/O.
+
+It owns the switchboard (the rules) and both planes (the bytes). Everything that happens goes
+through :meth:`GatewayService._perform`: the event to the switchboard, its effects to the
+planes, and the next tick to the reactor.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger, globalLogPublisher
+from twisted.python.failure import Failure
+
+from relayx import __version__
+from relayx.config.model import Config, Secrets
+from relayx.control import protocol as control
+from relayx.control.logstream import LogStream
+from relayx.control.statepush import StatePush
+from relayx.control.telemetry import TelemetryTimer
+from relayx.core import effects as fx
+from relayx.core.board import Rules
+from relayx.core.errors import PeerError, RelayError
+from relayx.core.hello import Hello
+from relayx.core.messages import Cause, Message, PortAlloc, PortState, Register, Role
+from relayx.core.messages import Protocol as PortProtocol
+from relayx.core.pairing import Outcome
+from relayx.core.switchboard import Switchboard
+from relayx.data.plane import DataPlane
+from relayx.data.plane import Settings as DataSettings
+from relayx.data.session import Limits
+from relayx.logs import LEVELS, Renderer
+from relayx.naming import RandomNames
+
+_GONE_LOOK = 0.01
+_GONE_LIMIT = control.LINGER + 0.5
+
+
+class BindError(RelayError):
+    """A port could not be listened on; the text names it."""
+
+
+class GatewayService(Service):
+    """One gateway. Binding is done in ``privilegedStartService``, and fails there.
+
+    :param config: the configuration, already checked.
+    :param secrets: what the secret file holds.
+    :param reactor: an IReactorTime, IReactorFDSet, IReactorTCP and IReactorThreads.
+    """
+
+    def __init__(self, config: Config, secrets: Secrets, reactor: Any) -> None:
+        self.config = config
+        self._reactor = reactor
+        self._accepted = [
+            secret.encode()
+            for secret in (secrets.auth_secret, secrets.auth_secret_previous)
+            if secret
+        ]
+        self._log = Logger(namespace="relayx")
+        names = RandomNames()
+        self.switchboard = Switchboard(_rules(config), names)
+        self.control = control.ControlFactory(reactor, _control_settings(config), self, names)
+        self.data = DataPlane(reactor, _data_settings(config), self)
+        self._push = StatePush(reactor, self.control, self._recipients, self._state)
+        self._telemetry = TelemetryTimer(reactor, self.control, self.data.bytes_moved)
+        self._control_ports: list[Any] = []
+        self._effects: deque[fx.Effect] = deque()
+        self._performing = False
+        self._tick_call: Any = None
+        self._stopping: Deferred[None] | None = None
+        self._drained: Callable[[], None] | None = None
+        self.log_stream = self._build_log_stream(config)
+        self._carry_out: dict[type[fx.Effect], Callable[[Any], None]] = {
+            fx.Send: self._send,
+            fx.Broadcast: self._broadcast,
+            fx.StateChanged: self._state_changed,
+            fx.Registered: self._registered,
+            fx.CloseControl: self._close_control,
+            fx.Subscribe: self._subscribe,
+            fx.Wait: self.data.wait,
+            fx.Refuse: self.data.refuse,
+            fx.Pair: self.data.pair,
+            fx.EndSession: self.data.end_session,
+            fx.Note: self._note,
+        }
+
+    def _build_log_stream(self, config: Config) -> LogStream | None:
+        if config.log.stream == "off":
+            return None
+        role = Role.BE if config.log.stream == "be" else None
+        return LogStream(
+            self._reactor,
+            self.control,
+            Renderer(config.log.level, config.log.format),
+            lambda: [client.conn for client in self.switchboard.clients(role)],
+        )
+
+    # starting and stopping
+
+    def privilegedStartService(self) -> None:
+        """Listen on every port, or on none.
+
+        :raises BindError: naming the first port that cannot be bound.
+        """
+        try:
+            for endpoint in self.config.control.endpoints or (
+                f"tcp:{self.config.relay.control_port}",
+            ):
+                self._listen_control(endpoint)
+            for port in self.switchboard.board.ports:
+                self._listen_data(port.number, port.protocol)
+        except BindError:
+            self._stop_listening()
+            self._close_all()
+            raise
+        if self.log_stream is not None:
+            globalLogPublisher.addObserver(self.log_stream)
+        super().privilegedStartService()
+
+    def _listen_control(self, endpoint: str) -> None:
+        outcome: list[Any] = []
+        serverFromString(self._reactor, endpoint).listen(self.control).addBoth(outcome.append)
+        if not outcome:
+            raise BindError(f"control endpoint {endpoint} did not listen at once")
+        if isinstance(outcome[0], Failure):
+            error = outcome[0].value
+            reason = _reason(error) if error is not None else "unknown"
+            raise BindError(f"cannot listen on control endpoint {endpoint}: {reason}")
+        self._control_ports.append(outcome[0])
+
+    def _listen_data(self, number: int, protocol: PortProtocol) -> None:
+        try:
+            self.data.listen(number)
+        except CannotListenError as error:
+            where = self.config.data.interface or "every IPv4 address"
+            raise BindError(
+                f"cannot listen on {protocol} port {number} of {where}: {_reason(error)}"
+            ) from None
+
+    def startService(self) -> None:
+        """Begin to serve."""
+        super().startService()
+        where = ", ".join(str(port.getHost()) for port in self._control_ports)
+        self._log.info(
+            "{text}", text=f"relayx {__version__} serves {len(self.switchboard.board.ports)} data "
+            f"ports; control on {where}", event="started",
+        )  # fmt: skip
+
+    def stopService(self) -> Deferred[None]:
+        """Drain (contract section 9): the Deferred fires when nothing is left."""
+        if self._stopping is not None:
+            return self._stopping
+        super().stopService()
+        self._stopping = Deferred()
+        running = self.switchboard.sessions_running()
+        self._log.info(
+            "{text}", text=f"stopping: {running} sessions run", event="stopping"
+        )  # fmt: skip
+        self._perform(self.switchboard.drain())
+        if self.switchboard.sessions_running():
+            timeout = self.config.data.drain_timeout
+            late = self._reactor.callLater(timeout, self._end_sessions)
+            self._drained = lambda: late.active() and late.cancel()
+        else:
+            self._wind_up()
+        return self._stopping
+
+    def _end_sessions(self) -> None:
+        self._perform(self.switchboard.end_sessions(Cause.DRAIN))
+
+    def _wind_up(self) -> None:
+        """No session is left: close everything, and wait for it to be gone."""
+        self._drained = None
+        self._stop_listening()
+        self._push.close()
+        self._telemetry.close()
+        self._close_all()
+        self._await_gone(self._reactor.seconds() + _GONE_LIMIT)
+
+    def _await_gone(self, deadline: float) -> None:
+        left = self.control.open_connections() + self.data.open_connections()
+        if left and self._reactor.seconds() < deadline:
+            self._reactor.callLater(_GONE_LOOK, self._await_gone, deadline)
+            return
+        if self._tick_call is not None:
+            self._tick_call.cancel()
+            self._tick_call = None
+        if self.log_stream is not None:
+            globalLogPublisher.removeObserver(self.log_stream)
+            self.log_stream.close()
+        self.data.watch.close()
+        self._log.info("{text}", text="stopped", event="stopped")
+        if self._stopping is not None:
+            self._stopping.callback(None)
+
+    def _stop_listening(self) -> None:
+        ports, self._control_ports = self._control_ports, []
+        for port in ports:
+            port.stopListening()
+        self.data.stop_listening()
+
+    def _close_all(self) -> None:
+        self.control.close()
+        self.data.close()
+
+    # events of the control plane
+
+    def asked_to_register(self, conn: int, address: str, asked: Register, trace_id: str) -> None:
+        """See control.protocol.Events."""
+        authentic = self._is_authentic(asked.secret)
+        now = self._reactor.seconds()
+        self._perform(self.switchboard.registered(now, conn, address, asked, authentic, trace_id))
+
+    def _is_authentic(self, secret: str) -> bool:
+        """Compare with every accepted secret, in constant time and in bytes."""
+        told = secret.encode("utf-8", "replace")
+        matches = [hmac.compare_digest(told, accepted) for accepted in self._accepted]
+        return any(matches)
+
+    def failed_to_register(self, conn: int, address: str, error: PeerError) -> None:
+        """See control.protocol.Events."""
+        self._perform(self.switchboard.rejected(conn, address, error))
+
+    def requested(self, conn: int, message: Message, msg_id: str, trace_id: str) -> None:
+        """See control.protocol.Events."""
+        now = self._reactor.seconds()
+        self._perform(self.switchboard.requested(now, conn, message, msg_id, trace_id))
+
+    def control_lost(self, conn: int) -> None:
+        """See control.protocol.Events."""
+        self._telemetry.unsubscribe(conn)
+        self._perform(self.switchboard.lost(self._reactor.seconds(), conn))
+
+    def dropped(self, conn: int, address: str, why: str) -> None:
+        """See control.protocol.Events."""
+        client = self.switchboard.client(conn)
+        who = f"{client.role} {client.client_id}" if client is not None else "a connection"
+        self._log.warn(
+            "{text}", text=f"{who} from {address} is dropped: {why}", event="dropped",
+            address=address, client_id=client.client_id if client is not None else "",
+        )  # fmt: skip
+
+    # events of the data plane
+
+    def said_hello(self, link: int, port: int, address: str, hello: Hello) -> None:
+        """See data.plane.Events."""
+        now = self._reactor.seconds()
+        self._perform(self.switchboard.hello(now, link, port, address, hello))
+
+    def hello_failed(self, port: int, address: str, text: str) -> None:
+        """See data.plane.Events."""
+        self._log.info(
+            "{text}", text=f"port {port} refuses {address}: HELLO_INVALID: {text}",
+            event="refused", port=port, address=address, error_code="HELLO_INVALID",
+        )  # fmt: skip
+
+    def link_lost(self, link: int) -> None:
+        """See data.plane.Events."""
+        self._perform(self.switchboard.link_lost(link))
+
+    def session_draining(self, pairing_id: str) -> None:
+        """See data.plane.Events."""
+        self._perform(self.switchboard.session_draining(pairing_id))
+
+    def session_over(self, pairing_id: str, outcome: Outcome) -> None:
+        """See data.plane.Events."""
+        now = self._reactor.seconds()
+        self._perform(self.switchboard.session_over(now, pairing_id, outcome))
+
+    # effects
+
+    def _perform(self, effects: list[fx.Effect]) -> None:
+        """Carry out effects in order; those of events that they cause come after them."""
+        self._effects.extend(effects)
+        if self._performing:
+            return
+        self._performing = True
+        try:
+            while self._effects:
+                effect = self._effects.popleft()
+                self._carry_out[type(effect)](effect)
+        finally:
+            self._performing = False
+        self._schedule_tick()
+        if self._drained is not None and not self.switchboard.sessions_running():
+            self._drained()
+            self._wind_up()
+
+    def _schedule_tick(self) -> None:
+        due = self.switchboard.next_due()
+        call = self._tick_call
+        if due is None or (call is not None and call.getTime() <= due):
+            return  # an early tick finds nothing due and schedules the next
+        delay = max(0.0, due - self._reactor.seconds())
+        if call is not None:
+            call.reset(delay)
+        else:
+            self._tick_call = self._reactor.callLater(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._tick_call = None
+        self._perform(self.switchboard.tick(self._reactor.seconds()))
+
+    def _send(self, effect: fx.Send) -> None:
+        connection = self.control.get(effect.conn)
+        if connection is not None:
+            connection.send(effect.message, effect.trace_id)
+
+    def _broadcast(self, effect: fx.Broadcast) -> None:
+        line = self.control.encode(effect.message, effect.trace_id)
+        for client in self.switchboard.clients(effect.role):
+            connection = self.control.get(client.conn)
+            if connection is not None:
+                connection.outbox.send(line)
+
+    def _state_changed(self, effect: fx.StateChanged) -> None:
+        self._push.changed(effect.trace_id)
+
+    def _recipients(self) -> list[tuple[int, bool]]:
+        return [(client.conn, client.v11) for client in self.switchboard.clients()]
+
+    def _state(self, v11: bool) -> PortState:
+        return self.switchboard.port_state(v11=v11)
+
+    def _registered(self, effect: fx.Registered) -> None:
+        connection = self.control.get(effect.conn)
+        if connection is not None:
+            connection.registered = True
+
+    def _close_control(self, effect: fx.CloseControl) -> None:
+        connection = self.control.get(effect.conn)
+        if connection is not None:
+            connection.close()
+
+    def _subscribe(self, effect: fx.Subscribe) -> None:
+        self._telemetry.subscribe(effect.conn)
+
+    def _note(self, effect: fx.Note) -> None:
+        self._log.emit(
+            LEVELS[effect.level], "{text}", text=effect.text, event=effect.event, **effect.fields
+        )
+
+
+def _reason(error: BaseException) -> str:
+    inner = error.socketError if isinstance(error, CannotListenError) else error
+    return getattr(inner, "strerror", None) or str(inner)
+
+
+def _rules(config: Config) -> Rules:
+    relay, data = config.relay, config.data
+    zmq, srt = relay.ports("zmq"), relay.ports("srt")
+    return Rules(
+        ports=PortAlloc(
+            zmq_start_port=zmq.start if zmq else 0,
+            zmq_end_port=zmq.stop - 1 if zmq else 0,
+            srt_start_port=srt.start if srt else 0,
+            srt_end_port=srt.stop - 1 if srt else 0,
+        ),
+        max_fe=relay.max_fe,
+        max_be=relay.max_be,
+        reaper_timeout=relay.reaper_timeout,
+        hello_timeout=data.hello_timeout,
+        admission=str(data.admission),
+        keep=data.be_on_fe_close == "keep",
+        advertise_host=data.advertise_host,
+        server=f"relayx/{__version__}",
+    )
+
+
+def _control_settings(config: Config) -> control.Settings:
+    told = config.control
+    return control.Settings(
+        register_timeout=told.register_timeout,
+        idle_timeout=told.idle_timeout,
+        max_message_bytes=told.max_message_bytes,
+        max_outbox_bytes=told.max_outbox_bytes,
+        max_unregistered=told.max_unregistered,
+        keepalive=config.data.keepalive,
+    )
+
+
+def _data_settings(config: Config) -> DataSettings:
+    told = config.data
+    return DataSettings(
+        interface=told.interface,
+        hello_timeout=told.hello_timeout,
+        max_waiting_hello=told.max_waiting_hello,
+        keepalive=told.keepalive,
+        limits=Limits(
+            drain_quiet=told.drain_quiet,
+            drain_limit=told.drain_limit,
+            idle_timeout=told.session_idle_timeout,
+            half_close_timeout=told.half_close_timeout,
+        ),
+    )

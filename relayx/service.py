@@ -86,6 +86,7 @@ class GatewayService(Service):
             fx.Subscribe: self._subscribe,
             fx.Wait: self.data.wait,
             fx.Refuse: self.data.refuse,
+            fx.CloseLink: self.data.close_link,
             fx.Pair: self.data.pair,
             fx.EndSession: self.data.end_session,
             fx.Note: self._note,

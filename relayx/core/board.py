@@ -166,6 +166,11 @@ class Board:
         self.leave(link)
         self.emit(fx.Refuse(link.id, code, text))
 
+    def close(self, link: Link) -> None:
+        """Close a connection that waits, without a word."""
+        self.leave(link)
+        self.emit(fx.CloseLink(link.id))
+
     def waiting(self) -> list[Link]:
         """Every connection that waits, BE or FE."""
         return [

@@ -76,6 +76,12 @@ class Refuse(Effect, frozen=True):
     text: str
 
 
+class CloseLink(Effect, frozen=True):
+    """Close a data connection that waits."""
+
+    link: int
+
+
 class Pair(Effect, frozen=True):
     """Make a session of two data connections."""
 

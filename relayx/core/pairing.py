@@ -72,9 +72,7 @@ class Pairing:
         board = self._board
         replaced = check_be(link, port, board.roster)
         if replaced is not None:
-            board.refuse(
-                replaced, Code.TAKEN_OVER, "a newer connection of the same BE takes its place"
-            )
+            board.close(replaced)
         board.links[link.id] = link
         self._be_waits(link, Change.BE_WAITS)
         self._match(port)

@@ -130,7 +130,7 @@ class Registration:
             text = f"{client.role} {client.client_id} registered again from {client.address}"
             for link in board.waiting():
                 if link.role is client.role and board.roster.owner(link) is old:
-                    board.refuse(link, Code.TAKEN_OVER, text)
+                    board.close(link)
             board.send(old, Error(error_code=Code.TAKEN_OVER, error=text))
             board.note(
                 "info", "taken_over", text,
@@ -220,7 +220,7 @@ class Registration:
             if session is not None and session.be is link:
                 board.emit(fx.EndSession(session.pairing_id, Cause.BE_LOST))
             else:
-                board.refuse(link, Code.BE_LOST, f"BE {client.client_id} is gone")
+                board.close(link)
         board.note(
             "info", "reaped",
             f"BE {client.client_id} did not come back; {len(links)} of its connections are closed",

@@ -166,7 +166,10 @@ class Switchboard:
         """Take nobody new; close what waits (contract section 9)."""
         self.board.draining = True
         for link in self.board.waiting():
-            self.board.refuse(link, Code.DRAINING, "the gateway is stopping")
+            if link.role is Role.FE:
+                self.board.refuse(link, Code.DRAINING, "the gateway is stopping")
+            else:
+                self.board.close(link)
         return self.board.take()
 
     def end_sessions(self, cause: Cause) -> list[Effect]:

@@ -186,14 +186,18 @@ class DataConnection:
 
     def refuse(self, code: Code, text: str, *, ack: bool = False) -> None:
         """Close, saying why where HELLO asked for it (`ack`: where no HELLO could be kept)."""
-        self.waiting = False
-        self.held = b""
-        self._reader = None
-        self._take = self._take_nothing
         if ack:
             self.transport.write(encode_answer(Refused(code, text)))
         else:
             self.answer(Refused(code, text))
+        self.leave()
+
+    def leave(self) -> None:
+        """Close behind what was said; what still comes is read and dropped for a while."""
+        self.waiting = False
+        self.held = b""
+        self._reader = None
+        self._take = self._take_nothing
         if not self.transport.connected:
             return
         self.transport.resumeProducing()

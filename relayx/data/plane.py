@@ -185,6 +185,12 @@ class DataPlane:
         if connection is not None:
             connection.refuse(effect.code, effect.text)
 
+    def close_link(self, effect: fx.CloseLink) -> None:
+        """Close a connection that waits."""
+        connection = self._connections.get(effect.link)
+        if connection is not None:
+            connection.leave()
+
     def pair(self, effect: fx.Pair) -> None:
         """Make a session of two connections."""
         fe, be = self._connections.get(effect.fe), self._connections.get(effect.be)

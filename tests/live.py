@@ -28,10 +28,10 @@ from typing import Any, TypeVar
 
 import msgspec
 import yaml
-from twisted.internet import defer, error, reactor, threads
+from twisted.internet import defer, reactor, threads
 
 from relayx.config.model import Config, Secrets
-from relayx.service import GatewayService
+from relayx.service import BindError, GatewayService
 from tests.guide_peer import DEADLINE, Control, Data
 
 SECRET = "loopback-secret-of-more-than-32-bytes"
@@ -88,6 +88,19 @@ class Data11(Data):
         if word != "RLX1PAIRED":
             raise AssertionError(f"expected RLX1PAIRED, got {word} {fields}")
         return fields
+
+    def dropped(self) -> str:
+        """Wait until a connection that waited is closed: the code it was told, "" for none.
+
+        The contract wants the close; a line that says why may go before it.
+        """
+        told, _ = self.rest()
+        if not told:
+            return ""
+        word, _, fields = told.partition(b" ")
+        if word != b"RLX1ERR" or told.count(b"\n") != 1:
+            raise AssertionError(f"expected a close, got {told!r}")
+        return json.loads(fields)["error_code"]
 
     def refusal(self) -> str:
         """The error code of a refusal, which must be followed by an orderly close."""
@@ -277,7 +290,7 @@ def _started(zmq: int, srt: int, secrets: dict[str, str], sections: Sections) ->
         )
         try:
             service.privilegedStartService()
-        except error.CannotListenError:
+        except BindError:
             if attempt == 7:
                 raise
             continue

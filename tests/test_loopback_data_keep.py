@@ -119,10 +119,10 @@ class Keeping(TestCase):
         fe.fill()
         fe.close()
         be.send(b"and some more")
-        self.ready(client, gateway)
         for who in (client, be_client):
             end = who.expect("session_end")
             self.assertEqual((end["cause"], end["fe_to_be_bytes"]), ("fe_closed", 14000))
+        self.ready(client, gateway)
         be_client.ping()
         lines = [m["payload"].lower() for m in be_client.log if m["type"] == "log"]
         self.assertEqual([x for x in lines if "error" in x or "warn" in x or "trace" in x], [])

@@ -49,6 +49,7 @@ class Guide(TestCase):
         fe = self.front_end(gateway)
         used = set()
         for number in range(6):
+            fe.state(lambda state: state["zmq_ready_ports"] and state["srt_ready_ports"])
             grant = fe.acquire(need_zmq=True, need_srt=True, ttl_seconds=30)
             self.assertFalse(grant.get("error"))
             told = be.expect("port_grant", session_id=grant["session_id"])

@@ -27,7 +27,7 @@ class Draining(TestCase):
         silent = gateway.dial11(gateway.zmq[2])
         client.ping()
         stopped = gateway.stop()
-        self.assertEqual(waiting.rest()[0], b"")
+        self.assertIn(waiting.dropped(), ("", "DRAINING"))
         found = client.acquire()
         self.assertEqual((found["error_code"], found["session_id"]), ("DRAINING", ""))
         self.assertEqual(be_client.acquire()["error_code"], "DRAINING")
@@ -90,8 +90,8 @@ class Draining(TestCase):
         begun = time.monotonic()
         gateway.stop().result(5)
         self.assertTrue(time.monotonic() - begun < 1)
-        for link in (waiting, silent):
-            self.assertEqual(link.rest()[0], b"")
+        self.assertIn(waiting.dropped(), ("", "DRAINING"))
+        self.assertEqual(silent.rest()[0], b"")
         for control in (client, unregistered):
             try:
                 control.rest()

@@ -1,0 +1,144 @@
+"""From files and environment to a configuration, or to everything wrong with it.
+
+Contract section 1. :func:`locate` says which files, :func:`load` reads and checks both of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from relayx.config.convert import convert, section_keys, sections, unknown
+from relayx.config.faults import ConfigError, Fault, shown
+from relayx.config.files import mapping, parse_yaml, read_text
+from relayx.config.limits import Machine
+from relayx.config.model import Config, Secrets
+from relayx.config.rules import Checked, rule_faults, rule_warnings
+from relayx.config.secretfile import read_secrets
+
+__all__ = ["ConfigError", "Environment", "Fault", "Loaded", "Sources", "load", "locate"]
+
+DEFAULT_CONFIG = "configs/config.yaml"
+DEFAULT_SECRETS = ".env.local.json"
+
+
+class Environment(StrEnum):
+    """What ``RELAY_ENV`` may say. `PROD` turns some warnings into faults."""
+
+    DEV = "dev"
+    TEST = "test"
+    PROD = "prod"
+
+
+class Sources(msgspec.Struct, frozen=True):
+    """Which files, and for which environment. Paths are relative to the working directory."""
+
+    environment: Environment
+    config: str
+    secrets: str
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A configuration that may be used, what it is from, and what is unwise about it."""
+
+    config: Config
+    secrets: Secrets
+    sources: Sources
+    warnings: tuple[Fault, ...]
+
+
+def locate(
+    environ: Mapping[str, str], config: str | None = None, env_file: str | None = None
+) -> Sources:
+    """The files to read: a flag beats ``RELAY_CONFIG``, that beats ``RELAY_ENV``.
+
+    An environment variable that is empty is as one that is not set.
+
+    :param config: what the flag for the configuration file said, None where it was not given.
+    :param env_file: likewise for the secret file.
+    :raises ConfigError: where ``RELAY_ENV`` is not one of the three.
+    """
+    named = environ.get("RELAY_ENV", "")
+    if named and named not in list(Environment):
+        allowed = " | ".join(Environment)
+        raise ConfigError(
+            [Fault("environment", "RELAY_ENV", shown(named), "is no environment", allowed)]
+        )
+    by_environment = f"configs/config.{named}.yaml" if named else DEFAULT_CONFIG
+    return Sources(
+        environment=Environment(named) if named else Environment.DEV,
+        config=config or environ.get("RELAY_CONFIG") or by_environment,
+        secrets=env_file or (f".env.{named}.json" if named else DEFAULT_SECRETS),
+    )
+
+
+def load(sources: Sources, machine: Machine | None = None) -> Loaded:
+    """Read and check both files.
+
+    :param machine: what the configuration has to fit on; None: this one.
+    :raises ConfigError: with every fault of both files.
+    """
+    machine = Machine.here() if machine is None else machine
+    prod = sources.environment is Environment.PROD
+    faults: list[Fault] = []
+    warnings: list[Fault] = []
+    config, secrets = Config(), Secrets("")
+    try:
+        values, wrong = _read_config(sources.config)
+        faults += wrong
+        config = _build(values)
+        broken = frozenset(fault.key.partition("[")[0] for fault in wrong)
+        checked = Checked(sources.config, config, broken, prod, machine)
+        faults += rule_faults(checked)
+        warnings += rule_warnings(checked)
+    except ConfigError as error:
+        faults += error.faults
+    try:
+        secrets, wrong, unwise = read_secrets(sources.secrets, prod=prod)
+        faults += wrong
+        warnings += unwise
+    except ConfigError as error:
+        faults += error.faults
+    if faults:
+        raise ConfigError(faults, warnings)
+    return Loaded(config, secrets, sources, tuple(warnings))
+
+
+def _read_config(path: str) -> tuple[dict[str, dict[str, Any]], list[Fault]]:
+    """The values of each section that a file has, and what is wrong with the others."""
+    text, _ = read_text(path, "--config")
+    document, faults = parse_yaml(path, text)
+    top, wrong = mapping(path, "", document)
+    faults += wrong
+    keys = {name: section_keys(section) for name, section in sections().items()}
+    known = {"": list(keys), **{name: list(found) for name, found in keys.items()}}
+    faults += _unknown(path, top, "", known)
+    values: dict[str, dict[str, Any]] = {}
+    for name, section in keys.items():
+        found, wrong = mapping(path, name, top.get(name))
+        faults += wrong
+        faults += _unknown(path, found, name, known)
+        values[name] = {}
+        for bare, key in section.items():
+            if bare in found:
+                values[name][bare], wrong = convert(path, key, found[bare])
+                faults += wrong
+    return values, faults
+
+
+def _unknown(
+    path: str, names: Iterable[object], section: str, known: dict[str, list[str]]
+) -> list[Fault]:
+    return [
+        unknown(path, name, section, known)
+        for name in names
+        if not isinstance(name, str) or name not in known[section]
+    ]
+
+
+def _build(values: dict[str, dict[str, Any]]) -> Config:
+    made: dict[str, Any] = {name: section(**values[name]) for name, section in sections().items()}
+    return Config(**made)

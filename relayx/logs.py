@@ -48,6 +48,8 @@ class Renderer:
     def __call__(self, event: LogEvent) -> str | None:
         """The line of an event, newline included; None for one below the level."""
         level = event.get("log_level", LogLevel.info)
+        if level is LogLevel.info and not event.get("log_namespace", "").startswith("relayx"):
+            level = LogLevel.debug  # what Twisted itself has to tell, a line a port and more
         if _ORDER.index(level) < self._least:
             return None
         text = formatEvent(event)

@@ -167,13 +167,14 @@ class GatewayService(Service):
         self._perform(self.switchboard.drain())
         if self.switchboard.sessions_running():
             timeout = self.config.data.drain_timeout
-            late = self._reactor.callLater(timeout, self._end_sessions)
+            late = self._reactor.callLater(timeout, self.end_sessions)
             self._drained = lambda: late.active() and late.cancel()
         else:
             self._wind_up()
         return self._stopping
 
-    def _end_sessions(self) -> None:
+    def end_sessions(self) -> None:
+        """End every session at once, with the cause ``drain``."""
         self._perform(self.switchboard.end_sessions(Cause.DRAIN))
 
     def _wind_up(self) -> None:

@@ -1,0 +1,133 @@
+"""``twistd relayx``: its options, and the service behind them (contract section 1)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from twisted.application.service import IService, MultiService
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import ILogObserver, Logger
+from twisted.python import usage
+from twisted.python.components import Componentized
+from twisted.python.logfile import LogFile
+from zope.interface import implementer
+
+from relayx.config.faults import ConfigError
+from relayx.config.limits import descriptor_line, memory_line, raise_descriptor_limit
+from relayx.config.load import Loaded, load, locate
+from relayx.logs import LineObserver, Renderer
+from relayx.service import BindError, GatewayService
+
+_log = Logger(namespace="relayx")
+
+
+class Options(usage.Options):
+    """What ``twistd relayx`` takes; ``opt_`` methods would come here."""
+
+    optParameters = [
+        ["config", "c", None, "Configuration file (YAML). [default: configs/config.yaml]"],
+        ["env-file", None, None, "Secret file (JSON). [default: .env.local.json]"],
+    ]
+    longdesc = (
+        "Runs the relay gateway. RELAY_CONFIG names the configuration file; RELAY_ENV=dev|test|"
+        "prod picks configs/config.<env>.yaml and .env.<env>.json; an option beats both. "
+        "'relayx init' writes a first configuration, 'relayx check' validates one."
+    )
+
+
+def _fail(text: str) -> NoReturn:
+    """End with one clear error and exit status 1."""
+    if sys.__stderr__ is not None:
+        print(f"relayx: {text}", file=sys.__stderr__)
+    raise SystemExit(1)
+
+
+def makeService(options: Options, reactor: Any = None) -> IService:
+    """The gateway for `options`; ends the process with status 1 where they are wrong."""
+    if reactor is None:
+        from twisted.internet import reactor
+    try:
+        sources = locate(os.environ, options["config"], options["env-file"])
+        loaded = load(sources)
+        raise_descriptor_limit(loaded.config, str(sources.config))
+    except ConfigError as error:
+        _fail("the configuration is not valid\n" + "\n".join(map(str, error.faults)))
+    return Runner(options, loaded, reactor)
+
+
+@implementer(IService)
+class Runner(MultiService):
+    """Runs one gateway under twistd: its log, its signals, and its exit status.
+
+    twistd itself would end by the signal that stopped it (status 143); the contract wants 0.
+    """
+
+    def __init__(self, options: Options, loaded: Loaded, reactor: Any) -> None:
+        super().__init__()
+        self._server_options: Any = options.parent or {}
+        self._loaded = loaded
+        self._reactor = reactor
+        self._signalled = False
+        self.gateway = GatewayService(loaded.config, loaded.secrets, reactor)
+        self.gateway.setServiceParent(self)
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Take part in an application, whose log is ours from now on."""
+        if isinstance(parent, Componentized) and not self._server_options.get("syslog"):
+            told = self._loaded.config.log
+            observer = LineObserver(self._log_file(), Renderer(told.level, told.format))
+            parent.setComponent(ILogObserver, observer)
+        super().setServiceParent(parent)
+
+    def _log_file(self) -> Any:
+        name = self._server_options.get("logfile")
+        if name == "-" or (not name and self._server_options.get("nodaemon", True)):
+            return sys.stdout
+        return LogFile.fromFullPath(name or "twistd.log")
+
+    def privilegedStartService(self) -> None:
+        """Listen, or end the process with one error."""
+        for warning in self._loaded.warnings:
+            _log.warn("{text}", text=str(warning))
+        try:
+            super().privilegedStartService()
+        except BindError as error:
+            if not self._server_options.get("nodaemon", True):
+                _log.error("{text}", text=str(error))
+            self._remove_pid_file()
+            _fail(str(error))
+
+    def _remove_pid_file(self) -> None:
+        """twistd leaves its file behind when the process ends before it runs."""
+        pid_file = self._server_options.get("pidfile")
+        if pid_file:
+            with suppress(OSError):
+                os.unlink(pid_file)
+
+    def startService(self) -> None:
+        """Serve, and stop in order on SIGTERM and SIGINT."""
+        config = self._loaded.config
+        super().startService()
+        _log.info("{text}", text=descriptor_line(config))
+        _log.info("{text}", text=memory_line(config))
+        self._reactor.callWhenRunning(self._handle_signals)
+
+    def _handle_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self.stop)
+
+    def stop(self) -> None:
+        """Stop the reactor, which drains first; a second time, do not wait for sessions."""
+        if self._signalled:
+            self.gateway.end_sessions()
+            return
+        self._signalled = True
+        with suppress(ReactorNotRunning):
+            self._reactor.stop()

@@ -21,9 +21,9 @@ PROD_REAPER_LEAST = 1.0
 PROTOCOLS = ("srt", "zmq")
 
 _HOST = re.compile(r"[A-Za-z0-9._:%-]{0,253}")
-_SUMMED = {
+_PORT_KEYS = {f"relay.{protocol}_{end}_port" for protocol in PROTOCOLS for end in ("start", "end")}
+_SUMMED = _PORT_KEYS | {
     *("relay.max_fe", "relay.max_be", "control.max_unregistered", "data.max_waiting_hello"),
-    *(f"relay.{protocol}_{end}_port" for protocol in PROTOCOLS for end in ("start", "end")),
     *("control.endpoints", "http.endpoint"),
 }
 
@@ -66,7 +66,9 @@ def rule_warnings(checked: Checked) -> list[Fault]:
     """What is allowed and yet hardly meant."""
     file, config = checked.file, checked.config
     found = []
-    if not any(config.relay.ports(protocol) for protocol in PROTOCOLS):
+    absent = config.relay.srt_start_port is None and config.relay.srt_end_port is None
+    absent = absent and config.relay.zmq_start_port is None and config.relay.zmq_end_port is None
+    if absent and not checked.broken & _PORT_KEYS:
         problem = "and the other port keys are absent: there is no port that could carry a session"
         found.append(Fault(file, "relay.srt_start_port", "", problem))
     for key, seconds in (

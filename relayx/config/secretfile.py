@@ -10,7 +10,7 @@ import stat
 import msgspec
 
 from relayx.config.convert import unknown
-from relayx.config.faults import Fault
+from relayx.config.faults import Fault, plain
 from relayx.config.files import mapping, parse_json, read_text
 from relayx.config.model import Secrets
 
@@ -74,7 +74,7 @@ def _text(path: str, name: str, value: object, faults: list[Fault]) -> str:
 
 def _check_mode(path: str, mode: int, strict: list[Fault], warnings: list[Fault]) -> None:
     bits = oct(stat.S_IMODE(mode))[2:].rjust(4, "0")
-    allowed = f"mode 0600 (chmod 600 {path})"
+    allowed = f"mode 0600 (chmod 600 {plain(path)})"
     if mode & (stat.S_IROTH | stat.S_IWOTH):
         problem = f"can be read or written by others, its mode is {bits}"
         strict.append(Fault(path, "", "", problem, allowed))

@@ -1,0 +1,103 @@
+"""The texts of ``configs/`` and of ``relayx init``, made from the model.
+
+Kinds are named as ``RELAY_ENV`` names environments, and "" is the one without it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from relayx.config.convert import Key, section_keys, sections
+from relayx.config.durations import format_duration
+from relayx.config.model import COUNT_MOST, MIB, Config, Level, Log, Relay
+
+_PORTS = Relay(srt_start_port=30000, srt_end_port=30100, zmq_start_port=30101, zmq_end_port=30200)
+_WIDTH = 96
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9:=./-]*")
+
+
+def _relay(**changed: Any) -> Relay:
+    return msgspec.structs.replace(_PORTS, **changed)
+
+
+CONFIGS: Mapping[str, Config] = MappingProxyType(
+    {
+        "": Config(relay=_PORTS),
+        "dev": Config(
+            relay=_relay(srt_end_port=30020, zmq_end_port=30120), log=Log(level=Level.DEBUG)
+        ),
+        "test": Config(
+            relay=_relay(max_fe=200, max_be=200, ring_buffer_size=64 * MIB, reaper_timeout=5.0)
+        ),
+        "prod": Config(
+            relay=_relay(max_fe=1000, max_be=2000, ring_buffer_size=128 * MIB, reaper_timeout=30.0),
+            log=Log(level=Level.WARN),
+        ),
+    }
+)
+"""The guide's values, section 1.3, by kind."""
+
+PLACEHOLDER_KEY = "-----BEGIN PUBLIC KEY-----\nREPLACE_ME\n-----END PUBLIC KEY-----"
+"""Stands where a public key belongs; see :func:`relayx.config.secretfile.is_placeholder`."""
+
+
+def config_text(kind: str) -> str:
+    """A configuration file with every key, a comment each.
+
+    :param kind: "", "dev", "test" or "prod".
+    """
+    config = CONFIGS[kind]
+    of_kind = f"RELAY_ENV={kind}" if kind else "every key with its default, and ports to start from"
+    lines = [
+        f"# Configuration of the relayx gateway: {of_kind}.",
+        "# Durations are Go style, such as 500ms, 2s or 1m30s. 'relayx check' checks this file.",
+    ]
+    for name, section in sections().items():
+        lines += ["", f"{name}:"]
+        for bare, key in section_keys(section).items():
+            lines += _comment(key)
+            lines.append(f"  {bare}: {_scalar(key, getattr(getattr(config, name), bare))}")
+    return "\n".join(lines) + "\n"
+
+
+def secrets_text(auth_secret: str, relay_public_key: str = "") -> str:
+    """A secret file."""
+    keys = {"relay_public_key": relay_public_key, "auth_secret": auth_secret}
+    return json.dumps(keys, indent=2) + "\n"
+
+
+def secrets_example(kind: str) -> str:
+    """A secret file with placeholders, which no gateway takes in prod."""
+    return secrets_text(f"{kind or 'local'}_secret_replace_me", PLACEHOLDER_KEY)
+
+
+def _comment(key: Key) -> list[str]:
+    text = key.meta.description or ""
+    low, high = key.meta.ge, key.meta.le
+    if isinstance(key.default, StrEnum):
+        text += f": {key.allowed}"
+    elif low is not None and high is not None:
+        if high == COUNT_MOST:
+            text += f" ({low} or more)"
+        elif not key.is_duration:
+            text += f" ({low} to {high})"
+        elif low:
+            text += f" ({format_duration(low)} to {format_duration(high)})"
+    lines = textwrap.wrap(text, _WIDTH, break_on_hyphens=False)
+    return [f"  # {line}" for line in lines]
+
+
+def _scalar(key: Key, value: Any) -> str:
+    if key.is_duration:
+        return format_duration(value)
+    if isinstance(value, str) and _PLAIN.fullmatch(value):
+        return str(value)
+    return json.dumps(value)

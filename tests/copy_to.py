@@ -1,0 +1,24 @@
+"""Copies what the tests need to a folder of their own: ``python tests/copy_to.py FOLDER``.
+
+Run from there, they find relayx only where it is installed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+NEEDED = ("tests", "configs")
+
+
+def main(target: Path) -> None:
+    """Make `target` anew with the files that the tests read."""
+    root = Path(__file__).resolve().parent.parent
+    shutil.rmtree(target, ignore_errors=True)
+    for name in NEEDED:
+        shutil.copytree(root / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

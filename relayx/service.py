@@ -148,7 +148,7 @@ class GatewayService(Service):
     def startService(self) -> None:
         """Begin to serve."""
         super().startService()
-        where = ", ".join(str(port.getHost()) for port in self._control_ports)
+        where = ", ".join(_spelled(port.getHost()) for port in self._control_ports)
         self._log.info(
             "{text}", text=f"relayx {__version__} serves {len(self.switchboard.board.ports)} data "
             f"ports; control on {where}", event="started",
@@ -353,6 +353,13 @@ class GatewayService(Service):
 def _reason(error: BaseException) -> str:
     inner = error.socketError if isinstance(error, CannotListenError) else error
     return getattr(inner, "strerror", None) or str(inner)
+
+
+def _spelled(address: Any) -> str:
+    host, port = getattr(address, "host", None), getattr(address, "port", None)
+    if host is None:
+        return str(address)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _rules(config: Config) -> Rules:

@@ -13,11 +13,11 @@ NEEDED = ("tests", "configs")
 
 
 def main(target: Path) -> None:
-    """Make `target` anew with the files that the tests read."""
+    """Put the files that the tests read into `target`."""
     root = Path(__file__).resolve().parent.parent
-    shutil.rmtree(target, ignore_errors=True)
+    unwanted = shutil.ignore_patterns("__pycache__")
     for name in NEEDED:
-        shutil.copytree(root / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(root / name, target / name, ignore=unwanted, dirs_exist_ok=True)
 
 
 if __name__ == "__main__":

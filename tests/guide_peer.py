@@ -204,10 +204,15 @@ class Data(Peer):
     def receive(self, size: int) -> bytes:
         """Exactly `size` bytes."""
         deadline = time.monotonic() + DEADLINE
-        while len(self.held) < size:
+        pieces, missing = [], size
+        while len(self.held) < missing:
+            missing -= len(self.held)
+            pieces.append(self.held)
+            self.held = b""
             self.fill(deadline - time.monotonic())
-        found, self.held = self.held[:size], self.held[size:]
-        return found
+        pieces.append(self.held[:missing])
+        self.held = self.held[missing:]
+        return b"".join(pieces)
 
     def receive_line(self) -> bytes:
         """Up to and without the next newline."""
@@ -220,12 +225,14 @@ class Data(Peer):
     def rest(self) -> tuple[bytes, str]:
         """Everything up to the connection's end, and how that was: "end" or "reset"."""
         deadline = time.monotonic() + DEADLINE
+        pieces = []
         while True:
+            pieces.append(self.held)
+            self.held = b""
             try:
                 self.fill(deadline - time.monotonic())
             except (EndedError, WasResetError) as ended:
-                found, self.held = self.held, b""
-                return found, "end" if isinstance(ended, EndedError) else "reset"
+                return b"".join(pieces), "end" if isinstance(ended, EndedError) else "reset"
 
 
 class EchoBackEnd:

@@ -36,8 +36,8 @@ from tests.guide_peer import DEADLINE, Control, Data
 
 SECRET = "loopback-secret-of-more-than-32-bytes"
 CONTROL_PORT = 5555
-ZMQ_START = 30101
-SRT_START = 30001
+DATA_PORTS = range(20000, 32000, 200)
+"""Where the data ports of one gateway may begin: below the ports that the system hands out."""
 
 Sections = dict[str, dict[str, Any]]
 PeerType = TypeVar("PeerType", Control, Data)
@@ -117,8 +117,9 @@ class Peers:
 
     def __init__(self, host: str, zmq: int, srt: int) -> None:
         self.host = host
-        self.zmq = list(range(ZMQ_START, ZMQ_START + zmq))
-        self.srt = list(range(SRT_START, SRT_START + srt))
+        first = random.choice(DATA_PORTS)
+        self.srt = list(range(first, first + srt))
+        self.zmq = list(range(first + 100, first + 100 + zmq))
         self._opened: list[Control | Data] = []
         self._last_calls: list[Callable[[], None]] = []
         self._pool = ThreadPoolExecutor(max_workers=8)
@@ -251,18 +252,19 @@ def _host() -> str:
     return "127." + ".".join(str(random.randint(2, 250)) for _ in range(3))
 
 
-def settings(host: str, zmq: int, srt: int, sections: Sections) -> Sections:
-    """The keys of a configuration that listens on `host` only, with a test's own on top."""
+def settings(peers: Peers, sections: Sections) -> Sections:
+    """The keys of a configuration that listens on one host only, with a test's own on top."""
+    host = peers.host
     found: Sections = {
         "relay": {"control_port": CONTROL_PORT},
         "control": {"endpoints": [f"tcp:{CONTROL_PORT}:interface={host}"]},
         "data": {"interface": host, "drain_timeout": 0.5},
         "http": {"endpoint": ""},
     }
-    for name, start, count in (("zmq", ZMQ_START, zmq), ("srt", SRT_START, srt)):
-        if count:
-            found["relay"][f"{name}_start_port"] = start
-            found["relay"][f"{name}_end_port"] = start + count - 1
+    for name, ports in (("zmq", peers.zmq), ("srt", peers.srt)):
+        if ports:
+            found["relay"][f"{name}_start_port"] = ports[0]
+            found["relay"][f"{name}_end_port"] = ports[-1]
     for name, keys in sections.items():
         found.setdefault(name, {}).update(keys)
     return found
@@ -284,7 +286,7 @@ def _started(zmq: int, srt: int, secrets: dict[str, str], sections: Sections) ->
     for attempt in range(8):
         gateway = Gateway(_host(), zmq, srt)
         service = GatewayService(
-            _config(settings(gateway.host, zmq, srt, sections)),
+            _config(settings(gateway, sections)),
             Secrets(**{"auth_secret": SECRET, **secrets}),
             reactor,
         )
@@ -342,7 +344,7 @@ class Subprocess(Peers):
         """Write the files and start the process; does not wait for it to listen."""
         directory = Path(where).absolute()
         directory.mkdir(parents=True, exist_ok=True)
-        whole = settings(self.host, len(self.zmq), len(self.srt), sections)
+        whole = settings(self, sections)
         (directory / "config.yaml").write_text(
             yaml.safe_dump(
                 {name: {k: _written(v) for k, v in keys.items()} for name, keys in whole.items()}
@@ -361,7 +363,7 @@ class Subprocess(Peers):
                 *("-c", "config.yaml", "--env-file", "secrets.json"),
             ],
             cwd=directory,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**_environment(), "PYTHONPATH": path},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
@@ -395,6 +397,10 @@ class Subprocess(Peers):
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
         return int(line.split()[1]) * 1024
+
+
+def _environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith("RELAY")}
 
 
 def _written(value: Any) -> Any:

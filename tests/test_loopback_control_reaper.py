@@ -93,6 +93,25 @@ class Reaping(TestCase):
         )  # fmt: skip
 
     @live(relay=SHORT)
+    def test_one_port_of_a_lease(self, gateway: Gateway) -> None:
+        """Sections 3 and 8: a lease ends per port; the other BE's port stays under it."""
+        fe, be, other = gateway.fe(), gateway.be("worker"), gateway.be("other")
+        gateway.waiting(gateway.zmq[0], "worker")
+        waiting = gateway.waiting(gateway.srt[0], "other")
+        session_id = fe.acquire(need_zmq=True, need_srt=True)["session_id"]
+        lose(be)
+        ended = {"session_id": session_id, "zmq_port": gateway.zmq[0], "error_code": "BE_LOST"}
+        for client in (fe, other):
+            self.assertEqual(client.expect("port_release"), ended)
+        link = gateway.entering(gateway.srt[0], session_id=session_id)
+        self.assertEqual(link.expect("RLX1PAIRED")["session_id"], session_id)
+        waiting.expect("RLX1PAIRED")
+        fe.say("port_release", {"session_id": session_id})
+        self.assertEqual(
+            other.expect("port_release"), {"session_id": session_id, "srt_port": gateway.srt[0]}
+        )
+
+    @live(relay=SHORT)
     def test_leases_that_it_owns(self, gateway: Gateway) -> None:
         """Section 8: they end with BE_LOST."""
         fe, be = gateway.fe(), gateway.be("worker")

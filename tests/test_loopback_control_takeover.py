@@ -68,6 +68,23 @@ class Taking(TestCase):
         kept.expect("RLX1PAIRED")
 
     @live()
+    def test_a_waiting_fe_is_closed(self, gateway: Gateway) -> None:
+        """Section 3: an FE's waiting data connections close likewise; its lease goes on."""
+        old, be = gateway.fe11("phone"), gateway.be()
+        first = gateway.waiting(gateway.zmq[0])
+        session_id = old.acquire()["session_id"]
+        first.close()
+        old.state(lambda state: state["zmq_empty_ports"] == gateway.zmq)
+        waits = gateway.entering(gateway.zmq[0], session_id=session_id)
+        self.assertRaises(TimeoutError, waits.fill, 0.1)
+        gateway.fe11("phone")
+        self.assertIn(waits.dropped(), ("", "TAKEN_OVER"))
+        self.assertEqual(of("port_release", be.ping()), [])
+        again = gateway.entering(gateway.zmq[0], session_id=session_id)
+        gateway.waiting(gateway.zmq[0])
+        self.assertEqual(again.expect("RLX1PAIRED")["session_id"], session_id)
+
+    @live()
     def test_of_a_v1_client(self, gateway: Gateway) -> None:
         """Section 3: an absent instance differs from any; the v1 client is taken over."""
         old = gateway.be("worker")

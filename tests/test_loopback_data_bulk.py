@@ -106,7 +106,8 @@ class Backpressure(TestCase):
 
     def test_a_reader_that_stands_still(self) -> None:
         """Section 7: the gateway holds at most ring_buffer_size; nothing is lost after."""
-        with twistd(self.mktemp(), relay={"ring_buffer_size": MIB}) as gateway:
+        sections = {"relay": {"ring_buffer_size": MIB}, "data": {"keepalive": 1.0}}
+        with twistd(self.mktemp(), **sections) as gateway:
             gateway.fe(), gateway.be()
             gateway.pair(gateway.zmq[1])  # code that is loaded late is loaded now
             fe, be = gateway.pair(gateway.zmq[0])
@@ -122,6 +123,8 @@ class Backpressure(TestCase):
                 self.assertTrue(sent < 256 * MIB, "nothing slows the writer down")
             held = gateway.resident() - before
             self.assertTrue(held < 8 * MIB, f"the gateway grew by {held} bytes")
+            # Far longer than 4 x keepalive: a live peer that does not read is not dead.
+            self.assertEqual(select.select([], [fe.socket], [], 6)[1], [])
             fe.shutdown()
             self.assertEqual(receive_blocks(be), (sent, digest.hexdigest()))
 
@@ -139,6 +142,20 @@ class Backpressure(TestCase):
             be.send(b"tick" * 1000)
             self.assertEqual(fe.receive(4000), b"tick" * 1000)
         self.assertTrue(time.monotonic() - begun < 2)
+
+    @live(relay={"ring_buffer_size": MIB})
+    def test_the_side_that_stands_still_resets(self, gateway: Gateway) -> None:
+        """Section 7: the writer that is held back is reset, too."""
+        client, _ = gateway.fe11("phone"), gateway.be("worker")
+        be = gateway.waiting(gateway.zmq[0], "worker")
+        fe = gateway.entering(gateway.zmq[0], "phone")
+        fe.expect("RLX1PAIRED")
+        fe.socket.setblocking(False)
+        while select.select([], [fe.socket], [], 0.3)[1]:
+            fe.socket.send(BLOCK)
+        be.reset()
+        self.assertEqual(fe.rest(), (b"", "reset"))
+        self.assertEqual(client.expect("session_end")["cause"], "be_reset")
 
     @live(relay={"ring_buffer_size": MIB})
     def test_a_blocked_side_is_still_seen_to_end(self, gateway: Gateway) -> None:

@@ -212,6 +212,48 @@ class Limits(TestCase):
         self.assertTrue(0.3 < time.monotonic() - begun < 3, time.monotonic() - begun)
         self.assertTrue(len(be.rest()[0]) < 900_000)
 
+    @live(data={"drain_quiet": 0.1, "half_close_timeout": 0.5})
+    def test_one_that_takes_nothing_but_talks(self, gateway: Gateway) -> None:
+        """Section 7: closed all the same; what it sends is no progress of what it owes."""
+        client, _ = gateway.fe(), gateway.be()
+        be = gateway.dial(gateway.zmq[0], receive_buffer=4096)
+        be.hello("BE")
+        client.state(lambda state: state["zmq_ready_ports"] == gateway.zmq[:1])
+        fe = gateway.entering(gateway.zmq[0])
+        fe.expect("RLX1PAIRED")
+        fe.send(b"q" * 900_000)
+        fe.close()
+        begun = time.monotonic()
+        bystander = gateway.fe()
+        bystander.ping()
+        while bystander.state()["zmq_empty_ports"] != gateway.zmq:
+            took = time.monotonic() - begun
+            self.assertTrue(took < 3, f"its port is still busy after {took} s")
+            try:
+                be.send(b"blah")
+            except WasResetError:
+                continue  # closed, as it should be; the port state follows
+
+    @live(data={"drain_quiet": 0.2})
+    def test_quiet_counts_only_while_it_is_read(self, gateway: Gateway) -> None:
+        """Section 7: an FE that reads late still gets all of the answer."""
+        client, _ = gateway.fe(), gateway.be()
+        be = gateway.kept(gateway.zmq[0], client)
+        fe = gateway.dial11(gateway.zmq[0], receive_buffer=65536)
+        fe.hello("FE")
+        fe.expect("RLX1PAIRED")
+        fe.send(b"get")
+        fe.shutdown()
+        self.assertEqual(be.receive(3), b"get")
+        answer = bytes(range(256)) * 48 * 1024
+        be.socket.settimeout(30)
+        sending = gateway.background(be.socket.sendall, answer)
+        self.assertRaises(TimeoutError, gateway.dial(gateway.zmq[1]).fill, 0.8)
+        self.assertFalse(sending.done(), "the answer fits the buffers; nothing was tested")
+        self.assertEqual(fe.rest(), (answer, "end"))
+        sending.result()
+        client.state(lambda state: state["zmq_ready_ports"] == gateway.zmq[:1])
+
 
 class ItsOwnEnd(TestCase):
     """A kept BE that ends by itself (section 7)."""

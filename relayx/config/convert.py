@@ -76,7 +76,7 @@ def convert(file: str, key: Key, value: object) -> tuple[Any, list[Fault]]:
         return msgspec.convert(converted, Annotated[key.type, key.meta]), []
     except DurationError as error:
         problem = str(error)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):  # the latter: half a surrogate pair
         problem = _problem(key, value)
     return key.default, [Fault(file, key.name, shown(value), problem, key.allowed)]
 

@@ -23,10 +23,8 @@ def read_text(path: str, flag: str) -> tuple[str, int]:
     :raises ConfigError: where it cannot be read.
     """
     try:
-        # Without O_NONBLOCK, a named pipe would be waited for.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
+        with open(path, "rb", opener=_open) as file:
+            status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise ConfigError([Fault(path, "", "", "is not a regular file")])
             data = file.read(MOST_BYTES + 1)
@@ -43,6 +41,10 @@ def read_text(path: str, flag: str) -> tuple[str, int]:
     except UnicodeDecodeError as error:
         problem = f"is not UTF-8 at byte {error.start}"
         raise ConfigError([Fault(path, "", "", problem)]) from None
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # otherwise, a named pipe would be waited for
 
 
 class _Loader(yaml.SafeLoader):

@@ -1,0 +1,268 @@
+"""Configuration keys: types, ranges, defaults, files by flag and environment (section 1)."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+from rich.console import Console
+from twisted.trial.unittest import TestCase
+
+from relayx.config.convert import section_keys, sections
+from relayx.config.load import ConfigError, Environment, Loaded, Sources, locate
+from relayx.config.model import Config, Relay, Secrets
+from tests.config_files import GOOD_SECRET, PORTS, Files, with_key
+
+DEFAULTS = """
+relay:
+  max_fe: 50
+  max_be: 50
+  ring_buffer_size: 33554432
+  reaper_timeout: 10s
+  control_port: 5555
+control:
+  endpoints: []
+  register_timeout: 5s
+  idle_timeout: 0s
+  max_message_bytes: 65536
+  max_outbox_bytes: 1048576
+  max_unregistered: 256
+data:
+  interface: ""
+  advertise_host: ""
+  hello_timeout: 2s
+  max_waiting_hello: 1024
+  admission: peer
+  be_on_fe_close: keep
+  drain_quiet: 200ms
+  drain_limit: 30s
+  session_idle_timeout: 0s
+  half_close_timeout: 10m
+  keepalive: 15s
+  drain_timeout: 5s
+http:
+  endpoint: tcp:8080:interface=127.0.0.1
+log:
+  level: info
+  format: text
+  stream: off
+"""
+"""As they stand in the contract, without the port keys, whose default is to be absent."""
+
+CHANGED: dict[str, tuple[Any, Any]] = {
+    "relay.max_fe": (7, 7),
+    "relay.max_be": (8, 8),
+    "relay.ring_buffer_size": (1 << 20, 1 << 20),
+    "relay.reaper_timeout": ("0s", 0.0),
+    "relay.control_port": (6000, 6000),
+    "relay.srt_start_port": (40100, 40100),
+    "relay.srt_end_port": (40110, 40110),
+    "relay.zmq_start_port": (40200, 40200),
+    "relay.zmq_end_port": (40210, 40210),
+    "control.endpoints": (["tcp:6001", "unix:/run/x"], ("tcp:6001", "unix:/run/x")),
+    "control.register_timeout": ("1m30s", 90.0),
+    "control.idle_timeout": ("1h", 3600.0),
+    "control.max_message_bytes": (1024, 1024),
+    "control.max_outbox_bytes": (4096, 4096),
+    "control.max_unregistered": (1, 1),
+    "data.interface": ("::", "::"),
+    "data.advertise_host": ("gw.example.com", "gw.example.com"),
+    "data.hello_timeout": ("250ms", 0.25),
+    "data.max_waiting_hello": (1, 1),
+    "data.admission": ("ticket", "ticket"),
+    "data.be_on_fe_close": ("close", "close"),
+    "data.drain_quiet": ("100us", 0.0001),
+    "data.drain_limit": ("1.5h", 5400.0),
+    "data.session_idle_timeout": ("2m", 120.0),
+    "data.half_close_timeout": (0, 0.0),
+    "data.keepalive": ("1s", 1.0),
+    "data.drain_timeout": ("0", 0.0),
+    "http.endpoint": ("", ""),
+    "log.level": ("error", "error"),
+    "log.format": ("json", "json"),
+    "log.stream": ("all", "all"),
+}
+"""For each key a value that is not its default, at its least where it has one."""
+
+REFUSED: dict[str, list[Any]] = {
+    "relay.max_fe": [0, -1, 2**31, 10**30, "5", 5.0, True, None, []],
+    "relay.max_be": [0, "many", False],
+    "relay.ring_buffer_size": [(1 << 20) - 1, 2**40 + 1, "32MB"],
+    "relay.reaper_timeout": ["-1s", "169h", 10, 1.5, "10", "10 s", "s", "", True, None, ["1s"]],
+    "relay.control_port": [0, 65536, "5555"],
+    "relay.srt_start_port": [0, 65536],
+    "relay.srt_end_port": [0, 65536],
+    "relay.zmq_start_port": [0, 65536],
+    "relay.zmq_end_port": [0, 65536, "x"],
+    "control.endpoints": ["tcp:5555", None, [5555], {"a": 1}],
+    "control.register_timeout": ["-1ms", 5],
+    "control.idle_timeout": ["-1ms", 5],
+    "control.max_message_bytes": [1023, (64 << 20) + 1],
+    "control.max_outbox_bytes": [4095, (1 << 30) + 1],
+    "control.max_unregistered": [0],
+    "data.interface": ["localhost", "300.0.0.1", 5, None],
+    "data.advertise_host": ["a b", "a\nb", "\ud800", "x" * 254, 5, None],
+    "data.hello_timeout": ["-1ms", 5],
+    "data.max_waiting_hello": [0],
+    "data.admission": ["any", "", "PEER", 1, None, "\ud800"],
+    "data.be_on_fe_close": ["drop", True],
+    "data.drain_quiet": ["-1ms", 5],
+    "data.drain_limit": ["-1ms", 5],
+    "data.session_idle_timeout": ["-1ms", 5],
+    "data.half_close_timeout": ["-1ms", 5],
+    "data.keepalive": ["999ms", "0s", "32768s"],
+    "data.drain_timeout": ["-1ms", 5],
+    "http.endpoint": ["8080", "tcp:x", "tcp:70000", 8080, None],
+    "log.level": ["warning", 1],
+    "log.format": ["xml", 1],
+    "log.stream": ["fe", False],
+}
+"""For each key what its file may not say."""
+
+
+class Keys(Files):
+    """Types, ranges and defaults, one key at a time."""
+
+    def test_defaults(self) -> None:
+        written = self.load(DEFAULTS).config
+        self.assertEqual(written, Config())
+        self.assertEqual(self.load("").config, Config())
+        listed = {f"{s}.{k}" for s, keys in yaml.safe_load(DEFAULTS).items() for k in keys}
+        every = {key.name for s in sections().values() for key in section_keys(s).values()}
+        self.assertEqual(every - listed, {k for k in every if "srt_" in k or "zmq_" in k})
+        self.assertEqual(listed - every, set())
+        self.assertEqual(set(CHANGED), every)
+        self.assertEqual(set(REFUSED), every)
+
+    def test_every_key_is_read(self) -> None:
+        whole: dict[str, dict[str, Any]] = {}
+        for key, (text, _) in CHANGED.items():
+            section, name = key.split(".")
+            whole.setdefault(section, {})[name] = text
+        config = self.load(whole).config
+        for key, (_, value) in CHANGED.items():
+            section, name = key.split(".")
+            found = getattr(getattr(config, section), name)
+            self.assertEqual(found, value, key)
+            self.assertNotEqual(found, getattr(getattr(Config(), section), name), key)
+
+    def test_every_key_has_its_range(self) -> None:
+        for key, values in REFUSED.items():
+            for value in values:
+                faults = self.faults(with_key(key, value))
+                here = [f for f in faults if f.key.startswith(key)]
+                self.assertTrue(here, (key, value))
+                self.assertEqual(here[0].file, str(self.config))
+                self.assertTrue(here[0].allowed or "[" in here[0].key, here[0])
+                self.assertTrue(here[0].value, here[0])
+
+    def test_all_faults_at_once(self) -> None:
+        config = {
+            "relay": {"max_fe": 0, "max_be": "x", "colour": 1, **PORTS, "srt_end_port": 40001},
+            "data": {"interface": "nowhere", "keepalive": "0s"},
+            "extra": {},
+        }
+        faults = self.faults(config, {"auth_secret": "", "relay_public_key": "no"})
+        self.assertEqual(
+            {(Path(fault.file).name, fault.key) for fault in faults},
+            {
+                ("config.yaml", "relay.max_fe"),
+                ("config.yaml", "relay.max_be"),
+                ("config.yaml", "relay.colour"),
+                ("config.yaml", "relay.srt_end_port"),
+                ("config.yaml", "data.interface"),
+                ("config.yaml", "data.keepalive"),
+                ("config.yaml", "extra"),
+                ("secrets.json", "auth_secret"),
+                ("secrets.json", "relay_public_key"),
+            },
+        )
+
+    def test_fault_is_a_line(self) -> None:
+        fault = self.fault({"relay": {"max_fe": 0}})
+        self.assertEqual(
+            str(fault),
+            f"{self.config}: relay.max_fe = 0 is out of range;"
+            " allowed: an integer from 1 to 2147483647",
+        )
+
+    def test_unknown_keys_name_the_nearest(self) -> None:
+        for config, key, nearest in (
+            ({"relay": {"max_fee": 1}}, "relay.max_fee", "relay.max_fe"),
+            ({"data": {"control_port": 1}}, "data.control_port", "relay.control_port"),
+            ({"max_fe": 1}, "max_fe", "relay.max_fe"),
+            ({"relai": {}}, "relai", "relay"),
+            ({5: 1}, "5", "relay"),
+            ({"log": {"qqqq": 1}}, "log.qqqq", "log."),
+        ):
+            fault = self.fault(config)
+            self.assertEqual(fault.key, key)
+            self.assertIn(f"the nearest is {nearest}", fault.problem)
+        fault = self.fault("", {"auth_secret": GOOD_SECRET, "auth_secrets": "hidden-value"})
+        self.assertEqual(fault.key, "auth_secrets")
+        self.assertIn("the nearest is auth_secret", str(fault))
+        self.assertNotIn("hidden-value", str(fault))
+
+    def test_null(self) -> None:
+        self.assertEqual(self.load("relay:\ncontrol: ~\n").config, Config())
+        self.assertIsNone(self.load("relay: {zmq_start_port: }").config.relay.zmq_start_port)
+
+    def test_units_are_asked_for(self) -> None:
+        self.assertIn("needs a unit", self.fault({"data": {"drain_limit": 30}}).problem)
+        self.assertIn("needs a unit", self.fault({"data": {"drain_limit": "30"}}).problem)
+        self.assertIn("needs a unit", self.fault({"data": {"drain_limit": 1.5}}).problem)
+
+    def test_ports(self) -> None:
+        relay = Relay(zmq_start_port=5, zmq_end_port=7)
+        self.assertEqual(list(relay.ports("zmq")), [5, 6, 7])
+        self.assertEqual(list(relay.ports("srt")), [])
+
+    def test_secrets_are_never_shown(self) -> None:
+        secrets = Secrets(auth_secret="hush-1", auth_secret_previous="hush-2", relay_public_key="k")
+        output = StringIO()
+        Console(file=output).print(secrets)
+        text = repr(secrets) + str(secrets) + output.getvalue()
+        self.assertNotIn("hush", text)
+        self.assertNotIn("hush", repr(Loaded(Config(), secrets, self.sources(), ())))
+        self.assertIn("<set>", text)
+
+    def test_frozen(self) -> None:
+        for struct in (Config(), Relay(), Secrets("x")):
+            field = msgspec.structs.fields(struct)[0].name
+            self.assertRaises(AttributeError, setattr, struct, field, 1)
+
+
+class Locating(TestCase):
+    """Which files, from flags and environment."""
+
+    def test_defaults(self) -> None:
+        expected = Sources(Environment.DEV, "configs/config.yaml", ".env.local.json")
+        self.assertEqual(locate({}), expected)
+        self.assertEqual(locate({"RELAY_ENV": "", "RELAY_CONFIG": ""}), expected)
+
+    def test_environment(self) -> None:
+        for name in ("dev", "test", "prod"):
+            self.assertEqual(
+                locate({"RELAY_ENV": name}),
+                Sources(Environment(name), f"configs/config.{name}.yaml", f".env.{name}.json"),
+            )
+
+    def test_relay_config(self) -> None:
+        found = locate({"RELAY_ENV": "prod", "RELAY_CONFIG": "a.yaml"})
+        self.assertEqual(found, Sources(Environment.PROD, "a.yaml", ".env.prod.json"))
+        found = locate({"RELAY_CONFIG": "a.yaml"})
+        self.assertEqual(found, Sources(Environment.DEV, "a.yaml", ".env.local.json"))
+
+    def test_a_flag_beats_the_environment(self) -> None:
+        environ = {"RELAY_ENV": "prod", "RELAY_CONFIG": "a.yaml"}
+        found = locate(environ, "b.yaml", "b.json")
+        self.assertEqual(found, Sources(Environment.PROD, "b.yaml", "b.json"))
+
+    def test_unknown_environment(self) -> None:
+        for name in ("staging", "PROD", " prod"):
+            error = self.assertRaises(ConfigError, locate, {"RELAY_ENV": name}, "a", "b")
+            self.assertIn("dev | test | prod", str(error))
+            self.assertIn(repr(name), str(error))

@@ -19,12 +19,13 @@ from relayx.client.errors import (
     StreamReset,
     TimedOut,
 )
-from relayx.client.events import Connected, Disconnected, Ended, Events, LogLine
+from relayx.client.events import Connected, Disconnected, Ended, Events, LogLine, Unreachable
 from relayx.client.frontend import Frontend
 from relayx.client.gateway import Gateway, tcp_endpoints
 from relayx.client.join import Joined, join
 from relayx.client.session import LeasedSession, Session
-from relayx.client.stream import Stream, StreamFactory, connect_stream
+from relayx.client.stream import Stream
+from relayx.client.streamfactory import StreamFactory, connect_stream
 
 __all__ = [
     "Backend",
@@ -51,6 +52,7 @@ __all__ = [
     "StreamFactory",
     "StreamReset",
     "TimedOut",
+    "Unreachable",
     "connect_stream",
     "join",
     "open_data",

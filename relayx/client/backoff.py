@@ -26,7 +26,7 @@ class Backoff:
 
     def delay(self, attempt: int) -> float:
         """Seconds to wait after the `attempt`-th failure in a row, counted from 1."""
-        ceiling = min(LONGEST, SHORTEST * 2 ** min(max(attempt, 1), 16))
+        ceiling: float = min(LONGEST, SHORTEST * 2.0 ** min(max(attempt, 1), 16))
         floor = max(SHORTEST, ceiling / 2)
         return floor + (ceiling - floor) * self._jitter()
 

@@ -14,7 +14,7 @@ class ClientError(RelayError):
         return " ".join(str(part) for part in self.args)
 
 
-class Refused(ClientError):
+class Refused(ClientError):  # noqa: N818
     """The gateway said no.
 
     :ivar code: the contract's error code; one of a newer gateway is kept as it came.
@@ -30,25 +30,25 @@ class Refused(ClientError):
         return f"{self.code}: {self.text}"
 
 
-class ControlLost(ClientError, ConnectionLost):
+class ControlLost(ClientError, ConnectionLost):  # noqa: N818
     """The control connection ended before the answer, or did not come back in time."""
 
 
-class TimedOut(ClientError):
+class TimedOut(ClientError):  # noqa: N818
     """The gateway is there, and did not answer within the time given."""
 
 
-class Stopped(ClientError):
+class Stopped(ClientError):  # noqa: N818
     """The client was told to stop."""
 
 
-class DataLost(ClientError, ConnectionLost):
+class DataLost(ClientError, ConnectionLost):  # noqa: N818
     """A data connection ended before it was paired."""
 
 
-class StreamReset(ClientError, ConnectionLost):
+class StreamReset(ClientError, ConnectionLost):  # noqa: N818
     """A session's connection was reset, or broke: what came before is not the whole."""
 
 
-class StreamEnded(ClientError):
+class StreamEnded(ClientError):  # noqa: N818
     """Something was written after the end of our own direction."""

@@ -28,6 +28,13 @@ class Connected:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreachable:
+    """An attempt to connect or to register failed; another follows by itself."""
+
+    reason: Failure
+
+
+@dataclass(frozen=True, slots=True)
 class Disconnected:
     """A registered control connection has ended; another is tried unless `Ended` follows."""
 
@@ -45,8 +52,8 @@ class Events:
     """Callbacks by the type of what they are told.
 
     The types are the message types of `relayx.core.messages` that a gateway sends, and
-    `LogLine`, `Connected`, `Disconnected` and `Ended`. A `PortGrant` comes here only where
-    it answers none of this client's own requests.
+    `LogLine`, `Connected`, `Unreachable`, `Disconnected` and `Ended`. A `PortGrant` comes here
+    only where it answers none of this client's own requests.
     """
 
     _log = Logger()

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.error import ConnectError
 
+from relayx.client.backoff import Backoff
 from relayx.client.control import ControlClient
-from relayx.client.data import ReceiverMaker
-from relayx.client.gateway import EndpointMaker, Gateway
+from relayx.client.data import ANSWER_TIMEOUT, DataConnection, ReceiverMaker, open_data
+from relayx.client.errors import ControlLost, DataLost, Refused, TimedOut
+from relayx.client.gateway import EndpointMaker, Gateway, tcp_endpoints
 from relayx.client.session import LeasedSession
+from relayx.core.errors import Code
+from relayx.core.hello import Hello
+from relayx.core.messages import PortGrant, Protocol, Role
+
+LINGER = 10.0
+DIAL_ATTEMPTS = 5
+ANOTHER_LEASE = frozenset({Code.TTL_EXPIRED, Code.PORT_EMPTY, Code.PORT_BUSY, Code.PORT_RESERVED})
+"""Refusals on a data port that another lease may mend."""
 
 
 class Frontend:
@@ -25,8 +37,6 @@ class Frontend:
     :ivar control: the control client, for `acquire` of two ports, `port_state`, `ping`, events.
     """
 
-    control: ControlClient
-
     def __init__(
         self,
         reactor: Any,
@@ -36,14 +46,21 @@ class Frontend:
         endpoints: EndpointMaker | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        raise NotImplementedError
+        self._reactor = reactor
+        self._gateway = gateway
+        self._endpoints = endpoints or tcp_endpoints(reactor)
+        self._jitter = jitter
+        self.control = ControlClient(
+            reactor, gateway, Role.FE, client_id, endpoints=self._endpoints, jitter=jitter
+        )
 
     def start(self) -> None:
         """Begin to register."""
+        self.control.start()
 
     def stop(self) -> Deferred[None]:
         """Close the control connection; leases end with it, running sessions go on."""
-        raise NotImplementedError
+        return self.control.stop()
 
     def session(
         self,
@@ -56,12 +73,37 @@ class Frontend:
         """One session, for ``async with``: acquires, connects, and releases at the end.
 
         Leaving the block ends our direction, discards what still comes, and waits up to
-        10 s for the other side's end; leaving it by an exception aborts the stream.
+        10 s for the other side's end: it raises `StreamReset` where the stream broke, and
+        `TimedOut` (after an abort) where that end does not come. Leaving it by an exception
+        aborts the stream.
 
+        :param protocol: ``zmq`` or ``srt``.
         :param ttl: seconds that the lease holds, 1 to 600.
         :param timeout: seconds to get a session within; None tries without end.
         """
-        raise NotImplementedError
+        return self._session(protocol, service, be, ttl, timeout)
+
+    @asynccontextmanager
+    async def _session(
+        self, protocol: str, service: str, be: str | None, ttl: int, timeout: float | None
+    ) -> AsyncIterator[LeasedSession]:
+        opened = await self.open_session(protocol, service, be, ttl, timeout)
+        stream = opened.stream
+        try:
+            try:
+                yield opened
+            except BaseException:
+                stream.abort()
+                raise
+            stream.end()
+            stream.discard()
+            try:
+                await stream.closed().addTimeout(LINGER, self._reactor)
+            except DeferredTimeout:
+                stream.abort()
+                raise TimedOut(f"the other side did not end within {LINGER:g} s") from None
+        finally:
+            await opened.release()
 
     def open_session(
         self,
@@ -75,11 +117,100 @@ class Frontend:
     ) -> Deferred[LeasedSession]:
         """Acquire, connect and pair; the caller calls `release` when the stream is over.
 
-        ``PORT_EXHAUSTED`` is tried again with backoff; ``TTL_EXPIRED``, ``PORT_EMPTY``,
-        ``PORT_BUSY`` and ``PORT_RESERVED`` on the granted port release it and acquire anew.
+        ``PORT_EXHAUSTED`` and a lost control connection are tried again with backoff, until
+        `timeout`; ``TTL_EXPIRED``, ``PORT_EMPTY``, ``PORT_BUSY`` and ``PORT_RESERVED`` on the
+        granted port release it and acquire anew. A data port that cannot be reached is given
+        up after five attempts. Cancelling gives the lease back.
 
         :param build: makes the protocol for the bytes; `Stream` by default.
 
-        Fails with `Refused`, `ControlLost`, `DataLost`, `TimedOut`, `Stopped` or the dial's error.
+        Fails with `Refused`, `ControlLost`, `DataLost`, `TimedOut`, `Stopped`, the dial's
+        error, or ValueError where `protocol` is neither zmq nor srt.
         """
-        raise NotImplementedError
+        return Deferred.fromCoroutine(self._open(protocol, service, be, ttl, timeout, build))
+
+    async def _open(
+        self,
+        protocol: str,
+        service: str,
+        be: str | None,
+        ttl: int,
+        timeout: float | None,
+        build: ReceiverMaker | None,
+    ) -> LeasedSession:
+        label = Protocol(protocol)
+        deadline = None if timeout is None else self._reactor.seconds() + timeout
+        backoff = Backoff(self._jitter)
+        unreachable = 0
+        while True:
+            try:
+                grant = await self.control.acquire(
+                    need_zmq=label is Protocol.ZMQ,
+                    need_srt=label is Protocol.SRT,
+                    ttl_seconds=ttl,
+                    service=service,
+                    be=be,
+                    timeout=self._left(deadline),
+                )
+                return await self._connect(label, service, grant, deadline, build)
+            except Refused as refused:
+                if refused.code not in ANOTHER_LEASE:
+                    raise
+                await self._before_next(backoff, deadline, refused)
+            except ControlLost as lost:
+                await self._before_next(backoff, deadline, lost)
+            except (ConnectError, DataLost) as error:
+                unreachable += 1
+                if unreachable >= DIAL_ATTEMPTS:
+                    raise
+                await self._before_next(backoff, deadline, error)
+
+    def _left(self, deadline: float | None) -> float | None:
+        return None if deadline is None else max(0.0, deadline - float(self._reactor.seconds()))
+
+    async def _before_next(
+        self, backoff: Backoff, deadline: float | None, error: Exception
+    ) -> None:
+        """Wait for the next attempt, or raise `error` where no time is left for one."""
+        delay = backoff.next()
+        if deadline is not None and self._reactor.seconds() + delay >= deadline:
+            raise error
+        await self.control.pause(delay)
+
+    async def _connect(
+        self,
+        protocol: Protocol,
+        service: str,
+        grant: PortGrant,
+        deadline: float | None,
+        build: ReceiverMaker | None,
+    ) -> LeasedSession:
+        """Dial the granted port and pair; the lease is given back where that fails."""
+        port = grant.zmq_port if protocol is Protocol.ZMQ else grant.srt_port
+        hello = Hello(
+            role=Role.FE,
+            client_id=self.control.client_id,
+            service=service,
+            session_id=grant.session_id,
+            ticket=grant.ticket,
+            ack=True,
+        )
+        endpoint = self._endpoints(grant.host or self._gateway.host, port)
+        left = self._left(deadline)
+        limit = ANSWER_TIMEOUT if not left else min(ANSWER_TIMEOUT, left)
+        connection: DataConnection | None = None
+        try:
+            connection = await open_data(
+                self._reactor, endpoint, hello, build=build, answer_timeout=limit
+            )
+            receiver = await connection.when_paired()
+        except BaseException as error:
+            if isinstance(error, CancelledError) and connection is not None:
+                connection.abort()
+            self.control.release(grant.session_id).addErrback(lambda _: None)
+            raise
+        if connection.paired is None:
+            raise DataLost("the connection was paired without an answer")
+        return LeasedSession(
+            protocol, port, connection, connection.paired, receiver, grant, self.control.release
+        )

@@ -8,11 +8,15 @@ connects each empty port once and answers with what it gets.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import select
 import socket
 import struct
+import termios
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -87,6 +91,17 @@ class Peer:
         """End the stream in our direction only."""
         self.socket.shutdown(socket.SHUT_WR)
 
+    def wait_until_acknowledged(self) -> None:
+        """Wait until the gateway's system has everything that was sent.
+
+        Only so does a reset that follows not destroy bytes on our own side.
+        """
+        deadline = time.monotonic() + DEADLINE
+        while struct.unpack("i", fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4)))[0]:
+            if time.monotonic() > deadline:
+                raise TimeoutError("what was sent is not acknowledged")
+            select.select([self.socket], [], [], 0.002)
+
     def close(self) -> None:
         """Close, as a program that is done with the connection does."""
         self.socket.close()
@@ -107,6 +122,7 @@ class Control(Peer):
         self.log: list[dict[str, Any]] = []
         self.auth: dict[str, Any] = {}
         self._beats = 0
+        self._complete: deque[dict[str, Any]] = deque()
 
     def say(self, kind: str, payload: Any = None, **envelope: Any) -> None:
         """Send one message as the guide's examples have it, on a line of its own."""
@@ -115,17 +131,34 @@ class Control(Peer):
     def read(self, within: float = DEADLINE) -> dict[str, Any]:
         """The next message, the way Go's json.Decoder reads a stream of objects."""
         deadline = time.monotonic() + within
-        while True:
-            self.held = self.held.lstrip()
+        while not self._complete:
+            self.fill(deadline - time.monotonic())
+            self._split()
+        found = self._complete.popleft()
+        self.log.append(found)
+        return found
+
+    def _split(self) -> None:
+        """Take the complete objects out of what is held."""
+        try:
+            text, cut = self.held.decode(), b""
+        except UnicodeDecodeError as error:
+            text, cut = self.held[: error.start].decode(), self.held[error.start :]
+        start = self._begin(text, 0)
+        while start < len(text):
             try:
-                text = self.held.decode()
-                found, end = self._decoder.raw_decode(text)
+                found, end = self._decoder.raw_decode(text, start)
             except ValueError:
-                self.fill(deadline - time.monotonic())
-                continue
-            self.held = text[end:].encode()
-            self.log.append(found)
-            return found
+                break  # the rest of it is still to come
+            self._complete.append(found)
+            start = self._begin(text, end)
+        self.held = text[start:].encode() + cut
+
+    def _begin(self, text: str, start: int) -> int:
+        """Where the next object begins."""
+        while start < len(text) and text[start].isspace():
+            start += 1
+        return start
 
     def find(
         self, kind: str, where: Callable[[dict[str, Any]], bool] = lambda payload: True

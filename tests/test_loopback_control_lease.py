@@ -67,7 +67,7 @@ class AcquiringAsFE(TestCase):
         grant = fe.acquire(need_zmq=True, need_srt=True)
         self.assertEqual((grant["zmq_port"], grant["srt_port"]), (gateway.zmq[0], gateway.srt[1]))
         self.assertEqual(fe.acquire(need_srt=True)["error_code"], "PORT_EXHAUSTED")
-        fe.say("port_release", {"session_id": grant["session_id"]})
+        fe.say("port_release", {"session_id": grant["session_id"], "zmq_port": gateway.zmq[0]})
         told = be.expect("port_release")
         self.assertEqual(
             told, {"session_id": grant["session_id"], "zmq_port": gateway.zmq[0],

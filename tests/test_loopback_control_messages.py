@@ -7,13 +7,25 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
-from tests.guide_peer import Control
+from tests.guide_peer import Control, message
 from tests.live import Gateway, live
 
 
 def of(kind: str, messages: list[dict[str, Any]]) -> list[Any]:
     """The payloads of one type."""
     return [m["payload"] for m in messages if m["type"] == kind]
+
+
+def _read_until_pong(client: Control, stamp: int) -> tuple[int, list[int]]:
+    """Read on to a pong: how many log lines came, and which pongs."""
+    lines, pongs = 0, []
+    while stamp not in pongs:
+        found = client.read()
+        if found["type"] == "log":
+            lines += 1
+        elif found["type"] == "pong":
+            pongs.append(found["payload"]["c_send"])
+    return lines, pongs
 
 
 class PingTests(TestCase):
@@ -195,6 +207,26 @@ class LogStreamTests(TestCase):
         for _ in range(5):
             fe.ping()
         self.assertTrue(len(self.lines(fe)) - before <= 2 * 7, fe.log)
+
+    @live(log={"stream": "be"})
+    def test_a_client_that_lags(self, gateway: Gateway) -> None:
+        """Section 3: it loses the oldest lines, never anything else."""
+        slow = gateway.be("slow", receive_buffer=4096)
+        slow.ping()
+        noisy = gateway.be("n" * 128)
+        lines = 20000
+        one = message("key_exchange", {"public_key": "p", "private_key": "q"}) + b"\n"
+        reading = gateway.background(_read_until_pong, noisy, 7)
+        noisy.send(one * lines + message("ping", {"c_send": 7}))
+        reading.result()
+        for stamp in range(100, 150):
+            slow.say("ping", {"c_send": stamp})
+        noisy.say("key_exchange", {"public_key": "p", "private_key": "q"}, trace_id="the-last")
+        noisy.ping()
+        told, pongs = _read_until_pong(slow, 149)
+        self.assertEqual(pongs, list(range(100, 150)))
+        self.assertTrue(100 < told < lines, told)
+        slow.ping()
 
     @live(log={"stream": "all", "level": "debug"})
     def test_no_secret_and_no_control_character(self, gateway: Gateway) -> None:

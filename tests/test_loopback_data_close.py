@@ -155,11 +155,10 @@ class Resets(TestCase):
         fe.expect("RLX1PAIRED")
         be.paired()
         fe.send(b"y" * 300_000)
+        fe.wait_until_acknowledged()
         self.assertEqual(len(be.receive(50_000)), 50_000)
         fe.reset()
-        found, how = be.rest()
-        self.assertEqual(how, "reset")
-        self.assertEqual(found, b"y" * len(found))
+        self.assertEqual(be.rest(), (b"y" * 250_000, "reset"))
 
     @live()
     def test_reset_after_its_end(self, gateway: Gateway) -> None:
@@ -195,7 +194,7 @@ class Timeouts(TestCase):
         end = pair.end()
         self.assertEqual((end["cause"], end["be_to_fe_bytes"]), ("half_close_timeout", 3))
 
-    @live(data={"half_close_timeout": 0.3})
+    @live(data={"half_close_timeout": 0.3, "session_idle_timeout": 2.0})
     def test_not_while_both_directions_are_open(self, gateway: Gateway) -> None:
         """Section 7: half_close_timeout is no idle time-out."""
         pair = Pair(gateway)
@@ -277,6 +276,19 @@ class SessionEnd(TestCase):
             end = client.expect("session_end", pairing_id=pairing_id)
             self.assertEqual((end["protocol"], end["port"]), ("srt", gateway.srt[1]))
             self.assertFalse(end["session_id"])
+
+    @live()
+    def test_the_newest_of_an_id(self, gateway: Gateway) -> None:
+        """Section 6: where several live under one id, a connection is the newest's."""
+        older, newest = (gateway.be11("twin", instance="") for _ in range(2))
+        gateway.fe()
+        waiting = gateway.waiting(gateway.zmq[0], "twin")
+        entered = gateway.entering(gateway.zmq[0])
+        pairing_id = entered.expect("RLX1PAIRED")["pairing_id"]
+        entered.close(), waiting.close()
+        self.assertEqual(newest.expect("session_end")["pairing_id"], pairing_id)
+        older.ping()
+        self.assertEqual(of("session_end", older.log), [])
 
 
 class Modes(TestCase):

@@ -126,6 +126,9 @@ class Invalid(TestCase):
         link = gateway.dial11(gateway.zmq[0])
         link.hello("FE", first=b"x" * 400000)
         self.assertEqual(link.refusal(), "PORT_EMPTY")
+        for _ in range(3):
+            self.assertRaises(TimeoutError, gateway.dial(gateway.zmq[1]).fill, 0.1)
+            link.send(b"x" * 10000)
 
 
 class Timing(TestCase):

@@ -73,6 +73,23 @@ class Keeping(TestCase):
         be.send(b"signal")
         self.assertEqual(second.receive(6), b"signal")
 
+    @live(data={"drain_quiet": 0.02})
+    def test_much_noise_between_sessions(self, gateway: Gateway) -> None:
+        """Section 7: all of what came before the next FE said HELLO is discarded."""
+        client, _ = gateway.fe(), gateway.be()
+        be = gateway.kept(gateway.zmq[0], client)
+        self.enter(gateway).close()
+        for _ in range(10):
+            self.ready(client, gateway)
+            fe = gateway.dial11(gateway.zmq[0])
+            be.send(b"noise" * 60_000)
+            be.wait_until_acknowledged()
+            fe.hello("FE")
+            fe.expect("RLX1PAIRED")
+            be.send(b"signal")
+            self.assertEqual(fe.receive(6), b"signal")
+            fe.close()
+
     @live(data=QUIET)
     def test_the_answer_after_the_fes_end(self, gateway: Gateway) -> None:
         """Section 7: what the BE sends still goes to an FE that has only ended its stream."""
@@ -144,6 +161,25 @@ class Keeping(TestCase):
         received = 0
         while received < 900_000:
             received += len(be.receive(min(20_000, 900_000 - received)))
+        self.ready(client, gateway)
+        self.enter(gateway).send(b"next")
+        self.assertEqual(be.receive(4), b"next")
+
+    @live(data=QUIET)
+    def test_what_it_sent_before_a_reset_arrives_too(self, gateway: Gateway) -> None:
+        """Section 7: a reset of the FE is an ordinary end, and cuts nothing off."""
+        client, _ = gateway.fe11("phone"), gateway.be()
+        be = gateway.dial(gateway.zmq[0], receive_buffer=8192)
+        be.hello("BE")
+        self.ready(client, gateway)
+        fe = self.enter(gateway, client_id="phone")
+        fe.send(b"z" * 300_000)
+        fe.wait_until_acknowledged()
+        fe.reset()
+        self.assertEqual(client.state()["zmq_busy"], 1)
+        self.assertEqual(be.receive(300_000), b"z" * 300_000)
+        end = client.expect("session_end")
+        self.assertEqual((end["cause"], end["fe_to_be_bytes"]), ("fe_closed", 300_000))
         self.ready(client, gateway)
         self.enter(gateway).send(b"next")
         self.assertEqual(be.receive(4), b"next")

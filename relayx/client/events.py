@@ -59,22 +59,22 @@ class Events:
     _log = Logger()
 
     def __init__(self) -> None:
-        self._callbacks: dict[type, list[Callable[[Any], object]]] = {}
+        self._callbacks: dict[type, dict[object, Callable[[Any], object]]] = {}
 
     def on(self, kind: type[Event], callback: Callable[[Event], object]) -> Callable[[], None]:
         """Call `callback` with each event of exactly this type; returns what undoes it."""
-        self._callbacks.setdefault(kind, []).append(callback)
+        callbacks = self._callbacks.setdefault(kind, {})
+        key = object()
+        callbacks[key] = callback
 
         def undo() -> None:
-            callbacks = self._callbacks[kind]
-            if callback in callbacks:
-                callbacks.remove(callback)
+            callbacks.pop(key, None)
 
         return undo
 
     def emit(self, event: object) -> None:
         """Tell all who asked; one callback's exception is logged and stops no other."""
-        for callback in tuple(self._callbacks.get(type(event), ())):
+        for callback in tuple(self._callbacks.get(type(event), {}).values()):
             try:
                 callback(event)
             except Exception:

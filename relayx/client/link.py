@@ -38,6 +38,7 @@ class Link(Protocol):
     :ivar auth: fires when the gateway has taken the registration; fails with `Refused`, or
         with `ControlLost` where the connection ends before any answer. Cancelling it resets
         the connection.
+    :ivar over: whether the connection is closed, or is being closed by us.
     """
 
     _log = Logger()
@@ -60,7 +61,7 @@ class Link(Protocol):
         self._unanswered = 0
         self._last_ping = 0
         self._registered = False
-        self._over = False
+        self.over = False
         self._why: ClientError | None = None
 
     def connectionMade(self) -> None:
@@ -75,7 +76,7 @@ class Link(Protocol):
         """Send one message and return its `msg_id`."""
         now_ms = int(self._reactor.seconds() * 1000)
         msg_id = f"{uuid.uuid4()}-{now_ms}"
-        if self.transport is not None and not self._over:
+        if self.transport is not None and not self.over:
             self.transport.write(encode(message, msg_id=msg_id, ts_ms=now_ms, trace_id=trace_id))
         return msg_id
 
@@ -87,15 +88,15 @@ class Link(Protocol):
 
     def loseConnection(self) -> None:
         """Close once all is sent, at the latest after one second."""
-        if self.transport is not None and not self._over:
-            self._over = True
+        if self.transport is not None and not self.over:
+            self.over = True
             self.transport.loseConnection()
             self._restart_timer(CLOSE_TIMEOUT, self._abort)
 
     def drop(self, why: ClientError) -> None:
         """Reset the connection, because of `why`."""
         self._why = self._why or why
-        self._over = True
+        self.over = True
         self._stop_timer()
         self._abort()
 
@@ -113,7 +114,7 @@ class Link(Protocol):
         """Pass on each message that these bytes complete."""
         try:
             for raw in self._objects.feed(data):
-                if self._over:
+                if self.over:
                     return
                 self._take(raw)
         except FramingError as error:
@@ -178,7 +179,7 @@ class Link(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell that this connection is over."""
-        self._over = True
+        self.over = True
         self._stop_timer()
         why = self._why or ControlLost(f"the control connection ended: {reason.getErrorMessage()}")
         if self._result is not None:

@@ -11,6 +11,7 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from relayx.client.errors import Stopped
 from relayx.client.link import Link
 from relayx.core.messages import Auth
 
@@ -70,6 +71,9 @@ class RegisteringEndpoint:
             service_side.append(protocol)
             protocol.makeConnection(link)  # type: ignore[union-attr,arg-type]
             self._registered(link, auth)
+            if link.over:  # whoever was told has stopped the client
+                service_side.clear()
+                raise Stopped("the client was stopped as it connected")
             return protocol
 
         def failed(reason: Failure) -> Failure:
@@ -78,5 +82,6 @@ class RegisteringEndpoint:
 
         attempt: Deferred[Any] = self._endpoint().connect(OneProtocol(link))
         attempt.addCallback(lambda _: link.auth)
-        attempt.addCallbacks(registered, failed)
+        attempt.addErrback(failed)
+        attempt.addCallback(registered)
         return attempt

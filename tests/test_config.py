@@ -189,6 +189,19 @@ class Keys(Files):
             " allowed: an integer from 1 to 2147483647",
         )
 
+    def test_problem_and_what_is_allowed(self) -> None:
+        for key, value, words in (
+            ("data.admission", None, "null is empty; allowed: open | peer | ticket"),
+            ("data.admission", "any", "'any' is none of its values; allowed: open | peer"),
+            ("relay.max_fe", "5", "'5' is of the wrong type; allowed: an integer from 1 to"),
+            ("data.keepalive", "0s", "'0s' is out of range; allowed: a duration with its unit"),
+            ("control.endpoints", "tcp:1", "'tcp:1' is of the wrong type; allowed: a list"),
+            ("data.interface", 5, "5 is of the wrong type; allowed: a text"),
+        ):
+            self.assertIn(f"{key} = {words}", str(self.fault(with_key(key, value))))
+        fault = self.fault(with_key("control.endpoints", ["tcp:1", 5]))
+        self.assertEqual((fault.key, fault.value), ("control.endpoints[1]", "5"))
+
     def test_unknown_keys_name_the_nearest(self) -> None:
         for config, key, nearest in (
             ({"relay": {"max_fee": 1}}, "relay.max_fee", "relay.max_fe"),

@@ -37,6 +37,9 @@ class Reading(Files):
         long = self.directory / "long"
         long.write_bytes(b" " * (MOST_BYTES + 1))
         self.write("")
+        exact = self.directory / "exact"
+        exact.write_bytes(b" " * MOST_BYTES)
+        load(Sources(Environment.DEV, str(exact), str(self.secrets)), BIG)
         for path, words in (
             (self.directory, "Is a directory"),
             (self.directory / "pipe", "not a regular file"),

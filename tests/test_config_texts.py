@@ -44,8 +44,25 @@ class Durations(TestCase):
             self.assertEqual(parse_duration(text), seconds, text)
 
     def test_refused(self) -> None:
-        for text in ("", "s", "1", "1.5", "-3", "1 s", "1x", "1s ", "--1s", "1d", "٣s", "1s" * 40):
+        for text in (
+            "",
+            "s",
+            "1",
+            "1.5",
+            "-3",
+            "1 s",
+            "1x",
+            "1s ",
+            "--1s",
+            "1d",
+            "٣s",
+            "1s" * 40,
+            "0" * 64 + "s",
+        ):
             self.assertRaises(DurationError, parse_duration, text)
+
+    def test_longest(self) -> None:
+        self.assertEqual(parse_duration("0" * 63 + "s"), 0.0)
 
     def test_written(self) -> None:
         for seconds, text in ((0, "0s"), (600, "10m"), (0.2, "200ms"), (90, "1m30s"), (-1.5, "")):
@@ -66,6 +83,7 @@ class Endpoints(TestCase):
             ("tcp:port=5555:interface=127.0.0.1", 5555),
             ("tcp6:80:interface=\\:\\:", 80),
             ("haproxy:tcp:81", 81),
+            ("tcp6:interface=\\:\\:1:port=82", 82),
             ("tcp:0", None),
             ("unix:/run/relayx.sock", None),
             ("unix:/run/a\\:b", None),

@@ -176,6 +176,7 @@ class Keeping(TestCase):
         fe.send(b"z" * 300_000)
         fe.wait_until_acknowledged()
         fe.reset()
+        self.assertRaises(TimeoutError, gateway.dial(gateway.zmq[1]).fill, 0.3)
         self.assertEqual(client.state()["zmq_busy"], 1)
         self.assertEqual(be.receive(300_000), b"z" * 300_000)
         end = client.expect("session_end")

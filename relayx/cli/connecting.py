@@ -1,0 +1,66 @@
+"""The first connection to the gateway, which a command must have to begin its work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.python.failure import Failure
+
+from relayx.cli.options import SECRET_VARIABLE
+from relayx.cli.running import Failed, reason
+from relayx.client import ClientError, Connected, ControlClient, Refused, Unreachable
+from relayx.core.errors import Code
+
+ADVICE = {
+    Code.AUTH_FAILED: f"; check {SECRET_VARIABLE}, or the secret file that --env-file names",
+    Code.TAKEN_OVER: "; give each client a --client-id of its own, or none",
+}
+"""What helps against a refusal."""
+
+
+async def first_connection(reactor: Any, control: ControlClient, timeout: float) -> Connected:
+    """Wait until a client, which was started in this turn of the reactor, is registered.
+
+    Later losses are the library's to mend; one that never was there is most likely a wrong
+    address, and to say so helps more than to try for ever.
+
+    :param timeout: seconds.
+    :raises Failed: naming the gateway, and why.
+    """
+    failures: list[Failure] = []
+    connected: Deferred[Connected] = Deferred()
+    undo = (
+        control.events.on(Connected, connected.callback),
+        control.events.on(Unreachable, lambda event: failures.append(event.reason)),
+    )
+    ended = control.when_connected()
+    ended.addCallbacks(lambda _: None, lambda why: _fail(connected, why))
+    try:
+        return await connected.addTimeout(timeout, reactor)
+    except DeferredTimeout:
+        why = failures[-1].value if failures else None
+        if isinstance(why, Refused):
+            raise refused(control, why) from None
+        tail = f": {reason(why)}" if why is not None else ""
+        raise Failed(f"no gateway at {control.gateway} within {timeout:g} s{tail}") from None
+    except Refused as error:
+        raise refused(control, error) from None
+    except ClientError as error:
+        raise Failed(f"the gateway at {control.gateway}: {reason(error)}") from None
+    finally:
+        ended.cancel()
+        for call in undo:
+            call()
+
+
+def _fail(connected: Deferred[Connected], why: Failure) -> None:
+    if not connected.called:
+        connected.errback(why)
+
+
+def refused(control: ControlClient, error: Refused) -> Failed:
+    """What to say about a refusal that ends the command."""
+    advice = next((text for code, text in ADVICE.items() if code == error.code), "")
+    return Failed(f"the gateway at {control.gateway} refuses: {error}{advice}")

@@ -1,0 +1,189 @@
+"""The options that every client command has, and the types of their values (contract section 1)."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from relayx.cli.running import Failed, say
+from relayx.cli.sources import env_file_option
+from relayx.client import Gateway
+from relayx.client.gateway import DEFAULT_PORT
+from relayx.config.durations import EXAMPLES, DurationError, parse_duration
+from relayx.config.faults import ConfigError
+from relayx.config.load import Environment, locate
+from relayx.config.model import LONGEST
+from relayx.config.secretfile import read_secrets
+from relayx.core.codec import is_client_id
+from relayx.core.hello import SERVICE, SERVICE_ALLOWED
+from relayx.core.messages import Protocol
+
+SECRET_VARIABLE = "RELAYX_SECRET"
+
+Command = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Which gateway a command talks to, and as whom.
+
+    :ivar client_id: "" lets the gateway choose.
+    :ivar connect_timeout: seconds within which the first connection must be had.
+    :ivar verbose: how much of the log to show, 0 to 2.
+    """
+
+    gateway: Gateway
+    client_id: str
+    connect_timeout: float
+    verbose: int
+
+
+def duration(text: str) -> float:
+    """Seconds of a Go style duration: ``500ms``, ``2s``, ``1m30s``."""
+    try:
+        seconds = parse_duration(text)
+    except DurationError as error:
+        raise click.BadParameter(f"{text!r} {error}; allowed: {EXAMPLES}") from None
+    if not 0 <= seconds <= LONGEST:
+        limits = f"0s to {LONGEST // 3600}h"
+        raise click.BadParameter(f"{text!r} is out of range; allowed: {limits}")
+    return seconds
+
+
+def service_name(text: str) -> str:
+    """A service's name (contract, words)."""
+    if not SERVICE.fullmatch(text):
+        raise click.BadParameter(f"{text!r} is no service's name; allowed: {SERVICE_ALLOWED}")
+    return text
+
+
+def client_name(text: str) -> str:
+    """A client's id (contract section 2)."""
+    if not is_client_id(text):
+        raise click.BadParameter(f"{text!r} is no id; allowed: up to 128 printable characters")
+    return text
+
+
+def address(text: str) -> tuple[str, int]:
+    """``HOST:PORT``, an IPv6 address in brackets."""
+    return _address(text, "HOST:PORT", "", 1)
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """``[HOST:]PORT``; on loopback where no host is named, port 0 for any free one."""
+    return _address(text, "[HOST:]PORT", "127.0.0.1", 0)
+
+
+def _address(text: str, form: str, default_host: str, least: int) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        host = default_host
+    elif host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise click.BadParameter(f"{text!r} is not {form}; an IPv6 address stands in brackets")
+    if not host or not (port.isascii() and port.isdigit()):
+        raise click.BadParameter(f"{text!r} is not {form}")
+    if not least <= int(port) <= 65535:
+        raise click.BadParameter(f"port {port} is out of range; allowed: {least} to 65535")
+    return host, int(port)
+
+
+def service_option(command: Command) -> Command:
+    """Give a command ``--service``."""
+    return click.option(
+        "--service", type=service_name, default="", help="Name of the service; none by default."
+    )(command)
+
+
+def protocol_option(command: Command) -> Command:
+    """Give a command ``--protocol``."""
+    return click.option(
+        "--protocol",
+        type=click.Choice([str(protocol) for protocol in Protocol]),
+        default=str(Protocol.ZMQ),
+        show_default=True,
+        help="Which kind of port to use.",
+    )(command)
+
+
+def gateway_options(command: Command) -> Command:
+    """Give a command the options of a client; it gets them as one `target`."""
+
+    @functools.wraps(command)
+    def with_target(
+        gateway: str,
+        client_id: str,
+        env_file: str | None,
+        connect_timeout: float,
+        verbose: int,
+        **others: Any,
+    ) -> Any:
+        try:
+            named = Gateway.parse(gateway, "")
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--gateway") from None
+        where = Gateway(named.host, named.port, find_secret(env_file))
+        return command(target=Target(where, client_id, connect_timeout, verbose), **others)
+
+    given: Command = with_target
+    for option in reversed(_OPTIONS):
+        given = option(given)
+    return given
+
+
+_OPTIONS: list[Callable[[Command], Command]] = [
+    click.option(
+        "--gateway",
+        metavar="HOST[:PORT]",
+        envvar="RELAYX_GATEWAY",
+        default=f"127.0.0.1:{DEFAULT_PORT}",
+        show_default=True,
+        show_envvar=True,
+        help=f"The gateway's control port, {DEFAULT_PORT} unless given.",
+    ),
+    click.option(
+        "--client-id",
+        type=client_name,
+        default="",
+        help="What to be called; the gateway chooses by default."
+        " A client that has the same id already is replaced.",
+    ),
+    env_file_option,
+    click.option(
+        "--connect-timeout",
+        type=duration,
+        default="3s",
+        show_default=True,
+        help="How long to try for the first connection.",
+    ),
+    click.option(
+        "-v", "--verbose", count=True, help="Log to stderr what the client does; -vv: all of it."
+    ),
+]
+
+
+def find_secret(env_file: str | None) -> str:
+    """The secret from RELAYX_SECRET, or else from the secret file.
+
+    :raises Failed: where there is none.
+    """
+    secret = os.environ.get(SECRET_VARIABLE, "")
+    if secret:
+        return secret
+    try:
+        sources = locate(os.environ, None, env_file)
+        prod = sources.environment is Environment.PROD
+        found, faults, warnings = read_secrets(sources.secrets, prod=prod)
+    except ConfigError as error:
+        raise Failed(f"no secret: {error}; or set {SECRET_VARIABLE}") from None
+    if faults:
+        raise Failed("the secret file is not valid\n" + "\n".join(map(str, faults)))
+    for warning in warnings:
+        say(f"warning: {warning}")
+    return found.auth_secret

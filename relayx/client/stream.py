@@ -264,7 +264,9 @@ class Stream:
 
     def connectionLost(self, reason: Failure) -> None:
         """The connection is gone: in order, or broken."""
-        self._producing = False
+        if self._producing:
+            self._producing = False
+            self.transport.unregisterProducer()
         if reason.check(ConnectionDone):
             self._read_ended = True
         else:

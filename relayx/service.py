@@ -197,7 +197,7 @@ class GatewayService(Service):
         if self.log_stream is not None:
             globalLogPublisher.removeObserver(self.log_stream)
             self.log_stream.close()
-        self.data.watch.close()
+        self.data.release()
         self._log.info("{text}", text="stopped", event="stopped")
         if self._stopping is not None:
             self._stopping.callback(None)
@@ -402,6 +402,8 @@ def _data_settings(config: Config) -> DataSettings:
         hello_timeout=told.hello_timeout,
         max_waiting_hello=told.max_waiting_hello,
         keepalive=told.keepalive,
+        ring_buffer_size=config.relay.ring_buffer_size,
+        splice=told.splice != "off",
         limits=Limits(
             drain_quiet=told.drain_quiet,
             drain_limit=told.drain_limit,

@@ -53,6 +53,13 @@ class OnFeClose(StrEnum):
     CLOSE = "close"
 
 
+class Splice(StrEnum):
+    """How the bytes of a session are moved."""
+
+    AUTO = "auto"
+    OFF = "off"
+
+
 class Level(StrEnum):
     """The least severe line that is logged."""
 
@@ -173,6 +180,10 @@ class Data(Section, frozen=True):
         # The kernel counts it in whole seconds and takes at most 32767 of them.
         float, _duration("TCP keepalive of control and data connections", least=1, most=32767)
     ] = 15.0
+    splice: Annotated[
+        Splice,
+        _text("auto: without copying where the system can; off: always by the buffered path"),
+    ] = Splice.AUTO
     drain_timeout: Annotated[
         float, _duration("how long running sessions get when the gateway stops")
     ] = 5.0

@@ -154,7 +154,7 @@ class DataConnection:
     def _take_session(self, data: bytes) -> None:
         session = self.session
         if session is not None:
-            session.received(self.transport, data)
+            session.pump.received(self.transport, data)
 
     def wait(self) -> None:
         """Stay until paired: a BE is read into a small buffer, an FE is not read at all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Protocol
 
 import msgspec
@@ -13,8 +14,9 @@ from relayx.core.hello import Hello, HelloError, Waiting
 from relayx.core.messages import Cause, Role
 from relayx.core.pairing import Outcome
 from relayx.data.connection import DataConnection
-from relayx.data.pump import BufferedPump
+from relayx.data.pump import BufferedPump, Pump
 from relayx.data.session import Limits, Session
+from relayx.data.splice import SplicePump, Splicer
 from relayx.data.transport import DataPort
 from relayx.net.endwatch import EndWatch
 from relayx.net.newcomers import Newcomers
@@ -54,6 +56,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     hello_timeout: float = 2.0
     max_waiting_hello: int = 1024
     keepalive: float = 15.0
+    ring_buffer_size: int = 33554432
+    splice: bool = True
     limits: Limits = Limits()
 
 
@@ -81,6 +85,11 @@ class DataPlane:
         self.watch = EndWatch(reactor)
         self._settings = settings
         self._events = events
+        self._splicer = (
+            Splicer(reactor, settings.ring_buffer_size)
+            if settings.splice and hasattr(os, "splice")
+            else None
+        )
         self._next_link = 0
         self._ports: list[DataPort] = []
         self._connections: dict[int, DataConnection] = {}
@@ -123,6 +132,12 @@ class DataPlane:
         if self._sweep is not None and self._sweep.active():
             self._sweep.cancel()
         self._sweep = None
+
+    def release(self) -> None:
+        """Every connection is gone: give the rest back to the system."""
+        self.watch.close()
+        if self._splicer is not None:
+            self._splicer.close()
 
     def open_connections(self) -> int:
         """How many data connections are open, of whatever kind."""
@@ -208,14 +223,18 @@ class DataPlane:
                     left.close()
             self._events.session_over(effect.pairing_id, nothing)
             return
-        fe.answer(effect.to_fe)
-        be.answer(effect.to_be)
         session = self._build_session(effect, fe, be)
         self._sessions[effect.pairing_id] = (session, fe, be)
+        fe.answer(effect.to_fe)
+        be.answer(effect.to_be)
         session.start()
 
     def _build_session(self, effect: fx.Pair, fe: DataConnection, be: DataConnection) -> Session:
-        pump = BufferedPump(fe.transport, be.transport)
+        pump: Pump = (
+            SplicePump(fe.transport, be.transport, self._splicer)
+            if self._splicer is not None and self._splicer.works
+            else BufferedPump(fe.transport, be.transport)
+        )
         session = Session(
             effect.pairing_id, fe.transport, be.transport, pump, effect.keep,
             self._settings.limits, self, self.reactor,

@@ -50,15 +50,16 @@ class Watcher(Protocol):
 class Side:
     """One end of a session."""
 
-    __slots__ = ("accepted_before", "ended", "gone", "last_byte", "shut", "transport")
+    __slots__ = ("accepted_before", "ended", "gone", "last_byte", "received", "shut", "transport")
 
     def __init__(self, transport: DataTransport) -> None:
         self.transport = transport
-        self.accepted_before = transport.sent + transport.unsent
+        self.accepted_before = 0  # bytes that it got before the session
         self.ended = False  # its stream has been read to its end
         self.gone = False  # its connection is closed, all it sent has been read
         self.shut = False  # the other side's end of stream was passed on to it
         self.last_byte = 0.0
+        self.received = 0
 
     @property
     def failure(self) -> Failure | None:
@@ -111,18 +112,16 @@ class Session:
         self._look_after = _FIRST_LOOK
 
     def start(self) -> None:
-        """Begin to move bytes."""
+        """Begin to move bytes, unless one side has failed already."""
+        if self._over:
+            return
+        for side in (self.fe, self.be):
+            side.accepted_before = side.transport.sent + side.transport.unsent
         self.pump.start()
         if self._limits.idle_timeout > 0:
             self._look_again()
 
     # what the connections tell
-
-    def received(self, transport: DataTransport, data: bytes) -> None:
-        """Bytes have come from one side."""
-        if transport is self.be.transport and self._draining:
-            self.be.last_byte = self._clock.seconds()
-        self.pump.received(transport, data)
 
     def stream_ended(self, transport: DataTransport) -> None:
         """One side's stream has been read to its end."""
@@ -261,7 +260,8 @@ class Session:
             self._delivered_at = now
         if self._delivered_at is None:
             return
-        if self.pump.pushed_back(be.transport):
+        if be.received != be.transport.received or self.pump.pushed_back(be.transport):
+            be.received = be.transport.received
             be.last_byte = now
         quiet_since = max(be.last_byte, self._delivered_at)
         quiet = now - quiet_since >= self._limits.drain_quiet

@@ -194,8 +194,10 @@ class Broken(TestCase):
     def test_not_utf8(self, gateway: Gateway) -> None:
         """Section 2: invalid UTF-8 within a string."""
         for bad in (b"\xff", b"\xc3(", b"\xed\xa0\x80"):
-            data = b'{"type":"ping","payload":{"c_send":1},"trace_id":"' + bad + b'"}\n'
-            self.refused(gateway.fe(), data)
+            for field in (b'},"trace_id":"', b'},"unknown":"', b',"unknown":"'):
+                end = b'"}}\n' if field.startswith(b",") else b'"}\n'
+                data = b'{"type":"ping","payload":{"c_send":1' + field + bad + end
+                self.refused(gateway.fe(), data)
 
     @live()
     def test_too_deep(self, gateway: Gateway) -> None:
@@ -309,6 +311,10 @@ class Refused(TestCase):
             client.say("ping", {"c_send": 4}, **{field: longest + "x"})
             self.assertEqual(client.expect("error")["error_code"], "INVALID_REQUEST", field)
         self.assertNotIn("pong", [m["type"] for m in client.log[-2:]])
+        client.say("ping", {"c_send": 4}, trace_id="of the error", msg_id="m" * 257)
+        found = client.find("error")
+        self.assertEqual(found["trace_id"], "of the error")
+        self.assertFalse(found["payload"].get("in_reply_to"))
         client.say("port_acquire", {"request_id": "r" * 257, "need_zmq": True})
         found = client.find("port_grant")["payload"]
         self.assertEqual((found["error_code"], found["session_id"]), ("INVALID_REQUEST", ""))

@@ -271,6 +271,23 @@ class Limits(TestCase):
             except WasResetError:
                 continue  # closed, as it should be; the port state follows
 
+    @live(data={"drain_quiet": 0.1})
+    def test_over_only_when_all_is_delivered(self, gateway: Gateway) -> None:
+        """Section 7: the BE has long been quiet, but its answer is still on its way."""
+        client, _ = gateway.fe11("phone"), gateway.be()
+        be = gateway.kept(gateway.zmq[0], client)
+        fe = gateway.dial11(gateway.zmq[0], receive_buffer=4096)
+        fe.hello("FE", "phone")
+        fe.expect("RLX1PAIRED")
+        fe.shutdown()
+        be.send(b"a" * 300_000)
+        be.wait_until_acknowledged()
+        self.assertRaises(TimeoutError, gateway.dial(gateway.zmq[1]).fill, 0.5)
+        self.assertEqual(client.state()["zmq_busy"], 1)
+        self.assertEqual(fe.rest(), (b"a" * 300_000, "end"))
+        end = client.expect("session_end")
+        self.assertEqual((end["cause"], end["be_to_fe_bytes"]), ("fe_closed", 300_000))
+
     @live(data={"drain_quiet": 0.2})
     def test_quiet_counts_only_while_it_is_read(self, gateway: Gateway) -> None:
         """Section 7: an FE that reads late still gets all of the answer."""

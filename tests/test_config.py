@@ -43,6 +43,7 @@ data:
   half_close_timeout: 10m
   keepalive: 15s
   drain_timeout: 5s
+  splice: auto
 http:
   endpoint: tcp:8080:interface=127.0.0.1
 log:
@@ -80,6 +81,7 @@ CHANGED: dict[str, tuple[Any, Any]] = {
     "data.half_close_timeout": (0, 0.0),
     "data.keepalive": ("1s", 1.0),
     "data.drain_timeout": ("0", 0.0),
+    "data.splice": ("off", "off"),
     "http.endpoint": ("", ""),
     "log.level": ("error", "error"),
     "log.format": ("json", "json"),
@@ -115,6 +117,7 @@ REFUSED: dict[str, list[Any]] = {
     "data.half_close_timeout": ["-1ms", 5],
     "data.keepalive": ["999ms", "0s", "32768s"],
     "data.drain_timeout": ["-1ms", 5],
+    "data.splice": ["on", True],
     "http.endpoint": ["8080", "tcp:x", "tcp:70000", 8080, None],
     "log.level": ["warning", 1],
     "log.format": ["xml", 1],

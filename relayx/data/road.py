@@ -72,7 +72,10 @@ class Road:
         """Serve ready lanes until none is, or until it is the reactor's turn."""
         poll, find, seconds = self._epoll.poll, self._lanes.get, self._reactor.seconds
         until = 0.0
-        while events := poll(0, BATCH):
+        while not self._epoll.closed:
+            events = poll(0, BATCH)
+            if not events:
+                return
             for descriptor, what in events:
                 lane = find(descriptor)
                 if lane is not None:

@@ -85,6 +85,23 @@ class MarkTests(BackendCase):
         self.control.say(port_state(zmq=ZMQ, srt=SRT))
         self.assertEqual(self.dialled(), [])
 
+    def test_connection_lost_on_the_way(self) -> None:
+        """A port that the gateway calls empty long after we began to wait is dialled anew."""
+        self.backend.set_marks(1, 0)
+        self.control.say(port_state(zmq=[30101]))
+        (peer,) = self.dialled()
+        peer.wait()
+        self.reactor.advance(1)
+        self.control.say(port_state(zmq=[30101]))
+        self.assertEqual(self.dialled(), [])
+        self.reactor.advance(1.5)
+        self.control.say(port_state(zmq=[30101]))
+        self.assertTrue(peer.transport.aborted)
+        peer.lose()
+        (again,) = self.dialled()
+        again.wait()
+        self.assertEqual(self.backend.waiting["zmq"], (30101,))
+
     def test_choice_is_spread(self) -> None:
         """BEs seldom choose the same ports."""
         chosen = set()
@@ -330,6 +347,18 @@ class SessionTests(BackendCase):
         self.result.errback(ZeroDivisionError())
         self.assertTrue(peer.transport.aborted)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_a_peers_reset_is_no_error(self) -> None:
+        """What fails because the stream was reset is told without a traceback."""
+
+        async def read() -> None:
+            await self.sessions[0].stream.read()
+
+        self.result = Deferred()
+        peer = self.paired()
+        Deferred.fromCoroutine(read()).chainDeferred(self.result)
+        peer.lose(reset())
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_a_result_ends_our_direction(self) -> None:
         """When a Deferred or a coroutine is through, the stream is ended and drained."""

@@ -14,7 +14,14 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from relayx.client import Stream, StreamEnded, StreamFactory, StreamReset
+from relayx.client import (
+    Stream,
+    StreamEnded,
+    StreamFactory,
+    StreamReset,
+    connect_stream,
+    tcp_endpoints,
+)
 from tests.test_client_fakes import MemoryTransport, done, reset
 
 KIB = 1024
@@ -290,6 +297,27 @@ class SocketTests(TestCase):
         self.addCleanup(plain.close)
         plain.setblocking(False)
         return made
+
+    def test_dialled_by_name(self) -> None:
+        """A host name is resolved, and half-closes work as with an address."""
+
+        async def scenario() -> None:
+            accepted: Deferred[Stream] = Deferred()
+            port = reactor.listenTCP(0, StreamFactory(accepted.callback), interface="127.0.0.1")
+            self.addCleanup(port.stopListening)
+            number = port.getHost().port
+            stream = await connect_stream(tcp_endpoints(reactor)("localhost", number))
+            other = await accepted
+            await stream.write(b"x")
+            stream.end()
+            self.assertEqual([await other.read(), await other.read()], [b"x", b""])
+            await other.write(b"y")
+            other.end()
+            self.assertEqual([await stream.read(), await stream.read()], [b"y", b""])
+            await stream.closed()
+            await other.closed()
+
+        return Deferred.fromCoroutine(scenario())  # type: ignore[return-value]
 
     def test_reset_of_a_paused_stream(self) -> None:
         """A reset that comes while nobody reads is a reset when somebody does."""

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from relayx.client.control import ControlClient
 from relayx.client.data import DataConnection, open_data
+from relayx.client.errors import StreamReset
 from relayx.client.events import Connected, Disconnected, Ended
 from relayx.client.gateway import EndpointMaker, Gateway, tcp_endpoints
 from relayx.client.once import Once
@@ -248,12 +249,17 @@ class Backend:
         session.stream.discard()
 
     def _session_failed(self, failure: Failure, session: Session) -> None:
-        self._log.failure(
-            "session {pairing_id} failed, trace_id={trace_id}",
-            failure=failure,
-            pairing_id=session.paired.pairing_id,
-            trace_id=session.paired.trace_id,
-        )
+        paired = session.paired
+        told: dict[str, Any] = {"pairing_id": paired.pairing_id, "trace_id": paired.trace_id}
+        if failure.check(StreamReset):  # the peer's doing, and no fault of the callback's
+            self._log.info(
+                "session {pairing_id} broke: {why}, trace_id={trace_id}",
+                why=failure.getErrorMessage(),
+                **told,
+            )
+        else:
+            text = "session {pairing_id} failed, trace_id={trace_id}"
+            self._log.failure(text, failure=failure, **told)
         session.connection.abort()
 
     def _over(self, session: Session) -> None:

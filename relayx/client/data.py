@@ -12,15 +12,16 @@ from twisted.internet.interfaces import (
     IProtocol,
     IReactorTime,
     IStreamClientEndpoint,
-    ITCPTransport,
 )
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relayx.client.errors import ClientError, DataLost, Refused
+from relayx.client.halfclose import pass_end_of_stream
 from relayx.client.once import Once
 from relayx.client.registering import OneProtocol
-from relayx.client.stream import Stream, pass_end_of_stream
+from relayx.client.sockets import set_up
+from relayx.client.stream import Stream
 from relayx.core import hello as wire
 from relayx.core.errors import PeerError
 from relayx.core.hello import Hello, Paired
@@ -93,9 +94,7 @@ class DataConnection:
     def makeConnection(self, transport: Any) -> None:
         """Take the transport, and wait for the answer to HELLO no longer than allowed."""
         self.transport = transport
-        if ITCPTransport.providedBy(transport):
-            transport.setTcpNoDelay(True)
-            transport.setTcpKeepAlive(True)
+        set_up(transport)
         self._timer = self._reactor.callLater(self._answer_timeout, self._no_answer)
         self.connectionMade()
 

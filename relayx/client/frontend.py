@@ -90,18 +90,19 @@ class Frontend:
         opened = await self.open_session(protocol, service, be, ttl, timeout)
         stream = opened.stream
         try:
-            try:
-                yield opened
-            except BaseException:
-                stream.abort()
-                raise
+            yield opened
+        except BaseException as error:
+            stream.abort()
+            if isinstance(error, Exception):  # not where the coroutine is only thrown away
+                await opened.release()
+            raise
+        try:
             stream.end()
             stream.discard()
-            try:
-                await stream.closed().addTimeout(LINGER, self._reactor)
-            except DeferredTimeout:
-                stream.abort()
-                raise TimedOut(f"the other side did not end within {LINGER:g} s") from None
+            await stream.closed().addTimeout(LINGER, self._reactor)
+        except DeferredTimeout:
+            stream.abort()
+            raise TimedOut(f"the other side did not end within {LINGER:g} s") from None
         finally:
             await opened.release()
 
@@ -204,7 +205,7 @@ class Frontend:
                 self._reactor, endpoint, hello, build=build, answer_timeout=limit
             )
             receiver = await connection.when_paired()
-        except BaseException as error:
+        except Exception as error:
             if isinstance(error, CancelledError) and connection is not None:
                 connection.abort()
             self.control.release(grant.session_id).addErrback(lambda _: None)

@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from relayx.client.errors import ClientError, ControlLost, Refused
+from relayx.client.sockets import set_up
 from relayx.core.codec import Envelope, ObjectStream, decode_envelope, decode_payload, encode, shown
 from relayx.core.errors import Code, FramingError, PeerError
 from relayx.core.messages import REPLIES, Auth, Message, Ping, Pong, Register
@@ -66,9 +67,7 @@ class Link(Protocol):
 
     def connectionMade(self) -> None:
         """Say who we are."""
-        if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)
-            self.transport.setTcpKeepAlive(True)
+        set_up(self.transport)
         self._timer = self._reactor.callLater(AUTH_TIMEOUT, self._no_auth)
         self.send(self._register)
 

@@ -11,13 +11,14 @@ from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IProtocol,
     IPushProducer,
-    ITCPTransport,
 )
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relayx.client.errors import StreamEnded, StreamReset
+from relayx.client.halfclose import pass_end_of_stream
 from relayx.client.once import Once
+from relayx.client.sockets import set_up
 from relayx.core.hello import Paired
 
 READ_LIMIT = 256 * 1024
@@ -38,26 +39,10 @@ class Stream:
     """
 
     __slots__ = (
-        "__weakref__",
-        "_buffered",
-        "_chunks",
-        "_closed",
-        "_discarding",
-        "_end_asked",
-        "_lost",
-        "_producing",
-        "_read_ended",
-        "_read_paused",
-        "_reader",
-        "_receiver",
-        "_room",
-        "_write_ended",
-        "_write_paused",
-        "paired",
-        "received",
-        "sent",
-        "transport",
-    )
+        "_buffered", "_chunks", "_closed", "_discarding", "_end_asked", "_lost", "_producing",
+        "_read_ended", "_read_paused", "_reader", "_receiver", "_room", "_write_ended",
+        "_write_paused", "paired", "received", "sent", "transport",
+    )  # fmt: skip
 
     def __init__(self, paired: Paired | None = None) -> None:
         self.paired = paired
@@ -152,9 +137,7 @@ class Stream:
         if self._producing:
             self._producing = False
             self.transport.unregisterProducer()
-            room, self._room = self._room, []
-            for waiter in room:
-                waiter.callback(None)
+            self._make_room()
 
     def hand_over(self, receiver: IProtocol) -> None:
         """Give the connection, and what waits to be read, to another protocol.
@@ -184,9 +167,7 @@ class Stream:
     def makeConnection(self, transport: Any) -> None:
         """Take the transport, as the producer of what is written."""
         self.transport = transport
-        if ITCPTransport.providedBy(transport):
-            transport.setTcpNoDelay(True)
-            transport.setTcpKeepAlive(True)
+        set_up(transport)
         self._producing = True
         transport.registerProducer(self, True)
         self.connectionMade()
@@ -293,20 +274,14 @@ class Stream:
     def resumeProducing(self) -> None:
         """The transport has room again."""
         self._write_paused = False
-        room, self._room = self._room, []
-        for waiter in room:
-            waiter.callback(None)
+        self._make_room()
         if self._end_asked and not self._write_paused:
             self._end_writing()
 
+    def _make_room(self) -> None:
+        room, self._room = self._room, []
+        for waiter in room:
+            waiter.callback(None)
+
     def stopProducing(self) -> None:
         """The connection is lost; `connectionLost` tells why."""
-
-
-def pass_end_of_stream(receiver: IProtocol, transport: Any) -> None:
-    """Tell a protocol of the peer's end; as in Twisted, one that knows no half-close is closed."""
-    half = IHalfCloseableProtocol(receiver, None)
-    if half is not None:
-        half.readConnectionLost()
-    else:
-        transport.loseConnection()

@@ -19,15 +19,20 @@ PORT_CODES = frozenset({Code.PORT_BUSY, Code.PORT_RESERVED, Code.PORT_EMPTY})
 """Refusals that say something of one port, and nothing of the others."""
 
 
+STALE = 2.0
+"""Seconds after which no `port_state` can be from before a port was ready."""
+
+
 class Wait:
     """One port that is being dialled or waited on."""
 
-    __slots__ = ("connection", "given_up", "ready", "task")
+    __slots__ = ("connection", "given_up", "ready", "ready_at", "task")
 
     def __init__(self) -> None:
         self.connection: DataConnection | None = None
         self.task: Deferred[None] | None = None
         self.ready = False
+        self.ready_at = 0.0
         self.given_up = False
 
 
@@ -110,8 +115,17 @@ class WaitingPorts:
             self._give_up(port)
 
     def empty_ports(self, ports: Iterable[int]) -> None:
-        """The ports that are empty now, from the newest `port_state`."""
+        """The ports that are empty now, from the newest `port_state`.
+
+        One that we think to wait on, and not only since a moment ago, has lost its connection
+        on the way without our being told; it is dialled anew.
+        """
         self._empty = set(ports)
+        before = self._reactor.seconds() - STALE
+        for port in self._empty.intersection(self._held):
+            wait = self._held[port]
+            if wait.ready and wait.ready_at < before:
+                self._give_up(port)
         self._fill()
 
     def granted(self, port: int, session_id: str) -> None:
@@ -221,6 +235,7 @@ class WaitingPorts:
                 wait.connection.abort()
             await wait.connection.when_waiting()
             wait.ready = True
+            wait.ready_at = self._reactor.seconds()
             self._backoff.reset()
             await wait.connection.when_paired()
         except CancelledError:

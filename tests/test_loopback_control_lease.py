@@ -295,6 +295,26 @@ class Ending(TestCase):
         self.assertEqual(other.acquire()["zmq_port"], gateway.zmq[0])
 
     @live()
+    def test_owner_gone_while_a_session_runs(self, gateway: Gateway) -> None:
+        """Section 5: the lease ends, the session goes on, the port is free after."""
+        fe, other, be = gateway.fe(), gateway.fe(), gateway.be()
+        waiting = gateway.waiting(gateway.zmq[0])
+        session_id = fe.acquire()["session_id"]
+        link = gateway.entering(gateway.zmq[0], session_id=session_id)
+        link.expect("RLX1PAIRED")
+        waiting.expect("RLX1PAIRED")
+        fe.close()
+        self.assertEqual(be.expect("port_release")["session_id"], session_id)
+        link.send(b"without its owner")
+        self.assertEqual(waiting.receive(17), b"without its owner")
+        link.close()
+        self.assertEqual(waiting.rest(), (b"", "end"))
+        waiting.close()
+        other.state(lambda state: state["zmq_empty_ports"] == gateway.zmq)
+        gateway.waiting(gateway.zmq[0])
+        self.assertEqual(other.acquire()["zmq_port"], gateway.zmq[0])
+
+    @live()
     def test_release_leaves_the_session(self, gateway: Gateway) -> None:
         """Section 5: a running session is never ended by its lease."""
         fe, be = gateway.fe(), gateway.be()

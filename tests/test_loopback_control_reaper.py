@@ -59,6 +59,26 @@ class Reaping(TestCase):
         self.assertEqual((end["cause"], end["fe_to_be_bytes"]), ("be_lost", 14))
 
     @live(relay=SHORT)
+    def test_sessions_under_a_lease(self, gateway: Gateway) -> None:
+        """Section 8: the lease on a port whose session is reaped ends with BE_LOST."""
+        fe, be = gateway.fe11(), gateway.be("worker")
+        waiting = gateway.waiting(gateway.zmq[0], "worker")
+        session_id = fe.acquire()["session_id"]
+        link = gateway.entering(gateway.zmq[0], session_id=session_id)
+        link.expect("RLX1PAIRED")
+        waiting.expect("RLX1PAIRED")
+        lose(be)
+        link.rest()
+        self.assertEqual(
+            fe.expect("port_release"),
+            {"session_id": session_id, "zmq_port": gateway.zmq[0], "error_code": "BE_LOST"},
+        )
+        fe.state(lambda state: state["zmq_empty_ports"] == gateway.zmq)
+        self.assertEqual(
+            [m["payload"]["cause"] for m in fe.log if m["type"] == "session_end"], ["be_lost"]
+        )
+
+    @live(relay=SHORT)
     def test_leases_on_its_ports(self, gateway: Gateway) -> None:
         """Section 8: leases on ports where its connection waits end with BE_LOST."""
         fe, be, other = gateway.fe(), gateway.be("worker"), gateway.be("other")

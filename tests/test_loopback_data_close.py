@@ -163,6 +163,19 @@ class Resets(TestCase):
         self.assertEqual(be.rest(), (b"y" * 250_000, "reset"))
 
     @live()
+    def test_reset_after_the_others_end(self, gateway: Gateway) -> None:
+        """Section 7: an answer that is cut off by a reset is not taken for a whole one."""
+        pair = Pair(gateway)
+        pair.fe.shutdown()
+        self.assertEqual(pair.be.rest(), (b"", "end"))
+        pair.be.send(b"half an ans")
+        pair.be.wait_until_acknowledged()
+        pair.be.reset()
+        self.assertEqual(pair.fe.rest(), (b"half an ans", "reset"))
+        end = pair.end()
+        self.assertEqual((end["cause"], end["be_to_fe_bytes"]), ("be_reset", 11))
+
+    @live()
     def test_reset_after_its_end(self, gateway: Gateway) -> None:
         """Section 7: a side that has ended its stream may still reset."""
         pair = Pair(gateway)

@@ -48,6 +48,7 @@ class Road:
         self._reactor = reactor
         self._lanes: dict[int, Lane] = {}
         self._epoll: Any = select.epoll()
+        self._guest = -1
         adopt = getattr(reactor, "adopt_road", None)
         self._adopted = adopt is not None and adopt(self)
         if not self._adopted:
@@ -85,6 +86,27 @@ class Road:
                 until = now + TURN
             elif now >= until:
                 return
+
+    def host(self, descriptor: int) -> None:
+        """Take the reactor's own epoll set in, as its guest from now on waits here."""
+        self._guest = descriptor
+        self._epoll.register(descriptor, IN)
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for one batch and serve it.
+
+        :param timeout: seconds, negative for no limit.
+        :returns: whether the reactor's own set is ready, or the time has passed.
+        """
+        events = self._epoll.poll(timeout, BATCH)
+        guest_ready = not events
+        for descriptor, what in events:
+            lane = self._lanes.get(descriptor)
+            if lane is not None:
+                self._serve_one(lane, what)
+            elif descriptor == self._guest:
+                guest_ready = True
+        return guest_ready
 
     def _serve_one(self, lane: Lane, what: int) -> None:
         try:

@@ -180,7 +180,10 @@ class SpliceLane:
 
     def crashed(self) -> None:
         """See road.Lane."""
-        self.transport.fail_with(errno.EIO)
+        for side in (self, self.other):
+            side.leave()
+            side.transport.fail_with(errno.EIO)
+            side.transport.abortConnection()
 
     def _read(self) -> None:
         """Move what has come, at most a step."""

@@ -99,8 +99,8 @@ class Digests(TestCase):
         sending.result()
 
 
-class Backpressure(TestCase):
-    """The side that reads slowly slows the side that writes (section 7)."""
+class Memory(TestCase):
+    """What the gateway holds, seen from outside its process (section 7)."""
 
     timeout = 60
 
@@ -127,6 +127,12 @@ class Backpressure(TestCase):
             self.assertEqual(select.select([], [fe.socket], [], 6)[1], [])
             fe.shutdown()
             self.assertEqual(receive_blocks(be), (sent, digest.hexdigest()))
+
+
+class Backpressure(TestCase):
+    """The side that reads slowly slows the side that writes (section 7)."""
+
+    timeout = 60
 
     @live(relay={"ring_buffer_size": MIB})
     def test_the_other_direction_goes_on(self, gateway: Gateway) -> None:

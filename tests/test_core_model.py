@@ -1,0 +1,270 @@
+"""A model of the gateway made from nothing but its effects, to check the board against.
+
+It knows who waits, who is paired, and which leases were granted and ended, from what the
+effects and messages said. Used by test_core_machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from relayx.core import effects as fx
+from relayx.core.messages import (
+    Cause,
+    Error,
+    PortAlloc,
+    PortGrant,
+    PortRelease,
+    PortState,
+    Protocol,
+    Role,
+    ServiceCount,
+)
+from tests.common import Room, of
+
+ZMQ, SRT = (3001, 3002), (4001,)
+PORTS = (*ZMQ, *SRT)
+RANGES = PortAlloc(zmq_start_port=3001, zmq_end_port=3002, srt_start_port=4001, srt_end_port=4001)
+SECRETS = ("SECRET", "TICKET", "PRIVATE")
+
+
+@dataclass
+class Link:
+    """A data connection, as the effects tell of it: new, waiting, paired or gone."""
+
+    role: Role
+    port: int
+    service: str
+    state: str = "new"
+
+
+@dataclass
+class Lease:
+    """A lease, as the messages tell of it."""
+
+    role: Role
+    expires: float
+    ticket: str
+    ports: set[int] = field(default_factory=set)
+
+
+class Model:
+    """What is known of one room; :meth:`check` is called after each of its events."""
+
+    strict_pushes = False
+
+    def start(self, room: Room) -> None:
+        self.room = room
+        self.conns: dict[int, Role] = {}
+        self.links: dict[int, Link] = {}
+        self.leases: dict[str, Lease] = {}
+        self.ended: list[tuple[str, str]] = []
+        self.sessions: dict[str, fx.Pair] = {}
+        self.stopping = False
+        self.before = room.state()
+
+    def finish(self, name: str, kept: bool, cause: Cause = Cause.FE_CLOSED) -> None:
+        pair = self.sessions.pop(name)
+        self.links[pair.fe].state = "gone"
+        self.links[pair.be].state = "new" if kept else "gone"
+        self.room.over(name, kept=kept, cause=cause)
+        self.check()
+        assert self.links[pair.be].state != "new"
+
+    # the model, from the effects
+
+    def ready(self) -> dict[int, str]:
+        """The ports where a BE waits, each with its service."""
+        waiting = [self.links[number] for number in self.of_state("waiting")]
+        return {link.port: link.service for link in waiting if link.role is Role.BE}
+
+    def taken(self) -> set[int]:
+        """The ports where a BE is."""
+        return {*self.ready(), *(pair.port for pair in self.sessions.values())}
+
+    def of_state(self, state: str) -> list[int]:
+        return [number for number, link in self.links.items() if link.state == state]
+
+    def check(self) -> None:
+        """Follow the effects of the last event, then compare the board with the model."""
+        ended = []
+        for effect in self.room.effects:
+            follow = getattr(self, f"saw_{type(effect).__name__}", None)
+            if follow is not None:
+                follow(effect)
+            if isinstance(effect, fx.EndSession):
+                ended.append(effect)
+        self.check_pushes()
+        self.check_links()
+        self.check_leases()
+        self.check_state()
+        for effect in ended:
+            self.finish(effect.pairing_id, False, effect.cause)
+
+    def saw_Wait(self, effect: fx.Wait) -> None:
+        assert self.links[effect.link].state == "new"
+        assert not self.stopping
+        self.links[effect.link].state = "waiting"
+
+    def saw_Refuse(self, effect: fx.Refuse) -> None:
+        link = self.links[effect.link]
+        assert link.state == "new" or (link.state == "waiting" and link.role is Role.FE)
+        assert effect.text
+        self.no_secret(effect.text)
+        link.state = "gone"
+
+    def saw_CloseLink(self, effect: fx.CloseLink) -> None:
+        assert self.links[effect.link].state in ("waiting", "new")
+        self.links[effect.link].state = "gone"
+
+    def saw_Pair(self, effect: fx.Pair) -> None:
+        fe, be = self.links[effect.fe], self.links[effect.be]
+        assert (fe.role, be.role) == (Role.FE, Role.BE)
+        assert fe.port == be.port == effect.port
+        assert fe.state in ("new", "waiting")
+        assert be.state == "waiting"
+        assert not self.stopping
+        assert effect.pairing_id not in self.sessions
+        fe.state = be.state = "paired"
+        self.sessions[effect.pairing_id] = effect
+        self.no_secret(repr((effect.to_fe, effect.to_be)))
+
+    def saw_EndSession(self, effect: fx.EndSession) -> None:
+        assert effect.pairing_id in self.sessions
+
+    def saw_Registered(self, effect: fx.Registered) -> None:
+        assert effect.conn not in self.conns
+        assert not self.stopping
+        self.conns[effect.conn] = effect.role
+
+    def saw_CloseControl(self, effect: fx.CloseControl) -> None:
+        self.conns.pop(effect.conn, None)
+
+    def saw_Note(self, effect: fx.Note) -> None:
+        self.no_secret(repr(effect))
+
+    def saw_Send(self, effect: fx.Send) -> None:
+        message = effect.message
+        if isinstance(message, PortGrant) and message.session_id:
+            assert not self.stopping
+            assert message.ticket
+            role = self.conns[effect.conn]
+            lease = Lease(role, message.expires_at / 1000, message.ticket)
+            lease.ports = {port for port in (message.zmq_port, message.srt_port) if port}
+            self.leases[message.session_id] = lease
+        elif isinstance(message, Error):
+            self.no_secret(message.error)
+        else:
+            self.no_secret(msgspec.json.encode(message).decode())
+
+    def saw_Broadcast(self, effect: fx.Broadcast) -> None:
+        message = effect.message
+        if isinstance(message, PortGrant):
+            lease = self.leases[message.session_id]
+            assert effect.role is lease.role.other
+            assert message.ticket == (lease.ticket if effect.role is Role.FE else "")
+        else:
+            self.no_secret(msgspec.json.encode(message).decode())
+        if isinstance(message, PortRelease):
+            lease = self.leases[message.session_id]
+            assert effect.role is lease.role.other
+            ports = {port for port in (message.zmq_port, message.srt_port) if port}
+            assert ports <= lease.ports
+            lease.ports -= ports
+            if not lease.ports:
+                self.ended.append((message.session_id, lease.ticket))
+                del self.leases[message.session_id]
+
+    def no_secret(self, text: str) -> None:
+        assert not any(secret in text for secret in SECRETS), text
+
+    # what must hold
+
+    def check_links(self) -> None:
+        """One session, one waiting BE and one waiting FE a port; nothing else is known."""
+        waiting, paired = self.of_state("waiting"), self.of_state("paired")
+        assert set(self.room.board.links) == {*waiting, *paired}
+        places = [(self.links[n].port, self.links[n].role) for n in waiting]
+        assert len(set(places)) == len(places)
+        busy = [pair.port for pair in self.sessions.values()]
+        assert len(set(busy)) == len(busy)
+        assert not {(port, Role.BE) for port in busy} & set(places)
+        assert set(self.room.board.sessions) == set(self.sessions)
+        assert sorted(paired) == sorted(
+            number for pair in self.sessions.values() for number in (pair.fe, pair.be)
+        )
+
+    def check_leases(self) -> None:
+        """The table agrees with what was told; no lease outlives its rules."""
+        board = self.room.board
+        told = {name: lease.ports for name, lease in self.leases.items()}
+        assert {x.session_id: {p.number for p in x.ports} for x in board.leases} == told
+        held = [port for lease in self.leases.values() for port in lease.ports]
+        assert len(set(held)) == len(held)
+        busy = {pair.port for pair in self.sessions.values()}
+        for lease in self.leases.values():
+            assert lease.expires > self.room.now or lease.ports <= busy
+        for lease in board.leases:
+            owner = lease.owner
+            assert owner.conn in self.conns or (owner.role is Role.BE and owner.lost)
+            assert all(port.lease is lease for port in lease.ports)
+        for number in self.of_state("waiting"):
+            link = board.links[number]
+            if link.role is Role.FE:
+                assert link.lease is link.port.lease is not None
+
+    def expected(self) -> tuple[PortState, int]:
+        """What port_state should say by the model, and how many ports are reserved."""
+        lists: dict[str, list[int]] = {
+            f"{protocol}_{kind}": []
+            for protocol in Protocol
+            for kind in ("ready_ports", "empty_ports", "busy")
+        }
+        services: dict[str, list[int]] = {}
+        reserved = 0
+        busy = {pair.port for pair in self.sessions.values()}
+        ready = self.ready()
+        under = {port: lease.role for lease in self.leases.values() for port in lease.ports}
+        for port in PORTS:
+            protocol = "zmq" if port in ZMQ else "srt"
+            if port in busy:
+                lists[f"{protocol}_busy"].append(port)
+            elif under.get(port) is (Role.FE if port in ready else Role.BE):
+                reserved += 1
+            elif port not in ready:
+                lists[f"{protocol}_empty_ports"].append(port)
+            elif ready[port]:
+                services.setdefault(ready[port], [0, 0])[protocol == "srt"] += 1
+            else:
+                lists[f"{protocol}_ready_ports"].append(port)
+        said = {k: len(v) if k.endswith("busy") else tuple(v) for k, v in lists.items()}
+        counts = {name: ServiceCount(*count) for name, count in services.items()}
+        return PortState(zmq_total=len(ZMQ), srt_total=len(SRT), services=counts, **said), reserved
+
+    def check_state(self) -> None:
+        """Ready, empty, busy and reserved are the whole pool, each port once."""
+        state, (expected, reserved) = self.room.state(), self.expected()
+        assert state == expected
+        assert reserved == sum(port.reserved for port in self.room.board.ports)
+        named = sum(count.zmq_ready + count.srt_ready for count in state.services.values())
+        listed = [
+            *state.zmq_ready_ports, *state.srt_ready_ports, *state.zmq_empty_ports,
+            *state.srt_empty_ports,
+        ]  # fmt: skip
+        assert len(set(listed)) == len(listed)
+        total = len(listed) + named + state.zmq_busy + state.srt_busy + reserved
+        assert total == state.zmq_total + state.srt_total
+        without = msgspec.structs.replace(state, services=msgspec.UNSET)
+        assert self.room.state(v11=False) == without
+
+    def check_pushes(self) -> None:
+        """A push is due where the state is another, once."""
+        state = self.room.state()
+        pushes = len(of(self.room.effects, fx.StateChanged))
+        if state != self.before:
+            assert pushes == 1
+        elif self.strict_pushes:
+            assert pushes == 0
+        self.before = state

@@ -1,0 +1,89 @@
+"""Many sessions on which nothing happens."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench import measured as m
+from bench.loader import Loader
+from bench.measured import Figure, Measured
+from bench.peers import Running
+from bench.processes import cpu_seconds, memory_kib
+from bench.workloads import Workload, pairs
+
+WANTED = 5000
+LONGEST_WAIT = 5.0
+SETTLE = 0.5
+
+
+def affordable(wanted: int = WANTED) -> int:
+    """How many sessions the descriptor limit allows.
+
+    The bench holds two descriptors a session; so does a proxy; the gateway has a listening port
+    for each besides, and some two thousand for what its configuration allows.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if limit == resource.RLIM_INFINITY:
+        return wanted
+    return max(10, min(wanted, (limit - 2500) // 3))
+
+
+def raise_descriptor_limit() -> None:
+    """As far as it goes; children inherit it."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@dataclass(frozen=True)
+class Idle(Workload):
+    """Memory of each session, and CPU time of all together."""
+
+    @property
+    def figures(self) -> Sequence[Figure]:
+        """Memory of a session first."""
+        return (m.PER_SESSION, m.IDLE_CPU, m.SESSIONS, m.MEMORY)
+
+    def seconds(self, loader: Loader) -> float:
+        """Setting up takes most of it."""
+        return loader.seconds + self.sessions / 800
+
+    def measure(self, running: Running, loader: Loader) -> Measured:
+        """Set up, wait, and then send one byte each way through every session."""
+        watched = running.pids()
+        time.sleep(SETTLE)
+        before = memory_kib(watched)
+        with pairs(running, self.sessions) as made:
+            time.sleep(SETTLE)
+            watched = running.pids()
+            used, begun = cpu_seconds(watched), time.monotonic()
+            time.sleep(max(loader.seconds, min(LONGEST_WAIT, 2 * loader.seconds)))
+            seconds = time.monotonic() - begun
+            used = cpu_seconds(watched) - used
+            resident = memory_kib(watched)
+            dead = sum(not alive(*pair) for pair in made)
+        values = {
+            m.PER_SESSION.key: (resident - before) / self.sessions,
+            m.IDLE_CPU.key: 100 * used / seconds,
+            m.SESSIONS.key: float(self.sessions),
+            m.MEMORY.key: resident / 1024,
+        }
+        raw = {"before_kib": before, "after_kib": resident, "seconds": seconds, "cpu": used}
+        faults = [f"{dead} of {self.sessions} sessions do not carry a byte"] if dead else []
+        return Measured(values, faults, raw)
+
+
+def alive(client: socket.socket, server: socket.socket) -> bool:
+    """Whether a byte gets through, both ways."""
+    try:
+        for here, there in ((client, server), (server, client)):
+            there.settimeout(5)
+            here.sendall(b"?")
+            if there.recv(2) != b"?":
+                return False
+    except OSError:
+        return False
+    return True

@@ -8,7 +8,7 @@ import time
 
 from twisted.trial.unittest import TestCase
 
-from tests.guide_peer import Control, EndedError, message
+from tests.guide_peer import Control, EndedError, WasResetError, message
 from tests.live import SECRET, Gateway, live
 
 REGISTER = message("register", {"role": "FE", "secret": SECRET, "client_id": "framing"})
@@ -236,15 +236,29 @@ class Broken(TestCase):
         self.assertEqual([m["type"] for m in found], ["error"])
         self.assertEqual(found[0]["payload"]["error_code"], "INVALID_MESSAGE")
 
-    @live(control={"max_message_bytes": 1024})
+    @live()
     def test_the_peer_goes_on_sending(self, gateway: Gateway) -> None:
-        """Section 2: a peer that never stops sending is cut off after about a second."""
-        client = gateway.fe()
-        client.ping()
-        begun = time.monotonic()
+        """Section 2: what comes after the error is dropped for a while, not answered by a reset."""
+        client, bystander = gateway.fe(), gateway.fe()
+        client.ping(), bystander.ping()
         client.send(b"nonsense")
         self.assertEqual(client.find("error")["payload"]["error_code"], "INVALID_MESSAGE")
         self.assertRaises(EndedError, client.fill)
+        for _ in range(3):
+            self.assertRaises(TimeoutError, bystander.fill, 0.1)
+            client.send(b"more nonsense" * 100)
+
+    @live()
+    def test_not_for_ever(self, gateway: Gateway) -> None:
+        """Section 2: for up to 1 s; then the connection is gone, whatever still comes."""
+        client, bystander = gateway.fe(), gateway.fe()
+        client.ping(), bystander.ping()
+        begun = time.monotonic()
+        client.send(b"nonsense")
+        with self.assertRaises(WasResetError):
+            while time.monotonic() - begun < 4:
+                self.assertRaises(TimeoutError, bystander.fill, 0.1)
+                client.send(b"more nonsense")
         self.assertTrue(time.monotonic() - begun < 2.5)
 
 

@@ -89,19 +89,19 @@ class Model:
 
     def check(self) -> None:
         """Follow the effects of the last event, then compare the board with the model."""
-        ended = []
+        ended: dict[str, Cause] = {}
         for effect in self.room.effects:
             follow = getattr(self, f"saw_{type(effect).__name__}", None)
             if follow is not None:
                 follow(effect)
             if isinstance(effect, fx.EndSession):
-                ended.append(effect)
+                ended[effect.pairing_id] = effect.cause
         self.check_pushes()
         self.check_links()
         self.check_leases()
         self.check_state()
-        for effect in ended:
-            self.finish(effect.pairing_id, False, effect.cause)
+        for name, cause in ended.items():
+            self.finish(name, False, cause)
 
     def saw_Wait(self, effect: fx.Wait) -> None:
         assert self.links[effect.link].state == "new"

@@ -77,6 +77,16 @@ class Reaping(TestCase):
         self.assertEqual(len(notes(self.room.later(10), "reaped")), 1)
         self.assertEqual(self.room.later(10), [])
 
+    def test_a_session_is_ended_once(self) -> None:
+        """Two BEs of one id are reaped in the same moment: the session is theirs in turn."""
+        twin = self.room.be11("b")
+        self.room.offer(ZMQ[0], "b")
+        self.room.dial(ZMQ[0])
+        self.room.lose(twin)
+        self.room.lose(self.be)
+        self.room.later(10)
+        self.assertEqual(len(of(self.room.effects, fx.EndSession)), 1)
+
     def test_a_connection_that_is_nobodys_is_never_reaped(self) -> None:
         room = Room()
         link = room.offer(ZMQ[0], at=ELSEWHERE)

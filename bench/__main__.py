@@ -64,6 +64,11 @@ def present(peers: list[Peer]) -> tuple[list[Peer], dict[str, str]]:
     metavar="NAME:KEY=VALUE,..",
     help="The gateway once more with other data keys, or reactor=NAME, or path=CHECKOUT.",
 )
+@click.option(
+    "--profile",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for a profile (pstats) of each run of the gateway; slows it down a lot.",
+)
 @click.option("--name", default="", help="Of the files with the results.  [default: the date]")
 @click.option(
     "--out",
@@ -81,6 +86,7 @@ def main(
     reactor: str,
     data: tuple[str, ...],
     variant: tuple[str, ...],
+    profile: Path | None,
     name: str,
     out: Path,
     listing: bool,
@@ -96,12 +102,14 @@ def main(
         say("peers: " + ", ".join(NAMES))
         return
     raise_descriptor_limit()
+    if profile:
+        profile.mkdir(parents=True, exist_ok=True)
     if affordable(wanted) < wanted:
         say(f"{affordable(wanted)} idle sessions instead of {wanted}: the descriptor limit")
     picked = [known[i] for i in choose(only, [one.name for one in known], "--only")]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="relayx-bench-") as builds:
-        gateways = gateways_of(reactor, data, variant)
+        gateways = gateways_of(reactor, data, variant, profile)
         every = [*gateways[:1], *others(Path(builds))]
         selected = [every[i] for i in choose(chosen, [peer.name for peer in every], "--peers")]
         peers, absent = present([*selected, *gateways[1:]])

@@ -8,12 +8,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of a workload: its key, how a table calls it, and which way is better."""
+    """A figure of a workload: its key, how a table calls it, and which way is better.
+
+    :ivar compared: whether its ratio to another peer's says anything; not where zero is usual.
+    """
 
     key: str
     title: str
     higher_is_better: bool = False
     digits: int = 2
+    compared: bool = True
 
 
 GBS = Figure("gb_per_s", "GB/s", higher_is_better=True)
@@ -28,8 +32,8 @@ MEMORY = Figure("resident_mib", "RSS MiB", digits=1)
 LOAD = Figure("load_cores", "load cores", digits=2)
 SESSIONS = Figure("sessions", "sessions", higher_is_better=True, digits=0)
 PER_SESSION = Figure("kib_per_session", "KiB/session", digits=1)
-IDLE_CPU = Figure("idle_cpu_percent", "idle CPU %", digits=3)
-GROWTH = Figure("growth_mib", "growth MiB", digits=1)
+IDLE_CPU = Figure("idle_cpu_percent", "idle CPU %", digits=3, compared=False)
+GROWTH = Figure("growth_mib", "growth MiB", digits=1, compared=False)
 HELD = Figure("held_mib", "under way MiB", digits=0)
 FIGURES = {
     figure.key: figure

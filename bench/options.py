@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -26,13 +27,15 @@ def key_value(text: str, option: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
-def gateways_of(reactor: str, data: Sequence[str], variants: Sequence[str]) -> list[Gateway]:
+def gateways_of(
+    reactor: str, data: Sequence[str], variants: Sequence[str], profiles: Path | None = None
+) -> list[Gateway]:
     """The gateway, and its variants, whose keys come on top of its own."""
     own = dict(key_value(text, "--data") for text in data)
-    made = [Gateway("relayx", own, reactor)]
+    made = [Gateway("relayx", own, reactor, profiles=profiles)]
     for text in variants:
         name, _, keys = text.partition(":")
         told = dict(key_value(pair, "--variant") for pair in keys.split(",") if pair)
         chosen, path = told.pop("reactor", reactor), told.pop("path", "")
-        made.append(Gateway(f"relayx-{name}", own | told, chosen, path))
+        made.append(Gateway(f"relayx-{name}", own | told, chosen, path, profiles))
     return made

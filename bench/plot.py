@@ -16,7 +16,8 @@ MOST = 3.0
 """Ratios beyond are cut off; the figure beside the bar still tells."""
 COLOURS = {"gateway": "#1f6f8b", "direct": "#c9ccd1", "": "#9fb8c4"}
 STYLE = (
-    "text{font-family:system-ui,-apple-system,'Segoe UI',sans-serif;font-size:12px;fill:#2b2f36}"
+    "text{font-family:system-ui,-apple-system,'Segoe UI',sans-serif;font-size:12px;fill:#2b2f36;"
+    "paint-order:stroke;stroke:#fff;stroke-width:4px;stroke-linejoin:round}"
     ".t{font-size:13px;font-weight:600}.s{font-size:11px;fill:#6b7280}"
     ".h{font-size:17px;font-weight:600}"
 )
@@ -86,7 +87,7 @@ def draw(
     for workload in workloads:
         chosen = [figure for figure in workload.figures[:2] if figure.key == "cpu_s_per_gb"]
         for figure in (workload.figures[0], *chosen):
-            if not summary.ratio(workload.name, BASE, BASE, figure.key):
+            if not figure.compared or not summary.ratio(workload.name, BASE, BASE, figure.key):
                 continue
             column = 0 if bottoms[0] <= bottoms[1] else 1
             left = 20 + column * (WIDTH + 20)

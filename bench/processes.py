@@ -65,8 +65,8 @@ class Child:
         return descendants(self._process.pid) if self.running else []
 
     def stop(self) -> None:
-        """End it, and whatever it started; kills what does not end within a second."""
-        for number, patience in ((signal.SIGTERM, 1.0), (signal.SIGKILL, PATIENCE)):
+        """End it, and whatever it started; kills what does not end within three seconds."""
+        for number, patience in ((signal.SIGTERM, 3.0), (signal.SIGKILL, PATIENCE)):
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
             try:

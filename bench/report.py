@@ -45,8 +45,8 @@ def workload_table(summary: Summary, workload: Workload, peers: Sequence[str]) -
     for peer in peers:
         if not summary.measured(workload.name, peer):
             continue
-        ratio = summary.ratio(workload.name, peer, BASE, first.key)
-        row = [peer + ("\\ [*]_" if summary.faults(workload.name, peer) else "")]
+        ratio = summary.ratio(workload.name, peer, BASE, first.key) if first.compared else None
+        row = [peer + (" (!)" if summary.faults(workload.name, peer) else "")]
         row.append(cell(summary, workload.name, peer, first, spread=True))
         row.append(f"{ratio.median:.2f}" if ratio else "-")
         for figure in workload.figures[1:]:
@@ -58,7 +58,7 @@ def workload_table(summary: Summary, workload: Workload, peers: Sequence[str]) -
 def fault_lines(summary: Summary, workload: Workload, peers: Sequence[str]) -> list[str]:
     """Everything that went wrong, a line a fault."""
     return [
-        f".. [*] {peer}: {fault}" for peer in peers for fault in summary.faults(workload.name, peer)
+        f"* (!) {peer}: {fault}" for peer in peers for fault in summary.faults(workload.name, peer)
     ]
 
 
@@ -87,6 +87,7 @@ def render(
     for gateway in gateways:
         judged = judge(summary, gateway)
         lines += heading(f"To reach: {gateway}", "-")
-        rows = [one.row() for one in judged]
-        lines += [table(["workload", "figure", "to reach", "median (spread)", ""], rows), ""]
+        rows = [one.row() for one in judged if summary.measured(one.target.workload, gateway)]
+        head = ["workload", "figure", "to reach", "median (spread)", "verdict"]
+        lines += [table(head, rows) if rows else "Nothing of it was measured.", ""]
     return "\n".join(lines)

@@ -58,7 +58,7 @@ class Run:
             f"{where['date']}, {where['cores']} cores of {where['processor']}, "
             f"{where['memory_gib']} GiB, {where['kernel']}, {where['system']}, "
             f"Python {where['python']}",
-            f"{told['rounds']} rounds of {told['seconds']:g} s; medians, least and most in "
+            f"{told['rounds']} round(s) of {told['seconds']:g} s; medians, least and most in "
             f"brackets; load average before a measurement {min(loads)} to {max(loads)}",
             *(f"{name}: {version}" for name, version in self._peers.items()),
             *(f"{name} was skipped: it needs {why}" for name, why in self._absent.items()),
@@ -89,9 +89,9 @@ class Run:
         """The plot."""
         where = self._machine
         subtitle = (
-            f"bars are ratios to HAProxy (dashed line), median of {self._settings['rounds']} "
-            f"rounds, thin lines least to most; {where['cores']} cores of {where['processor']}, "
-            f"{where['kernel']}, {str(where['date'])[:10]}"
+            f"bars are ratios to HAProxy (dashed line), medians (rounds: "
+            f"{self._settings['rounds']}), thin lines least to most; "
+            f"{where['cores']} cores of {where['processor']}, {where['kernel']}, {str(where['date'])[:10]}"
         )
         title = "relayx and its peers on one machine, in one run"
         summary = Summary(self.measurements)

@@ -27,7 +27,8 @@ class Measurement:
     def as_json(self) -> dict[str, Any]:
         """As it stands in the results."""
         flat = asdict(self)
-        return flat | flat.pop("measured")
+        measured: dict[str, Any] = flat.pop("measured")
+        return flat | measured
 
 
 def measure(peer: Peer, workload: Workload, loader: Loader) -> Measured:
@@ -36,7 +37,7 @@ def measure(peer: Peer, workload: Workload, loader: Loader) -> Measured:
         with peer.running(workload.sessions) as running:
             return workload.measure(running, loader)
     except (PeerError, OSError) as error:
-        return Measured(faults=[f"{type(error).__name__}: {error}"])
+        return Measured(faults=[" ".join(f"{type(error).__name__}: {error}".split())])
 
 
 def run(

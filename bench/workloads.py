@@ -77,7 +77,9 @@ class Streams(Workload):
         if not self.pings:
             return (m.GBS, m.CPU_GB, m.MEMORY, m.LOAD)
         if self.floods:
-            return (m.P99, m.P50, m.P999, m.TRIPS, m.GBS, m.MEMORY, m.LOAD)
+            return (m.P99, m.P50, m.P999, m.TRIPS, m.GBS, m.CPU_GB, m.MEMORY, m.LOAD)
+        if self.pings > 1:
+            return (m.TRIPS, m.P50, m.P99, m.P999, m.CPU_TRIPS, m.MEMORY, m.LOAD)
         return (m.P50, m.TRIPS, m.P99, m.P999, m.CPU_TRIPS, m.MEMORY, m.LOAD)
 
     def measure(self, running: Running, loader: Loader) -> Measured:
@@ -100,23 +102,23 @@ class Streams(Workload):
         if self.floods:
             gigabytes = told["moved"] / GB
             result.values[m.GBS.key] = gigabytes / told["seconds"]
-            if not self.pings:
+            if watched:
                 result.values[m.CPU_GB.key] = told["cpu"] / max(gigabytes, 1e-9)
         if self.pings:
             trips = told["trips"]
             result.values |= {k: v for k, v in told["trip"].items() if k in m.FIGURES}
             result.values[m.TRIPS.key] = trips / told["seconds"]
-            if not self.floods:
+            if watched and not self.floods:
                 result.values[m.CPU_TRIPS.key] = told["cpu"] / max(trips / 1000, 1e-9)
         return result
 
 
 def common(told: dict[str, float], resident_kib: int) -> dict[str, float]:
     """The figures that every load has: memory after it, and what the generator itself took."""
-    return {
-        m.MEMORY.key: resident_kib / 1024,
-        m.LOAD.key: told["load_cpu"] / told["seconds"],
-    }
+    values = {m.LOAD.key: told["load_cpu"] / told["seconds"]}
+    if resident_kib:  # a direct connection has no process in between
+        values[m.MEMORY.key] = resident_kib / 1024
+    return values
 
 
 def stream_faults(told: dict[str, int]) -> list[str]:
@@ -151,7 +153,8 @@ class Churn(Workload):
         values = common(told, memory_kib(watched))
         values |= {k: v for k, v in told["pair"].items() if k in m.FIGURES}
         values[m.PAIRS.key] = told["pairs"] / told["seconds"]
-        values[m.CPU_TRIPS.key] = told["cpu"] / max(told["pairs"] / 1000, 1e-9)
+        if watched:
+            values[m.CPU_TRIPS.key] = told["cpu"] / max(told["pairs"] / 1000, 1e-9)
         faults = [f"{count} x {name}" for name, count in told["errors"].items() if count]
         return Measured(values, faults, told)
 
@@ -182,9 +185,8 @@ class Stall(Workload):
             )
             peak = memory_kib(watched, "VmHWM")
         before, after = told["resident_kib"]
-        values = {
-            m.GROWTH.key: (max(peak, after) - before) / 1024,
-            m.HELD.key: told["sent"] / MIB,
-            m.MEMORY.key: after / 1024,
-        }
+        values = {m.HELD.key: told["sent"] / MIB}
+        if watched:
+            values[m.GROWTH.key] = (max(peak, after) - before) / 1024
+            values[m.MEMORY.key] = after / 1024
         return Measured(values, stream_faults(told), told)

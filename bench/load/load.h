@@ -13,7 +13,7 @@ struct plan {
     uint64_t warmup, seconds, drain;
     int stall;        /* sinks do not read before the sources have stopped */
     int verify;       /* compare every byte that arrives with what was sent */
-    int ping_threads; /* 1: both ends of the ping-pong in one thread */
+    int ping_threads; /* 1: both ends of the ping-pongs in one thread; 2: one each */
     int watched[32];  /* processes whose CPU time and memory are reported */
     int watched_count;
 };

@@ -132,7 +132,7 @@ int main(int argc, char **argv)
         {"warmup", 1, NULL, 'w'}, {"seconds", 1, NULL, 's'}, {"drain", 1, NULL, 'd'},
         {"stall", 0, NULL, 'S'},  {"verify", 0, NULL, 'v'},  {"watch", 1, NULL, 'p'},
         {"ping-threads", 1, NULL, 'j'}, {NULL, 0, NULL, 0}};
-    struct plan plan = {SECOND_NS / 2, 3 * SECOND_NS, 10 * SECOND_NS, 0, 0, 2, {0}, 0};
+    struct plan plan = {SECOND_NS / 2, 3 * SECOND_NS, 10 * SECOND_NS, 0, 0, 1, {0}, 0};
     int letter;
     while ((letter = getopt_long(argc, argv, "+", options, NULL)) != -1) {
         switch (letter) {

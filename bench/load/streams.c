@@ -1,7 +1,8 @@
 /* Floods and ping-pongs over connected sockets.
  *
  * Floods: one thread sends on every source, one receives on every sink, each with an epoll of its
- * own. Ping-pongs: one thread asks, one echoes (or one does both). The main thread keeps time. */
+ * own. Ping-pongs: one thread asks and echoes, which leaves a core to the relay where there are
+ * two (or one thread each, if told). The main thread keeps time. */
 #define _GNU_SOURCE
 #include "load.h"
 

@@ -9,7 +9,7 @@ import selectors
 import socket
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,6 +48,7 @@ class Gateway(Peer):
     :param data: keys of the section ``data`` besides the defaults, as they stand in the file.
     :param reactor: what twistd is told, "" for its default.
     :param path: a checkout to run instead of this one, to compare before and after.
+    :param profiles: a folder for a profile of each run, which makes it much slower.
     """
 
     def __init__(
@@ -56,11 +57,14 @@ class Gateway(Peer):
         data: Mapping[str, str] | None = None,
         reactor: str = "",
         path: str = "",
+        profiles: Path | None = None,
     ) -> None:
         self.name = name
         self._data = dict(data or {})
         self._reactor = reactor
         self._root = Path(path).resolve() if path else ROOT
+        self._profiles = profiles
+        self._runs = 0
 
     def version(self) -> str:
         """The commit, and how this variant is set."""
@@ -77,15 +81,22 @@ class Gateway(Peer):
     def run(self, sessions: int) -> GatewayRunning:
         """With a port for each session."""
         ports = max(FEWEST_PORTS, sessions)
-        return GatewayRunning(self._root, ports, self._data, self._reactor)
+        chosen = [f"--reactor={self._reactor}"] if self._reactor else []
+        if self._profiles:
+            self._runs += 1
+            file = self._profiles.resolve() / f"{self.name}-{self._runs}.pstats"
+            chosen += [f"--profile={file}", "--profiler=cprofile", "--savestats"]
+        return GatewayRunning(self._root, ports, self._data, chosen)
 
 
 class GatewayRunning(Running):
     """One gateway, on which one FE and one BE are registered, as admission asks by default."""
 
-    def __init__(self, root: Path, ports: int, data: Mapping[str, str], reactor: str) -> None:
+    def __init__(
+        self, root: Path, ports: int, data: Mapping[str, str], options: Sequence[str]
+    ) -> None:
         super().__init__()
-        self._root, self._ports, self._data, self._reactor = root, ports, data, reactor
+        self._root, self._ports, self._data, self._options = root, ports, data, options
         self._controls: list[socket.socket] = []
         self._drain: threading.Thread | None = None
         self._stopped = threading.Event()
@@ -108,9 +119,8 @@ class GatewayRunning(Running):
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RELAY")}
         paths = [str(self._root), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        chosen = [f"--reactor={self._reactor}"] if self._reactor else []
         told = ["relayx", "-c", "config.yaml", "--env-file", "secrets.json"]
-        command = [*TWISTD, "--pidfile=twistd.pid", *chosen, *told]
+        command = [*TWISTD, "--pidfile=twistd.pid", *self._options, *told]
         self.child = Child(command, self.directory, environment)
         for role, name in (("FE", FE), ("BE", BE)):
             payload = {"role": role, "client_id": name, "secret": secret}

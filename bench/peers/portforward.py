@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.protocols.portforward import ProxyFactory
@@ -11,9 +12,9 @@ from twisted.protocols.portforward import ProxyFactory
 def main() -> None:
     """Forward until killed."""
     host, port, to_host, to_port = sys.argv[1:5]
-    told = ProxyFactory(to_host, int(to_port))
-    reactor.listenTCP(int(port), told, backlog=4096, interface=host)  # type: ignore[attr-defined]
-    reactor.run()  # type: ignore[attr-defined]
+    factory: Any = ProxyFactory(to_host, int(to_port))
+    reactor.listenTCP(int(port), factory, backlog=4096, interface=host)
+    reactor.run()
 
 
 if __name__ == "__main__":

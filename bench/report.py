@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bench.measured import Figure
 from bench.summary import Summary
-from bench.targets import judge
+from bench.targets import Judged
 from bench.workloads import Workload
 
 BASE = "haproxy"
@@ -73,7 +73,7 @@ def render(
     summary: Summary,
     workloads: Sequence[Workload],
     peers: Sequence[str],
-    gateways: Sequence[str],
+    judged: Mapping[str, Sequence[Judged]],
 ) -> str:
     """The whole report."""
     lines = [*heading(title, "="), *(f"* {fact}" for fact in facts), ""]
@@ -84,10 +84,10 @@ def render(
         lines += [workload_table(summary, workload, peers), ""]
         faults = fault_lines(summary, workload, peers)
         lines += [*faults, ""] if faults else []
-    for gateway in gateways:
-        judged = judge(summary, gateway)
+    for gateway, targets in judged.items():
+        if not targets:
+            continue
         lines += heading(f"To reach: {gateway}", "-")
-        rows = [one.row() for one in judged if summary.measured(one.target.workload, gateway)]
         head = ["workload", "figure", "to reach", "median (spread)", "verdict"]
-        lines += [table(head, rows) if rows else "Nothing of it was measured.", ""]
+        lines += [table(head, [one.row() for one in targets]), ""]
     return "\n".join(lines)

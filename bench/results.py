@@ -12,7 +12,7 @@ from bench.plot import draw
 from bench.report import render
 from bench.rounds import Measurement
 from bench.summary import Summary
-from bench.targets import judge
+from bench.targets import Judged, judge
 from bench.workloads import Workload
 
 
@@ -69,7 +69,23 @@ class Run:
         summary = Summary(self.measurements)
         title = f"relayx and its peers: {self.name}"
         peers = list(self._peers)
-        return render(title, self._facts(), summary, self._workloads, peers, self._gateways)
+        return render(
+            title,
+            self._facts(),
+            summary,
+            self._workloads,
+            peers,
+            {name: self._judged(summary, name) for name in self._gateways},
+        )
+
+    def _judged(self, summary: Summary, gateway: str) -> list[Judged]:
+        """Without the bounds that this run was not about: another workload, or another peer."""
+        named = {"", *self._peers, *self._absent}
+        return [
+            one
+            for one in judge(summary, gateway)
+            if summary.measured(one.target.workload, gateway) and one.target.other in named
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """Everything, for programs."""
@@ -81,7 +97,9 @@ class Run:
             "peers": dict(self._peers),
             "skipped": dict(self._absent),
             "summary": summary.as_json(),
-            "targets": [one.as_json() for name in self._gateways for one in judge(summary, name)],
+            "targets": [
+                one.as_json() for name in self._gateways for one in self._judged(summary, name)
+            ],
             "measurements": [one.as_json() for one in self.measurements],
         }
 
@@ -91,7 +109,8 @@ class Run:
         subtitle = (
             f"bars are ratios to HAProxy (dashed line), medians (rounds: "
             f"{self._settings['rounds']}), thin lines least to most; "
-            f"{where['cores']} cores of {where['processor']}, {where['kernel']}, {str(where['date'])[:10]}"
+            f"{where['cores']} cores of {where['processor']}, {where['kernel']}, "
+            f"{str(where['date'])[:10]}"
         )
         title = "relayx and its peers on one machine, in one run"
         summary = Summary(self.measurements)

@@ -282,14 +282,21 @@ def _config(sections: Sections) -> Config:
     return msgspec.structs.replace(whole, **changed)
 
 
+def service_for(
+    peers: Peers, sections: Sections, secrets: dict[str, str] | None = None
+) -> GatewayService:
+    """A gateway for these peers that has not been started."""
+    return GatewayService(
+        _config(settings(peers, sections)),
+        Secrets(**{"auth_secret": SECRET, **(secrets or {})}),
+        reactor,
+    )
+
+
 def _started(zmq: int, srt: int, secrets: dict[str, str], sections: Sections) -> Gateway:
     for attempt in range(8):
         gateway = Gateway(_host(), zmq, srt)
-        service = GatewayService(
-            _config(settings(gateway, sections)),
-            Secrets(**{"auth_secret": SECRET, **secrets}),
-            reactor,
-        )
+        service = service_for(gateway, sections, secrets)
         try:
             service.privilegedStartService()
         except BindError:

@@ -231,7 +231,7 @@ class LogStreamTests(TestCase):
         slow = gateway.be("slow", receive_buffer=4096)
         slow.ping()
         noisy = gateway.be("n" * 128)
-        lines = 20000
+        lines = 10000
         one = message("key_exchange", {"public_key": "p", "private_key": "q"}) + b"\n"
         reading = gateway.background(_read_until_pong, noisy, 7)
         noisy.send(one * lines + message("ping", {"c_send": 7}))

@@ -6,10 +6,23 @@ import signal
 import socket
 import time
 
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import EndedError, WasResetError
-from tests.live import CONTROL_PORT, SECRET, Gateway, Subprocess, live, twistd
+from tests.live import (
+    CONTROL_PORT,
+    SECRET,
+    BindError,
+    Gateway,
+    Peers,
+    Subprocess,
+    live,
+    service_for,
+    twistd,
+)
 
 
 class Draining(TestCase):
@@ -99,6 +112,30 @@ class Draining(TestCase):
                 pass
         self.assertRaises(ConnectionRefusedError, gateway.control)
         self.assertRaises(ConnectionRefusedError, gateway.dial, gateway.zmq[0])
+
+
+class TakenPort(TestCase):
+    """privilegedStartService where a port cannot be bound (section 9)."""
+
+    timeout = 30
+
+    def test_nothing_half_started(self) -> Deferred[None]:
+        """Section 9: an error that names the port; nothing listens, nothing is left behind.
+
+        (What is left in the reactor makes the test fail by itself.)
+        """
+        peers = Peers("127.7.6.5", 3, 2)
+        with socket.create_server((peers.host, peers.zmq[2])):
+            service = service_for(peers, {})
+            error = self.assertRaises(BindError, service.privilegedStartService)
+        self.assertIn(str(peers.zmq[2]), str(error))
+
+        def look() -> None:
+            for port in (CONTROL_PORT, *peers.zmq, *peers.srt):
+                self.assertRaises(ConnectionRefusedError, peers.dial, port)
+            peers.close_all()
+
+        return deferLater(reactor, 0, look)
 
 
 class Process(TestCase):

@@ -81,7 +81,7 @@ async def round_trips(
             trips.append(Deferred.fromCoroutine(trip(counts[number])))
         return await gatherResults(trips, consumeErrors=True)
     except FirstError as error:
-        raise error.subFailure.value from None
+        return error.subFailure.raiseException()
     finally:
         echo.backend.done.addErrback(lambda _: None)
         for running in trips:

@@ -289,6 +289,11 @@ class SameInstance(TestCase):
         new = self.room.be("b", instance="i")
         self.assertEqual(of(self.room.effects, fx.Subscribe), [fx.Subscribe(new)])
 
+    def test_telemetry_does_not_begin(self) -> None:
+        self.room.be("b", instance="i")
+        self.room.be("b", instance="i")
+        self.assertEqual(of(self.room.effects, fx.Subscribe), [])
+
     def test_key_stays(self) -> None:
         self.room.ask(self.room.be("b", instance="i"), KeyExchange(public_key="PUB"))
         self.room.be("b", instance="i")

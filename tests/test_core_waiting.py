@@ -186,6 +186,7 @@ class Fe(TestCase):
     def test_its_timer_ends_with_the_pairing(self) -> None:
         self.room.dial(ZMQ[0], session_id=self.lease)
         self.room.offer(ZMQ[0])
+        self.assertEqual(self.room.switchboard.next_due(), self.room.now + 60)
         self.assertEqual(self.room.later(3), [])
 
     def test_gives_up(self) -> None:

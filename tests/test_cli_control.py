@@ -70,6 +70,18 @@ class StatusTests(TestCase):
         self.assertIn(["", "zmq", "3", "0", "0", "3", "0", ""], rows)
         self.assertIn(["", "srt", "2", "0", "0", "2", "0", ""], rows)
 
+    @live(zmq=1, srt=1)
+    def test_watch(self, gateway: Gateway) -> None:
+        """Every change is a line, until Ctrl-C, which is no failure."""
+        with relayx("status", "--json", "--watch", gateway=gateway.host) as it:
+            it.wait_for(lambda: b"\n" in it.stdout)
+            gateway.be11()
+            gateway.waiting(gateway.zmq[0])
+            it.wait_for(lambda: b'"ready": 1' in it.stdout)
+            self.assertEqual(it.interrupted(), 0)
+        states = [json.loads(line)["ports"]["zmq"]["ready"] for line in it.stdout.splitlines()]
+        self.assertEqual((states[0], states[-1]), (0, 1))
+
 
 class FailureTests(TestCase):
     """One line on stderr, no traceback, status 1."""

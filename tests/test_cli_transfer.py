@@ -7,12 +7,13 @@ import json
 import os
 import random
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from relayx.cli.transfer import Receipt, decode_receipt, encode_receipt
-from tests.live import Gateway, live
+from tests.live import SECRET, Gateway, live
 from tests.relayx_process import RelayxProcess, relayx, run_relayx
 
 MIB = 1024 * 1024
@@ -73,28 +74,65 @@ class WholeTests(TransferCase):
 
     @live()
     def test_files(self, gateway: Gateway) -> None:
-        """From a file to a file: 0 bytes, one, and 20 MiB."""
-        for size, protocol in ((0, "zmq"), (1, "srt"), (20 * MIB, "zmq")):
-            data = random.Random(size).randbytes(size)
-            (self.folder / "from").write_bytes(data)
-            way = ("--protocol", protocol, "--service", "files")
-            receive = ("recv", "to", "--force", *way)
-            with relayx(*receive, gateway=gateway.host, cwd=str(self.folder)) as receiver:
-                sent = run_relayx(
-                    *("send", "from", *way), gateway=gateway.host, cwd=str(self.folder)
-                )
-                self.assert_summary(sent, sent.stdout.decode(), data)
-                self.assertIn("the receiver has the same", sent.stderr)
-                self.assertEqual(receiver.ended(), 0)
-            self.assert_summary(receiver, receiver.stdout.decode(), data)
-            self.assertEqual((self.folder / "to").read_bytes(), data)
-            self.assertEqual(self.left(), ["from", "to"])
+        """From a file to a file: 0 bytes, one, and 20 MiB, all at once."""
+        at = {"gateway": gateway.host, "cwd": str(self.folder)}
+        with ExitStack() as stack:
+            running = []
+            for size, protocol in ((0, "zmq"), (1, "srt"), (20 * MIB, "zmq")):
+                data = random.Random(size).randbytes(size)
+                (self.folder / f"from{size}").write_bytes(data)
+                way = ("--protocol", protocol, "--service", f"of-{size}")
+                receiver = stack.enter_context(relayx("recv", f"to{size}", *way, **at))
+                running.append((size, data, receiver, ("send", f"from{size}", *way)))
+            for _, _, receiver, _ in running:
+                self.waiting(receiver)
+            senders = [stack.enter_context(relayx(*send, **at)) for *_, send in running]
+            for (size, data, receiver, _), sender in zip(running, senders, strict=True):
+                for done in (receiver, sender):
+                    done.ended()
+                    self.assert_summary(done, done.stdout.decode(), data)
+                self.assertIn("the receiver has the same", sender.stderr)
+                self.assertEqual((self.folder / f"to{size}").read_bytes(), data)
+        self.assertEqual(len(self.left()), 6)
+
+    @live()
+    def test_force(self, gateway: Gateway) -> None:
+        """Replaces a file that exists, and does so only at the end. Nothing secret is logged."""
+        old = self.folder / "to"
+        old.write_bytes(b"old")
+        receive = ("recv", "-vv", "--force", "to")
+        with relayx(*receive, gateway=gateway.host, cwd=str(self.folder)) as receiver:
+            fe = gateway.entering(self.port(gateway))
+            fe.expect("RLX1PAIRED")
+            self.assertEqual(old.read_bytes(), b"old")
+            fe.send(b"new")
+            fe.shutdown()
+            self.assertEqual(decode_receipt(fe.rest()[0]), Receipt(3, sha256(b"new")))
+            self.assertEqual(receiver.ended(), 0)
+        self.assertEqual(old.read_bytes(), b"new")
+        self.assertEqual(self.left(), ["to"])
+        self.assertIn("info: ", receiver.stderr)
+        self.assertNotIn(SECRET, receiver.stderr)
+
+    @live()
+    def test_receipt_not_waited_for(self, gateway: Gateway) -> None:
+        """What has come whole is kept, whatever the sender does then."""
+        with relayx("recv", "to", gateway=gateway.host, cwd=str(self.folder)) as receiver:
+            fe = gateway.entering(self.port(gateway))
+            fe.expect("RLX1PAIRED")
+            fe.send(b"all")
+            fe.shutdown()
+            fe.receive(1)
+            fe.reset()
+            self.assertEqual(receiver.ended(), 0, receiver.stderr)
+        self.assertEqual((self.folder / "to").read_bytes(), b"all")
 
     @live()
     def test_standard_streams(self, gateway: Gateway) -> None:
         """From a pipe to a pipe; what is told does not get between."""
         data = random.Random(7).randbytes(3 * MIB + 5)
         with relayx("recv", gateway=gateway.host) as receiver:
+            self.waiting(receiver)
             sent = run_relayx("send", gateway=gateway.host, stdin=data)
             self.assert_summary(sent, sent.stdout.decode(), data)
             self.assertEqual(receiver.ended(), 0)
@@ -108,6 +146,8 @@ class WholeTests(TransferCase):
             relayx("recv", "--client-id", "one", gateway=gateway.host) as one,
             relayx("recv", "--client-id", "two", gateway=gateway.host) as two,
         ):
+            self.waiting(one)
+            self.waiting(two)
             sent = run_relayx("send", "--be", "two", gateway=gateway.host, stdin=b"for two")
             self.assertEqual(sent.ended(), 0, sent.stderr)
             self.assertEqual(two.ended(), 0)

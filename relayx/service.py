@@ -120,6 +120,7 @@ class GatewayService(Service):
         except BindError:
             self._stop_listening()
             self._close_all()
+            self.data.release()
             raise
         if self.log_stream is not None:
             globalLogPublisher.addObserver(self.log_stream)

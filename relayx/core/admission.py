@@ -34,14 +34,14 @@ def check_source(mode: str, link: Link, roster: Roster, now: float) -> None:
             "admits the addresses of registered clients of the same role",
             link.address,
         )
-    if mode == TICKET and link.role is Role.BE:
-        client = roster.named(Role.BE, link.client_id)
-        if client is None or client.address != link.address:
-            raise NotAdmittedError(
-                f"no BE of client_id {shown(link.client_id)} is registered from {link.address}; "
-                "data.admission is ticket, where a BE's HELLO carries its client_id",
-                link.address,
-            )
+    if mode != TICKET or link.role is not Role.BE:
+        return
+    if not roster.is_named_at(Role.BE, link.client_id, link.address):
+        raise NotAdmittedError(
+            f"no BE of client_id {shown(link.client_id)} is registered from {link.address}; "
+            "data.admission is ticket, where a BE's HELLO carries its client_id",
+            link.address,
+        )
 
 
 def check_be(link: Link, port: Port, roster: Roster) -> Link | None:
@@ -50,12 +50,7 @@ def check_be(link: Link, port: Port, roster: Roster) -> Link | None:
     :raises PeerError: the refusal.
     """
     lease = port.lease
-    if (
-        lease is not None
-        and lease.role is Role.FE
-        and link.hello.service != lease.service
-        and port.status is not Status.BUSY
-    ):
+    if lease is not None and lease.role is Role.FE and link.hello.service != lease.service:
         raise NotAdmittedError(
             f"port {port.number} is under a lease of service {shown(lease.service)}, "
             f"not {shown(link.hello.service)}"

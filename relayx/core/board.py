@@ -14,7 +14,7 @@ import msgspec
 from relayx.core import effects as fx
 from relayx.core.errors import Code, PeerError
 from relayx.core.leases import LeaseTable
-from relayx.core.messages import Error, Message, PortAlloc, Role
+from relayx.core.messages import Cause, Error, Message, PortAlloc, Role
 from relayx.core.messages import Protocol as PortProtocol
 from relayx.core.ports import Change, Link, PortTable, Session
 from relayx.core.roster import Client, Roster
@@ -170,6 +170,22 @@ class Board:
         """Close a connection that waits, without a word."""
         self.leave(link)
         self.emit(fx.CloseLink(link.id))
+
+    def take_place(self, old: Link, link: Link) -> None:
+        """A BE's newer connection waits where its older one did; the port stays ready."""
+        port = link.port
+        self.links.pop(old.id, None)
+        port.waiting_be = port.last_be = link
+        if old.hello.service != link.hello.service:
+            self.changed()
+        self.emit(fx.CloseLink(old.id))
+        self.emit(fx.Wait(link.id))
+
+    def end_session(self, session: Session, cause: Cause) -> None:
+        """Have a session closed, once however many reasons there are."""
+        if not session.ending:
+            session.ending = True
+            self.emit(fx.EndSession(session.pairing_id, cause))
 
     def waiting(self) -> list[Link]:
         """Every connection that waits, BE or FE."""

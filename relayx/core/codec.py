@@ -118,7 +118,16 @@ class Envelope(msgspec.Struct, frozen=True):
     kid: str = ""
 
 
-_ANYTHING = msgspec.json.Decoder()
+class _Ids(msgspec.Struct):
+    """What an answer needs of an envelope that is wrong otherwise."""
+
+    msg_id: object = ""
+    trace_id: object = ""
+
+
+# Numbers past a float's range are JSON too; whether a field takes them is the struct's to say.
+_ANYTHING = msgspec.json.Decoder(float_hook=str)
+_IDS = msgspec.json.Decoder(_Ids, float_hook=str)
 _ENVELOPE = msgspec.json.Decoder(Envelope)
 _DECODERS: dict[type[Message], msgspec.json.Decoder[Message]] = {}
 
@@ -137,12 +146,13 @@ def decode_envelope(raw: bytes) -> Envelope:
         raise FramingError(f"message is not UTF-8: {error.reason}") from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise FramingError(f"message is not JSON: {error}") from None
+    ids = _IDS.decode(raw)
+    msg_id, trace_id = _usable(ids.msg_id), _usable(ids.trace_id)
     try:
         envelope = _ENVELOPE.decode(raw)
-    except msgspec.ValidationError as error:
-        raise PeerError(Code.INVALID_MESSAGE, f"envelope: {error}") from None
-    msg_id = envelope.msg_id if fits(envelope.msg_id) else ""
-    trace_id = envelope.trace_id if fits(envelope.trace_id) else ""
+    except msgspec.DecodeError as error:
+        text = f"envelope: {error}"
+        raise PeerError(Code.INVALID_MESSAGE, text, msg_id=msg_id, trace_id=trace_id) from None
     for name, value in (("msg_id", envelope.msg_id), ("trace_id", envelope.trace_id)):
         if not fits(value):
             raise PeerError(
@@ -152,6 +162,10 @@ def decode_envelope(raw: bytes) -> Envelope:
                 trace_id=trace_id,
             )
     return envelope
+
+
+def _usable(value: object) -> str:
+    return value if isinstance(value, str) and fits(value) else ""
 
 
 def decode_payload(envelope: Envelope, kinds: dict[str, type[Message]]) -> Message:
@@ -172,7 +186,7 @@ def decode_payload(envelope: Envelope, kinds: dict[str, type[Message]]) -> Messa
         raw = b"{}"
     try:
         return decoder.decode(raw)
-    except msgspec.ValidationError as error:
+    except msgspec.DecodeError as error:
         raise _invalid(envelope, f"{envelope.type}: {error}") from None
 
 

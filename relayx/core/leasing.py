@@ -168,6 +168,8 @@ class Leasing:
         if not ended:
             return
         board = self._board
+        if any(port.reserved for port in ended):
+            board.changed()
         board.leases.end(lease, ended)
         if not lease.ports:
             board.cancel(lease.due)
@@ -184,7 +186,6 @@ class Leasing:
                 board.refuse(
                     waiting, Code.TTL_EXPIRED, f"the lease on port {port.number} has ended"
                 )
-        board.changed()
         board.note(
             "info", "lease_ended",
             f"lease {lease.session_id} ends on {_listed(ended)}" + (f": {code}" if code else ""),

@@ -71,9 +71,10 @@ class Pairing:
     def _admit_be(self, link: Link, port: Port) -> None:
         board = self._board
         replaced = check_be(link, port, board.roster)
-        if replaced is not None:
-            board.close(replaced)
         board.links[link.id] = link
+        if replaced is not None:
+            board.take_place(replaced, link)
+            return
         self._be_waits(link, Change.BE_WAITS)
         self._match(port)
 
@@ -158,11 +159,13 @@ class Pairing:
         port.session = None
         del board.links[fe.id]
         self._tell_ends(session, outcome)
-        if outcome.be_kept:
+        if outcome.be_kept and not board.draining:
             self._be_waits(be, Change.BE_KEPT)
         else:
             del board.links[be.id]
             board.change(be, Change.ENDED)
+            if outcome.be_kept:
+                board.emit(fx.CloseLink(be.id))
         if port.lease is not None:
             self._leasing.expire(now, port.lease)
         self._match(port)

@@ -77,9 +77,13 @@ class Link:
 
 
 class Session:
-    """One FE and one BE that are paired on a port."""
+    """One FE and one BE that are paired on a port.
 
-    __slots__ = ("be", "draining", "fe", "pairing_id", "session_id", "trace_id")
+    :ivar draining: the FE of a kept BE has ended its stream.
+    :ivar ending: it has been asked to end.
+    """
+
+    __slots__ = ("be", "draining", "ending", "fe", "pairing_id", "session_id", "trace_id")
 
     def __init__(self, pairing_id: str, fe: Link, be: Link, session_id: str, trace_id: str) -> None:
         self.pairing_id = pairing_id
@@ -88,6 +92,7 @@ class Session:
         self.session_id = session_id
         self.trace_id = trace_id
         self.draining = False
+        self.ending = False
 
 
 class Port:

@@ -126,6 +126,7 @@ class Registration:
     def _leave_place(self, now: float, old: Client, client: Client) -> None:
         board = self._board
         again = old.instance == client.instance
+        client.takeovers.extend(old.takeovers)
         if not again:
             text = f"{client.role} {client.client_id} registered again from {client.address}"
             for link in board.waiting():
@@ -136,7 +137,6 @@ class Registration:
                 "info", "taken_over", text,
                 role=str(client.role), client_id=client.client_id, address=client.address,
             )  # fmt: skip
-            client.takeovers.extend(old.takeovers)
             client.takeovers.append(now)
             if len(client.takeovers) > TAKEOVERS_TOLD and now - client.takeovers[0] <= 60:
                 board.note(
@@ -218,7 +218,7 @@ class Registration:
         for link in links:
             session = link.port.session
             if session is not None and session.be is link:
-                board.emit(fx.EndSession(session.pairing_id, Cause.BE_LOST))
+                board.end_session(session, Cause.BE_LOST)
             else:
                 board.close(link)
         board.note(

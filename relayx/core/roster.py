@@ -149,6 +149,11 @@ class Roster:
             return None
         return _newest(self._by_id.get((role, client_id), ()), lost)
 
+    def is_named_at(self, role: Role, client_id: str, address: str) -> bool:
+        """Whether any client of that id is at that address, lost ones included."""
+        named = self._by_id.get((role, client_id), ())
+        return any(client.address == address for client in named)
+
     def owner(self, link: Link) -> Client | None:
         """Whose a data connection is, None where it is nobody's (contract section 6)."""
         if link.role is Role.BE:

@@ -30,7 +30,7 @@ Whatever changes the lists of ``port_state`` ends in one StateChanged.
 from __future__ import annotations
 
 from relayx.core.board import Board, Names, Rules
-from relayx.core.effects import Effect, EndSession
+from relayx.core.effects import Effect
 from relayx.core.errors import Code, PeerError
 from relayx.core.hello import Hello
 from relayx.core.leasing import Leasing
@@ -174,8 +174,8 @@ class Switchboard:
 
     def end_sessions(self, cause: Cause) -> list[Effect]:
         """End every session that still runs."""
-        for pairing_id in self.board.sessions:
-            self.board.emit(EndSession(pairing_id, cause))
+        for session in self.board.sessions.values():
+            self.board.end_session(session, cause)
         return self.board.take()
 
     # queries

@@ -193,7 +193,7 @@ class Session:
 
     def _blame_failure(self, side: Side) -> None:
         """A failure outweighs an end in order, except for the FE of a kept BE."""
-        if self.keep and side is self.fe:
+        if self.keep and side is self.fe and side.failure is Failure.RESET:
             self._blame(Cause.FE_CLOSED, "closed its connection", side)
             return
         if self.cause not in (None, Cause.FE_CLOSED, Cause.BE_CLOSED):
@@ -270,7 +270,11 @@ class Session:
             quiet = False
         if quiet and (fe.failure is not None or fe.transport.all_delivered):
             self._end(kept=True)
-        elif not quiet and now - self._delivered_at >= self._limits.drain_limit:
+        elif (
+            not quiet
+            and be.last_byte > self._delivered_at
+            and now - self._delivered_at >= self._limits.drain_limit
+        ):
             limit = self._limits.drain_limit
             self.cause = Cause.LIMIT
             self.text = f"the BE was still sending {limit:g} s after the FE's last byte"

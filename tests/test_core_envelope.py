@@ -88,6 +88,22 @@ class Envelopes(TestCase):
             decode_payload(decode_envelope(raw), REQUESTS)
         self.assertNotIsInstance(caught.exception, FramingError)
 
+    def test_number_out_of_range_in_the_envelope(self) -> None:
+        with self.assertRaises(PeerError) as caught:
+            decode_envelope(b'{"type":"ping","ts_ms":1e999,"msg_id":"m"}')
+        self.assertNotIsInstance(caught.exception, FramingError)
+        self.assertEqual(caught.exception.msg_id, "m")
+
+    def test_number_out_of_range_in_an_ignored_field(self) -> None:
+        raw = b'{"type":"ping","extra":-1e999,"payload":{"c_send":5,"more":[1e999]}}'
+        self.assertEqual(decode_payload(decode_envelope(raw), REQUESTS), Ping(c_send=5))
+
+    def test_wrong_types_name_no_id_that_is_none(self) -> None:
+        for ids in (b'"msg_id":5,"trace_id":{}', b'"msg_id":"' + b"m" * 257 + b'"'):
+            with self.assertRaises(PeerError) as caught:
+                decode_envelope(b'{"type":5,' + ids + b"}")
+            self.assertEqual((caught.exception.msg_id, caught.exception.trace_id), ("", ""))
+
     def test_wrong_types_still_name_the_message(self) -> None:
         """Section 3, error: in_reply_to is the msg_id, where there was one."""
         with self.assertRaises(PeerError) as caught:

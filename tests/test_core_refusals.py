@@ -232,8 +232,11 @@ class OfABe(Refusing):
 
     def test_another_service_before_busy(self) -> None:
         self.room.offer(ZMQ[0], service="web")
-        self.room.acquire(self.fe, service="web")
+        lease = self.room.acquire(self.fe, service="web").session_id
         self.refused(self.room, self.room.offer(ZMQ[0]), Code.NOT_ADMITTED)
+        self.room.dial(ZMQ[0], session_id=lease)
+        self.refused(self.room, self.room.offer(ZMQ[0]), Code.NOT_ADMITTED)
+        self.refused(self.room, self.room.offer(ZMQ[0], service="web"), Code.PORT_BUSY)
 
 
 class Filling(TestCase):
@@ -283,6 +286,31 @@ class Replacing(Refusing):
 
     def test_its_own(self) -> None:
         self.replaced(self.room, self.old, self.room.offer(ZMQ[0], "b"))
+
+    def test_port_state_is_the_same(self) -> None:
+        """Section 4: pushed on change, and nothing has changed."""
+        self.room.offer(ZMQ[0], "b")
+        self.assertEqual(of(self.room.effects, fx.StateChanged), [])
+        self.assertEqual(self.room.state().zmq_ready_ports, (ZMQ[0],))
+
+    def test_with_another_service(self) -> None:
+        new = self.room.offer(ZMQ[0], "b", service="web")
+        self.replaced(self.room, self.old, new)
+        self.assertEqual(len(of(self.room.effects, fx.StateChanged)), 1)
+        self.assertEqual(self.room.state().zmq_ready_ports, ())
+
+    def test_the_old_ones_end_is_void(self) -> None:
+        new = self.room.offer(ZMQ[0], "b")
+        self.assertEqual(self.room.hang_up(self.old), [])
+        self.assertEqual(self.room.board.ports[ZMQ[0]].waiting_be.id, new)
+
+    def test_it_is_the_last_that_waited(self) -> None:
+        """For section 8: the lease on its port ends with its BE."""
+        self.room.acquire(self.room.fe("f"), ttl_seconds=60)
+        self.room.hang_up(self.room.offer(ZMQ[0], "b"))
+        self.room.lose(1)
+        self.room.later(10)
+        self.assertEqual(len(self.room.board.leases), 0)
 
     def test_its_own_by_address(self) -> None:
         """The waiting one belongs to it by its address alone."""

@@ -38,12 +38,19 @@ def environment(**more: str) -> dict[str, str]:
 class RelayxProcess:
     """One ``relayx`` that runs, with all that it has written so far."""
 
-    def __init__(self, *arguments: str, stdin: Any, cwd: str | None, env: dict[str, str]) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        stdin: Any,
+        stderr: Any,
+        cwd: str | None,
+        env: dict[str, str],
+    ) -> None:
         self.process = subprocess.Popen(
             command_line(*arguments),
             stdin=stdin,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             cwd=cwd,
             env=env,
         )
@@ -54,6 +61,7 @@ class RelayxProcess:
                 target=self._collect, args=(name, getattr(self.process, name)), daemon=True
             )
             for name in self._written
+            if getattr(self.process, name) is not None
         ]
         for reader in self._readers:
             reader.start()
@@ -121,6 +129,7 @@ def relayx(
     *arguments: str,
     gateway: str = "",
     stdin: Any = subprocess.DEVNULL,
+    stderr: Any = subprocess.PIPE,
     cwd: str | None = None,
     **env: str,
 ) -> Iterator[RelayxProcess]:
@@ -129,7 +138,9 @@ def relayx(
     :param gateway: the address of one, whose secret it has then.
     """
     known = {"RELAYX_GATEWAY": gateway, "RELAYX_SECRET": SECRET} if gateway else {}
-    running = RelayxProcess(*arguments, stdin=stdin, cwd=cwd, env=environment(**(known | env)))
+    running = RelayxProcess(
+        *arguments, stdin=stdin, stderr=stderr, cwd=cwd, env=environment(**(known | env))
+    )
     try:
         yield running
     finally:

@@ -105,7 +105,6 @@ class FailureTests(TestCase):
         """It says where, why and what to look at, and not the secret."""
         self.assert_failed(
             f"the gateway at {gateway.host}:5555 refuses: AUTH_FAILED: the secret is wrong; check",
-            ["ping"],
             ["be", "--echo"],
             ["fe", "--listen", "0"],
             ["recv"],
@@ -120,7 +119,6 @@ class FailureTests(TestCase):
         at_once = ["--connect-timeout", "100ms"]
         self.assert_failed(
             f"no gateway at {nowhere} within 0.1 s: connection refused",
-            ["status", *at_once],
             ["be", "--echo", *at_once],
             ["send", *at_once],
             gateway=nowhere,

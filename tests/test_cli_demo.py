@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -239,6 +240,25 @@ class DemoTests(SynchronousTestCase):
         self.assertIn("All digests are equal.", text)
         self.assertIn("bytes back", done.stderr)
         self.assertEqual(os.listdir(temporary), [])
+
+    def test_terminal(self) -> None:
+        """On a terminal there is a bar for each front end, with throughput."""
+        path = self.folder / "file"
+        path.write_bytes(bytes(1024 * 1024))
+        main_end, terminal = os.openpty()
+        try:
+            with relayx("demo", "--file", str(path), stderr=terminal, TERM="xterm") as it:
+                os.close(terminal)
+                drawn = b""
+                with contextlib.suppress(OSError):  # the terminal's last user has ended
+                    while data := os.read(main_end, 65536):
+                        drawn += data
+                self.assertEqual(it.ended(), 0)
+        finally:
+            os.close(main_end)
+        for text in (b"FE 1 zmq", b"FE 2 srt", b"524.3/524.3 kB", b"MB/s"):
+            self.assertIn(text, drawn)
+        self.assertIn(b"All digests are equal.", it.stdout)
 
     def running(self, demo_process: RelayxProcess) -> int:
         """Wait until sessions run; a pidfd of the gateway."""

@@ -123,9 +123,9 @@ class ForwardTests(TestCase):
         self.assertRegex(be.stderr, r"ended; \d+ bytes in, 524\d+ bytes out, \d+\.\d{3} s")
 
     @live()
-    def test_half_close(self, gateway: Gateway) -> None:
-        """Each direction ends by itself, whichever ends first."""
-        with listener() as target, tunnel(gateway, *forward_to(target)) as (_, address):
+    def test_ends(self, gateway: Gateway) -> None:
+        """Each direction ends by itself, whichever ends first; a reset comes out as a reset."""
+        with listener() as target, tunnel(gateway, *forward_to(target)) as (be, address):
             for client_first in (True, False):
                 with connect(address) as client, target.accept()[0] as service:
                     service.settimeout(DEADLINE)
@@ -136,11 +136,6 @@ class ForwardTests(TestCase):
                     second.sendall(b"second")
                     second.shutdown(socket.SHUT_WR)
                     self.assertEqual(read_all(first), b"second")
-
-    @live()
-    def test_resets(self, gateway: Gateway) -> None:
-        """Come out at the other end as resets."""
-        with listener() as target, tunnel(gateway, *forward_to(target)) as (be, address):
             for client_resets in (True, False):
                 with connect(address) as client, target.accept()[0] as service:
                     service.settimeout(DEADLINE)
@@ -156,17 +151,14 @@ class ForwardTests(TestCase):
         """That session alone is reset, and the next one is served."""
         with listener() as target:
             name = "{}:{}".format(*target.getsockname())
-        with tunnel(gateway, "--forward", name) as (be, address):
-            with connect(address) as client:
-                self.assertRaises(ConnectionResetError, client.recv, 1)
+        with relayx("be", "--forward", name, gateway=gateway.host) as be:
+            self.assertRaises(WasResetError, session(gateway).receive, 1)
             be.line(f"reset: {name} cannot be reached: connection refused")
-            with (
-                socket.create_server(target_address(name)) as again,
-                connect(address) as client,
-                again.accept()[0] as service,
-            ):
-                service.sendall(b"here")
-                self.assertEqual(client.recv(4), b"here")
+            with socket.create_server(target_address(name)) as again:
+                fe = session(gateway)
+                with again.accept()[0] as service:
+                    service.sendall(b"here")
+                    self.assertEqual(fe.receive(4), b"here")
 
 
 class EchoTests(TestCase):
@@ -207,12 +199,31 @@ class ExecTests(TestCase):
     """``be --exec``."""
 
     @live()
-    def test_command(self, gateway: Gateway) -> None:
-        """Both ends of its streams are the session's, and its status is told."""
-        with tunnel(gateway, "--exec", "tr a-z A-Z; echo end; echo oops >&2; exit 3") as (be, to):
-            self.assertEqual(exchange(to, b"abc " * MIB), b"ABC " * MIB + b"end\n")
-            be.line("oops")
+    def test_streams(self, gateway: Gateway) -> None:
+        """Its standard input and output are the session, whichever ends first."""
+        result = Path(self.mktemp()).absolute()
+        with relayx("be", "--exec", 'read -r line; eval "$line"', gateway=gateway.host) as be:
+
+            def run(command: str, data: bytes, *, output_first: bool = False) -> bytes:
+                fe = session(gateway)
+                fe.send(command.encode() + b"\n")
+                output = fe.rest()[0] if output_first else b""
+                sending = gateway.background(lambda: (fe.send(data), fe.shutdown()))
+                output += fe.rest()[0]
+                sending.result(DEADLINE)
+                return output
+
+            self.assertEqual(
+                run("tr a-z A-Z; echo end; exit 3", b"ab " * 999), b"AB " * 999 + b"end\n"
+            )
             be.line("ended, the command's exit status was 3; ")
+            self.assertEqual(run("head -c 3 >&1; echo oops >&2", b"abcdef" * MIB), b"abc")
+            be.line("oops")
+            self.assertEqual(
+                run(f"exec >&-; cat > {result}", b"still taken", output_first=True), b""
+            )
+            be.line(" bytes in, 0 bytes out")
+        self.assertEqual(result.read_bytes(), b"still taken")
 
     @live()
     def test_environment(self, gateway: Gateway) -> None:
@@ -227,25 +238,6 @@ class ExecTests(TestCase):
         self.assertEqual(found["RELAYX_ADDRESS"], "127.0.0.1")
         self.assertIn("RELAYX_SESSION_ID", found)
         self.assertIn("RELAYX_TRACE_ID", found)
-
-    @live()
-    def test_command_ends_first(self, gateway: Gateway) -> None:
-        """What it does not take is thrown away, and holds nobody up."""
-        with tunnel(gateway, "--exec", "head -c 3; exit 0") as (be, address):
-            self.assertEqual(exchange(address, b"abcdef" * MIB), b"abc")
-            be.line("ended; ")
-
-    @live()
-    def test_output_ends_first(self, gateway: Gateway) -> None:
-        """The session's one direction ends, and the other goes on."""
-        result = Path(self.mktemp()).absolute()
-        with tunnel(gateway, "--exec", f"exec >&-; cat > {result}") as (be, address):
-            with connect(address) as client:
-                self.assertEqual(read_all(client), b"")
-                client.sendall(b"still taken")
-                client.shutdown(socket.SHUT_WR)
-                be.line("ended; 11 bytes in")
-        self.assertEqual(result.read_bytes(), b"still taken")
 
     @live()
     def test_killed_on_reset(self, gateway: Gateway) -> None:

@@ -48,10 +48,11 @@ def demo_progress(
 
     :param label: what to call the part of that index.
     """
-    with make_progress() as progress:
-        if progress.disable:
-            yield [Lines(sum(sizes)).add] * len(sizes)
-            return
+    progress = make_progress()
+    if progress is None:
+        yield [Lines(sum(sizes)).add] * len(sizes)
+        return
+    with progress:
         tasks = [
             progress.add_task(f"FE {index + 1} {label(index)}", total=size)
             for index, size in enumerate(sizes)

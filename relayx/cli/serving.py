@@ -50,7 +50,7 @@ class Log:
         paired = session.paired
         name = f"session {paired.pairing_id}"
         say(
-            f"{name} begins: {paired.client_id} at {paired.address} "
+            f"{name} begins: {paired.client_id or '(no id)'} at {paired.address} "
             f"on {session.protocol} port {session.port}"
         )
         stream = session.stream

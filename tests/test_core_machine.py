@@ -192,12 +192,6 @@ class Gateway(Model, RuleBasedStateMachine):
         assert self.of_state("waiting") == []
 
 
-class Pushing(Gateway):
-    """The same, and no push where nothing has changed."""
-
-    strict_pushes = True
-
-
 def run(machine: type[Gateway], examples: int) -> None:
     """Run a machine. What it finds is not shrunk, which takes minutes: the suite has three.
 
@@ -219,8 +213,4 @@ class Churn(SynchronousTestCase):
     """Random events (sections 3 to 9)."""
 
     def test_rules_hold(self) -> None:
-        run(Gateway, 150)
-
-    def test_pushed_only_on_change(self) -> None:
-        """Section 4: port_state is pushed on change."""
-        run(Pushing, 50)
+        run(Gateway, 200)

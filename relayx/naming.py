@@ -21,7 +21,7 @@ class RandomNames:
 
     def pairing_id(self) -> str:
         """A session's name."""
-        return f"pair_{ULID()}"
+        return f"pair_{uuid.uuid4().hex}"
 
     def ticket(self) -> str:
         """A lease's ticket: 192 random bits (contract section 6 asks for 128)."""

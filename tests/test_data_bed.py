@@ -28,8 +28,12 @@ class End:
         self.unread = 0
         self.wrote = b""
         self.shut = False
+        self.watched = False
         self.closed = ""
         self.producer: Any = None
+
+    def start_watching(self) -> None:
+        self.watched = True
 
     @property
     def delivered(self) -> int:

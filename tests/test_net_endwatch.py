@@ -93,17 +93,17 @@ class Ends(SynchronousTestCase):
         self.assertEqual((self.look(), other.seen), ([], [False]))
 
     def test_removed(self) -> None:
-        self.watch.remove(self.watched)
+        self.watch.forget(self.watched)
         self.peer.shutdown(socket.SHUT_WR)
         self.assertEqual(self.look(), [])
 
     def test_removed_twice_or_never_added(self) -> None:
-        self.watch.remove(self.watched)
-        self.watch.remove(self.watched)
-        self.watch.add(self.watched)
-        self.watch.remove(Watching(self.mine))
+        self.watch.forget(Watching(self.mine))  # another one with the same descriptor
         self.peer.shutdown(socket.SHUT_WR)
         self.assertEqual(self.look(), [False])
+        self.watch.forget(self.watched)
+        self.watch.forget(self.watched)
+        self.assertEqual(self.look(), [])
 
     def test_removed_by_another_that_is_seen_first(self) -> None:
         """An end that is told may remove the next one whose end is due."""
@@ -112,7 +112,7 @@ class Ends(SynchronousTestCase):
 
         def remove(broken: bool) -> None:
             for one in (self.watched, other):
-                self.watch.remove(one)
+                self.watch.forget(one)
 
         self.watched.end_seen = other.end_seen = remove
         self.watch.add(other)
@@ -137,6 +137,6 @@ class Ends(SynchronousTestCase):
         watch = EndWatch(reactor)
         watch.add(self.watched)
         watch.doRead()
-        watch.remove(self.watched)
+        watch.forget(self.watched)
         watch.close()
         self.assertEqual((reactor.getReaders(), watch.fileno()), ([], -1))

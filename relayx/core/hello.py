@@ -59,24 +59,25 @@ def decode_hello(line: bytes) -> Hello:
     body = line[len(PREFIX) :]
     try:
         body.decode("utf-8")
-        if not isinstance(msgspec.json.decode(body), dict):
-            raise HelloError("HELLO is not a JSON object")
+        hello = msgspec.json.decode(body, type=Hello)
     except UnicodeDecodeError:
         raise HelloError("HELLO is not UTF-8") from None
+    except msgspec.ValidationError as error:
+        raise HelloError(f"HELLO: {error}; role is FE or BE", ack=_asks(body)) from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise HelloError(f"HELLO is not JSON: {error}") from None
-    try:
-        ack = msgspec.json.decode(body, type=_Ack).ack
-    except msgspec.ValidationError:
-        ack = False
-    try:
-        hello = msgspec.json.decode(body, type=Hello)
-    except msgspec.ValidationError as error:
-        raise HelloError(f"HELLO: {error}; role is FE or BE", ack=ack) from None
     fault = _fault(hello)
     if fault:
-        raise HelloError(fault, ack=ack)
+        raise HelloError(fault, ack=hello.ack)
     return hello
+
+
+def _asks(body: bytes) -> bool:
+    """Whether a HELLO that is wrong otherwise asks for an answer."""
+    try:
+        return msgspec.json.decode(body, type=_Ack).ack
+    except msgspec.DecodeError:
+        return False
 
 
 def _fault(hello: Hello) -> str:

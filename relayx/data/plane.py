@@ -14,15 +14,14 @@ from relayx.core.hello import Hello, HelloError, Waiting
 from relayx.core.messages import Cause, Role
 from relayx.core.pairing import Outcome
 from relayx.data.connection import DataConnection
+from relayx.data.listener import DataPort
 from relayx.data.pump import BufferedPump, Pump
 from relayx.data.session import Limits, Session
 from relayx.data.splice import SplicePump, Splicer
-from relayx.data.transport import DataPort
 from relayx.net.endwatch import EndWatch
 from relayx.net.newcomers import Newcomers
-from relayx.net.tcp import Failure, is_dead, set_keepalive
+from relayx.net.tcp import Failure, is_dead
 
-BACKLOG = 512
 _END_TEXT = {
     Cause.BE_LOST: "the BE's control connection ended and did not come back in time",
     Cause.DRAIN: "the gateway is stopping",
@@ -71,9 +70,13 @@ class PortFactory(ServerFactory):
         self.number = number
         self.watch = plane.watch
 
+    def build(self, host: str) -> DataConnection:
+        """The protocol of a connection, not yet known to be anybody's."""
+        return self._plane.build(self.number, host)
+
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """A connection, not yet known to be anybody's."""
-        return self._plane.build(self.number, addr)
+        """The same for Twisted's own accept."""
+        return self.build(getattr(addr, "host", ""))
 
 
 class DataPlane:
@@ -111,8 +114,9 @@ class DataPlane:
 
         :raises twisted.internet.error.CannotListenError: where it cannot be bound.
         """
+        settings = self._settings
         port = DataPort(
-            number, PortFactory(self, number), BACKLOG, self._settings.interface, self.reactor
+            number, PortFactory(self, number), settings.interface, self.reactor, settings.keepalive
         )
         port.startListening()
         self._ports.append(port)
@@ -145,19 +149,16 @@ class DataPlane:
 
     # connections
 
-    def build(self, number: int, addr: Any) -> DataConnection:
+    def build(self, number: int, host: str) -> DataConnection:
         """Make the protocol of an accepted connection."""
         self._next_link += 1
-        return DataConnection(self, self._next_link, number, addr.host)
+        return DataConnection(self, self._next_link, number, host)
 
     def connected(self, connection: DataConnection) -> None:
         """A connection is there; it has ``hello_timeout`` to say HELLO."""
-        transport = connection.transport
-        transport.start_watching()
-        transport.setTcpNoDelay(True)
-        set_keepalive(transport.socket, self._settings.keepalive)
         self._connections[connection.link] = connection
         self._newcomers.add(connection)
+        connection.transport.begin()
 
     def _no_hello(self, connection: DataConnection) -> None:
         timeout = self._settings.hello_timeout

@@ -220,13 +220,19 @@ class Session:
             self.be.last_byte = self._clock.seconds()
             self._watcher.session_draining(self)
 
+    def _look_due(self) -> None:
+        """It is time to look: nothing may have happened since, or nothing that was told."""
+        self.fe.transport.start_watching()
+        self.be.transport.start_watching()
+        if self._made_progress():
+            self._last_progress = self._clock.seconds()
+        self._review()
+
     def _review(self) -> None:
         """See whether the session is over by now; otherwise look again later."""
         if self._over:
             return
         now = self._clock.seconds()
-        if self._made_progress():
-            self._last_progress = now
         if self.keep:
             self._review_kept(now)
         else:
@@ -324,7 +330,7 @@ class Session:
             self._look_after = min(self._look_after * 2, _LONGEST_LOOK)
         if pending:
             delay = max(_FIRST_LOOK, min(pending))
-            self._look = self._clock.callLater(delay, self._review)
+            self._look = self._clock.callLater(delay, self._look_due)
 
     # the end
 

@@ -8,14 +8,15 @@ away, reading goes on to its end, and only then is the connection lost.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet import error, main, tcp
+from twisted.internet.address import IPv6Address
 from twisted.python.failure import Failure as TwistedFailure
 
-from relayx.net.endwatch import EndWatch
 from relayx.net.tcp import Failure, failure_of, unacknowledged, unread
 
 _WOULD_BLOCK = (BlockingIOError, InterruptedError)
@@ -68,16 +69,44 @@ class DataTransport(tcp.Server):
     sent = 0
     _final = False
     _left_unacknowledged = 0
+    _watched = False
+    logstr = "relayx data"
+    repstr = "<a data connection of relayx>"
 
-    @property
-    def watch(self) -> EndWatch:
-        """Where the end of this connection is seen while nobody reads it."""
-        watch: EndWatch = self.server.factory.watch
-        return watch
+    def __init__(
+        self, accepted: socket.socket, protocol: Any, client: Any, server: Any, reactor: Any
+    ) -> None:
+        """Take an accepted socket over; reading it begins with :meth:`begin`.
+
+        :param client: the peer's address as ``accept`` gives it.
+        :param server: the listening port, whose factory has the EndWatch.
+        """
+        # Not tcp.Server's: it makes names for each connection, and reads at once.
+        tcp.Connection.__init__(self, accepted, protocol, reactor)
+        if len(client) != 2:
+            self._addressType = IPv6Address
+        self.server = server
+        self.client = client
+        self.hostname = client[0]
+        self.connected = 1
+
+    def begin(self) -> None:
+        """Read: at once what has come with the connection, and later by the reactor."""
+        ended = self.doRead()
+        if self.disconnected or self._aborting:
+            return
+        if ended is main.CONNECTION_DONE:
+            self.protocol.readConnectionLost()
+        elif ended is not None:
+            self.connectionLost(TwistedFailure(ended))
+        elif self.lane is None and not self.paused and not self.disconnecting:
+            self.startReading()
 
     def start_watching(self) -> None:
-        """Have the end seen even while the connection is paused."""
-        self.watch.add(self)
+        """Have the end seen from now on, though nobody reads the connection."""
+        if not self._watched and self.connected:
+            self._watched = True
+            self.server.factory.watch.add(self)
 
     # reading
 
@@ -140,8 +169,9 @@ class DataTransport(tcp.Server):
         return bool(self.connected and unread(self.socket))
 
     def pauseProducing(self) -> None:
-        """Stop reading."""
+        """Stop reading; the end of the connection is still seen."""
         self.paused = True
+        self.start_watching()
         if self.lane is not None:
             self.lane.pause()
         else:
@@ -187,7 +217,8 @@ class DataTransport(tcp.Server):
             super().loseWriteConnection()
             return
         self._writeDisconnecting = self._writeDisconnected = True
-        self._closeWriteConnection()
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
 
     def writeSomeData(self, data: bytes) -> Any:
         """Send some; a failure ends this direction alone."""
@@ -273,7 +304,7 @@ class DataTransport(tcp.Server):
         """Close, unless the peer's last bytes are still to be read."""
         if not hasattr(self, "socket"):
             return
-        unforeseen = reason.check(error.ConnectionLost) and not self._aborting
+        unforeseen = not self._aborting and isinstance(reason.value, error.ConnectionLost)
         early = unforeseen and not self._final
         if early and not self.disconnecting and not self.read_ended:
             pending = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -285,18 +316,8 @@ class DataTransport(tcp.Server):
         if self.lane is not None:
             self.lane.leave()
         self._left_unacknowledged = max(0, unacknowledged(self.socket) - self._writeDisconnected)
-        self.watch.remove(self)
+        if self._watched:
+            self.server.factory.watch.forget(self)
+        if self._writeDisconnected and self.read_ended:
+            self._shouldShutdown = False  # both directions are: saves Twisted a system call
         super().connectionLost(reason)
-
-
-class DataPort(tcp.Port):
-    """The listening socket of one data port; "::" takes IPv4 and IPv6 (contract section 1)."""
-
-    transport = DataTransport
-
-    def createInternetSocket(self) -> socket.socket:
-        """Make the socket dual stack where it is an IPv6 one."""
-        created: socket.socket = super().createInternetSocket()
-        if self.addressFamily == socket.AF_INET6:
-            created.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        return created

@@ -37,19 +37,21 @@ class EndWatch:
             reactor.addReader(self)
 
     def add(self, connection: Watched) -> None:
-        """Watch a connection until :meth:`remove`, or until its descriptor is closed."""
+        """Watch a connection until :meth:`forget`."""
         if self._epoll is None:
             return
         descriptor = connection.fileno()
         self._watched[descriptor] = connection
         self._epoll.register(descriptor, select.EPOLLRDHUP | select.EPOLLET)
 
-    def remove(self, connection: Watched) -> None:
-        """Watch a connection no longer; called before its descriptor is closed."""
+    def forget(self, connection: Watched) -> None:
+        """Watch a connection no longer whose descriptor is closed next.
+
+        Closing it takes it out of the epoll set.
+        """
         descriptor = connection.fileno()
         if self._watched.get(descriptor) is connection:
             del self._watched[descriptor]
-            self._epoll.unregister(descriptor)
 
     def close(self) -> None:
         """Give the set back to the system."""

@@ -1,0 +1,71 @@
+"""The listening socket of one data port."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from typing import Any
+
+from twisted.internet import tcp
+
+from relayx.data.transport import DataTransport
+from relayx.net.tcp import set_keepalive
+
+BACKLOG = 512
+ACCEPTS = 64
+"""Most connections taken in one turn of the reactor."""
+
+
+def _of_twisted(
+    accepted: socket.socket, protocol: Any, client: Any, server: Any, number: int, reactor: Any
+) -> DataTransport:
+    """A transport, made as Twisted's own accept makes one."""
+    return DataTransport(accepted, protocol, client, server, reactor)
+
+
+class DataPort(tcp.Port):
+    """Accepts data connections; "::" takes IPv4 and IPv6 (contract section 1).
+
+    Accepted sockets have the options of the listening one on Linux, so that keepalive and
+    no-delay cost nothing for each connection.
+
+    :param keepalive: seconds, ``data.keepalive``.
+    """
+
+    transport: Any = staticmethod(_of_twisted)
+
+    def __init__(
+        self, number: int, factory: Any, interface: str, reactor: Any, keepalive: float
+    ) -> None:
+        super().__init__(number, factory, BACKLOG, interface, reactor)
+        self._keepalive = keepalive
+
+    def createInternetSocket(self) -> socket.socket:
+        """Make the socket, with the options that its connections are to have."""
+        created: socket.socket = super().createInternetSocket()
+        if self.addressFamily == socket.AF_INET6:
+            created.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        self._set_options(created)
+        return created
+
+    def _set_options(self, sock: socket.socket) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        set_keepalive(sock, self._keepalive)
+
+    def doRead(self) -> None:
+        """Accept what waits."""
+        factory: Any = self.factory
+        for _ in range(ACCEPTS):
+            try:
+                accepted, client = self.socket.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError:
+                super().doRead()  # out of descriptors, which Twisted has an answer to
+                return
+            if sys.platform != "linux":
+                self._set_options(accepted)
+            protocol = factory.build(client[0])
+            protocol.makeConnection(DataTransport(accepted, protocol, client, self, self.reactor))

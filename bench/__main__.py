@@ -104,8 +104,6 @@ def main(
     raise_descriptor_limit()
     if profile:
         profile.mkdir(parents=True, exist_ok=True)
-    if affordable(wanted) < wanted:
-        say(f"{affordable(wanted)} idle sessions instead of {wanted}: the descriptor limit")
     picked = [known[i] for i in choose(only, [one.name for one in known], "--only")]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="relayx-bench-") as builds:
@@ -113,6 +111,10 @@ def main(
         every = [*gateways[:1], *others(Path(builds))]
         selected = [every[i] for i in choose(chosen, [peer.name for peer in every], "--peers")]
         peers, absent = present([*selected, *gateways[1:]])
+        for peer in peers:
+            fitting = affordable(wanted, peer.descriptors_each)
+            if fitting < wanted and any(one.name == "idle" for one in picked):
+                say(f"{peer.name}: {fitting} idle sessions, not {wanted}: the descriptor limit")
         try:
             program = loader.build(Path(builds))
         except PeerError as error:

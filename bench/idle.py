@@ -22,16 +22,16 @@ is in the figure."""
 SETTLE = 1.0
 
 
-def affordable(wanted: int = WANTED) -> int:
-    """How many sessions the descriptor limit allows.
+def affordable(wanted: int = WANTED, descriptors_each: int = 2) -> int:
+    """How many sessions the descriptor limit allows a process that needs so many for each.
 
-    The bench holds two descriptors a session; so does a proxy; the gateway has a listening port
-    for each besides, and some two thousand for what its configuration allows.
+    The bench itself needs two; the gateway keeps some two thousand for what its configuration
+    allows besides.
     """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if limit == resource.RLIM_INFINITY:
         return wanted
-    return max(10, min(wanted, (limit - 2500) // 3))
+    return max(10, min(wanted, (limit - 2500) // descriptors_each))
 
 
 def raise_descriptor_limit() -> None:
@@ -58,7 +58,8 @@ class Idle(Workload):
         watched = running.pids()
         time.sleep(SETTLE)
         before = memory_kib(watched)
-        with pairs(running, self.sessions) as made:
+        sessions = running.sessions
+        with pairs(running, sessions) as made:
             time.sleep(SETTLE)
             watched = running.pids()
             used, begun = cpu_seconds(watched), time.monotonic()
@@ -67,13 +68,13 @@ class Idle(Workload):
             used = cpu_seconds(watched) - used
             resident = memory_kib(watched)
             dead = sum(not alive(*pair) for pair in made)
-        values = {m.SESSIONS.key: float(self.sessions)}
+        values = {m.SESSIONS.key: float(sessions)}
         if watched:
-            values[m.PER_SESSION.key] = (resident - before) / self.sessions
+            values[m.PER_SESSION.key] = (resident - before) / sessions
             values[m.IDLE_CPU.key] = 100 * used / seconds
             values[m.MEMORY.key] = resident / 1024
         raw = {"before_kib": before, "after_kib": resident, "seconds": seconds, "cpu": used}
-        faults = [f"{dead} of {self.sessions} sessions do not carry a byte"] if dead else []
+        faults = [f"{dead} of {sessions} sessions do not carry a byte"] if dead else []
         return Measured(values, faults, raw)
 
 

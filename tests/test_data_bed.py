@@ -70,6 +70,9 @@ class End:
     def loseWriteConnection(self) -> None:
         self.shut = True
 
+    def close_ended(self) -> None:
+        self.loseConnection()
+
     def loseConnection(self) -> None:
         self.closed = "closed"
 

@@ -12,8 +12,6 @@ from relayx.data.transport import DataTransport
 from relayx.net.tcp import set_keepalive
 
 BACKLOG = 512
-ACCEPTS = 64
-"""Most connections taken in one turn of the reactor."""
 
 
 def _of_twisted(
@@ -53,19 +51,19 @@ class DataPort(tcp.Port):
         set_keepalive(sock, self._keepalive)
 
     def doRead(self) -> None:
-        """Accept what waits."""
+        """Accept one connection; the reactor calls again while more wait.
+
+        A port seldom has two waiting, and asking for a second costs a call that fails.
+        """
         factory: Any = self.factory
-        for _ in range(ACCEPTS):
-            try:
-                accepted, client = self.socket.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except ConnectionAbortedError:
-                continue
-            except OSError:
-                super().doRead()  # out of descriptors, which Twisted has an answer to
-                return
-            if sys.platform != "linux":
-                self._set_options(accepted)
-            protocol = factory.build(client[0])
-            protocol.makeConnection(DataTransport(accepted, protocol, client, self, self.reactor))
+        try:
+            accepted, client = self.socket.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError:
+            super().doRead()  # out of descriptors, which Twisted has an answer to
+            return
+        if sys.platform != "linux":
+            self._set_options(accepted)
+        protocol = factory.build(client[0])
+        protocol.makeConnection(DataTransport(accepted, protocol, client, self, self.reactor))

@@ -30,8 +30,8 @@ class Pump(Protocol):
     def end(self, source: DataTransport) -> None:
         """Pass on one side's end of stream, after all its bytes."""
 
-    def stop(self) -> None:
-        """Let go of both connections."""
+    def stop(self, kept: DataTransport | None = None) -> None:
+        """Let go of both connections, which are closed next, except a `kept` one."""
 
     def pushed_back(self, source: DataTransport) -> bool:
         """Whether one side is not being read because the other is slower."""
@@ -87,7 +87,7 @@ class BufferedPump:
         if other.connected and other.failure is None:
             other.loseWriteConnection()
 
-    def stop(self) -> None:
+    def stop(self, kept: DataTransport | None = None) -> None:
         """See :class:`Pump`."""
         self._one.unregisterProducer()
         self._two.unregisterProducer()

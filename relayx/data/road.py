@@ -9,6 +9,7 @@ which saves that last step too.
 
 from __future__ import annotations
 
+import contextlib
 import select
 from typing import Any, Protocol
 
@@ -69,6 +70,10 @@ class Road:
             self._epoll.unregister(descriptor)
             del self._lanes[descriptor]
 
+    def drop(self, descriptor: int) -> None:
+        """Forget a lane whose descriptor is closed next, which takes it out of the set."""
+        del self._lanes[descriptor]
+
     def serve(self) -> None:
         """Serve ready lanes until none is, or until it is the reactor's turn."""
         poll, find, seconds = self._epoll.poll, self._lanes.get, self._reactor.seconds
@@ -81,6 +86,8 @@ class Road:
                 lane = find(descriptor)
                 if lane is not None:
                     self._serve_one(lane, what)
+                else:
+                    self._remove(descriptor)
             now = seconds()
             if not until:
                 until = now + TURN
@@ -106,7 +113,14 @@ class Road:
                 self._serve_one(lane, what)
             elif descriptor == self._guest:
                 guest_ready = True
+            else:
+                self._remove(descriptor)
         return guest_ready
+
+    def _remove(self, descriptor: int) -> None:
+        """Take a descriptor out that was dropped and is not closed yet."""
+        with contextlib.suppress(OSError, ValueError):
+            self._epoll.unregister(descriptor)
 
     def _serve_one(self, lane: Lane, what: int) -> None:
         try:

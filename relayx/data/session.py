@@ -319,8 +319,6 @@ class Session:
 
     def _look_again(self) -> None:
         """Have :meth:`_review` called again, ever later while nothing happens."""
-        if self._look is not None and self._look.active():
-            self._look.cancel()
         limits = self._limits
         pending = [limits.idle_timeout / 4] if limits.idle_timeout > 0 else []
         if self._draining:
@@ -330,7 +328,11 @@ class Session:
             self._look_after = min(self._look_after * 2, _LONGEST_LOOK)
         if pending:
             delay = max(_FIRST_LOOK, min(pending))
-            self._look = self._clock.callLater(delay, self._look_due)
+            look = self._look
+            if look is None or not look.active():
+                self._look = self._clock.callLater(delay, self._look_due)
+            elif look.getTime() > self._clock.seconds() + delay:
+                look.reset(delay)
 
     # the end
 
@@ -347,10 +349,10 @@ class Session:
             seconds=self._clock.seconds() - self._started,
             be_kept=kept,
         )
-        self.pump.stop()
+        self.pump.stop(be.transport if kept else None)
         for side in (fe, be):
             if side in reset:
                 side.transport.abortConnection()
             elif side is fe or not kept:
-                side.transport.loseConnection()
+                side.transport.close_ended()
         self._watcher.session_over(self, outcome)

@@ -137,7 +137,7 @@ class SpliceLane:
         elif self.other.transport.connected and self.other.transport.failure is None:
             self.other.transport.loseWriteConnection()
 
-    def leave(self) -> None:
+    def leave(self, closing: bool = True) -> None:
         """Off the road for good, with what is stuck thrown away.
 
         The descriptor may be another connection's soon; nothing is ever written to it again.
@@ -145,7 +145,10 @@ class SpliceLane:
         self._drop_stuck()
         self._reading = False
         if self._interest:
-            self._splicer.road.set(self._descriptor, self, self._interest, 0)
+            if closing:
+                self._splicer.road.drop(self._descriptor)
+            else:
+                self._splicer.road.set(self._descriptor, self, self._interest, 0)
             self._interest = 0
         self._descriptor = -1
 
@@ -345,13 +348,13 @@ class SplicePump:
         """See :class:`~relayx.data.pump.Pump`."""
         return source.paused and not source.read_ended
 
-    def stop(self) -> None:
+    def stop(self, kept: DataTransport | None = None) -> None:
         """See :class:`~relayx.data.pump.Pump`."""
         if self._fallback is not None:
             self._fallback.stop()
             return
         for lane in (self._one, self._two):
-            lane.leave()
+            lane.leave(lane.transport is not kept)
             lane.transport.lane = None
             lane.transport.drained = None
 
@@ -359,7 +362,9 @@ class SplicePump:
         """Splice does not work for these sockets: take the buffered path, with nothing lost."""
         stuck = [lane.take_stuck() for lane in (self._one, self._two)]
         ended = [lane.ending for lane in (self._one, self._two)]
-        self.stop()
+        for lane in (self._one, self._two):
+            lane.leave(closing=False)
+            lane.transport.lane = lane.transport.drained = None
         self._fallback = BufferedPump(self._one.transport, self._two.transport)
         self._fallback.hold(*stuck)
         self._fallback.start()

@@ -98,6 +98,7 @@ class Runner(MultiService):
         except BindError as error:
             if not self._server_options.get("nodaemon", True):
                 _log.error("{text}", text=str(error))
+                raise  # twistd tells the process that waits for its daemon
             self._remove_pid_file()
             _fail(str(error))
 

@@ -174,7 +174,7 @@ class Data(Section, frozen=True):
         float, _duration("a session without progress for this long is ended; 0s: never")
     ] = 0.0
     half_close_timeout: Annotated[
-        float, _duration("the same for a session with one direction ended")
+        float, _duration("the same for a session with one direction ended; 0s: never")
     ] = 600.0
     keepalive: Annotated[
         # The kernel counts it in whole seconds and takes at most 32767 of them.

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any, Protocol
 
 import msgspec
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    ISSLTransport,
+    ISystemHandle,
+    ITCPTransport,
+)
 from twisted.internet.protocol import ServerFactory
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from relayx.control.outbox import Outbox
 from relayx.core.codec import (
@@ -58,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keepalive: float = 15.0
 
 
+@implementer(IHalfCloseableProtocol)
 class ControlProtocol(LineReceiver):
     """One client's control connection.
 
@@ -83,8 +92,10 @@ class ControlProtocol(LineReceiver):
         settings = self.factory.settings
         self.setRawMode()
         transport: Any = self.transport
-        transport.setTcpNoDelay(True)
-        set_keepalive(transport.getHandle(), settings.keepalive)
+        sock = self.tcp_socket
+        if sock is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            set_keepalive(sock, settings.keepalive)
         self.outbox = Outbox(transport, settings.max_outbox_bytes, self._overflowed)
         self.last_heard = self.factory.reactor.seconds()
         self.factory.opened(self)
@@ -103,6 +114,16 @@ class ControlProtocol(LineReceiver):
             self.factory.events.dropped(self.conn, self.address, str(error))
             self._send_error(error)
             self.close()
+
+    @property
+    def tcp_socket(self) -> socket.socket | None:
+        """The TCP socket below, through TLS too; None where it is not TCP."""
+        lowest: Any = self.transport
+        while ISSLTransport.providedBy(lowest) and hasattr(lowest, "transport"):
+            lowest = lowest.transport
+        handle = lowest.getHandle() if ISystemHandle.providedBy(lowest) else None
+        families = (socket.AF_INET, socket.AF_INET6)
+        return handle if isinstance(handle, socket.socket) and handle.family in families else None
 
     @property
     def closing(self) -> bool:
@@ -163,16 +184,26 @@ class ControlProtocol(LineReceiver):
             self.factory.newcomers.discard(self)
             self.outbox.flush()
             self.outbox.close()
-            transport: Any = self.transport
-            half = getattr(transport, "loseWriteConnection", None)
-            if half is not None:
-                half()
             self._closing = self.factory.reactor.callLater(LINGER, self.lose)
+            transport: Any = self.transport
+            if ISSLTransport.providedBy(transport):
+                transport.loseConnection()  # TLS has no half-close, and says its end itself
+            elif ITCPTransport.providedBy(transport):
+                transport.loseWriteConnection()
 
     def lose(self) -> None:
-        """Close now."""
+        """Close behind what was sent."""
+        self.outbox.flush()
+        self.outbox.close()
         transport: Any = self.transport
         transport.loseConnection()
+
+    def readConnectionLost(self) -> None:
+        """The client has ended its stream: it gets what it is owed, and is gone."""
+        self.lose()
+
+    def writeConnectionLost(self) -> None:
+        """Our own end of stream is on its way."""
 
     def _overflowed(self) -> None:
         limit = self.factory.settings.max_outbox_bytes
@@ -256,8 +287,6 @@ class ControlFactory(ServerFactory):
             self._sweep.cancel()
         self._sweep = None
         for connection in list(self._connections.values()):
-            connection.outbox.flush()
-            connection.outbox.close()
             connection.lose()
 
     def open_connections(self) -> int:
@@ -274,7 +303,7 @@ class ControlFactory(ServerFactory):
         now = self.reactor.seconds()
         idle, keepalive = self.settings.idle_timeout, self.settings.keepalive
         for connection in list(self._connections.values()):
-            transport: Any = connection.transport
+            sock = connection.tcp_socket
             silent = now - connection.last_heard
             if connection.registered and not connection.closing and 0 < idle <= silent:
                 self.events.dropped(
@@ -282,6 +311,6 @@ class ControlFactory(ServerFactory):
                     f"silent for {idle:g} s, control.idle_timeout",
                 )  # fmt: skip
                 connection.close()
-            elif is_dead(transport.getHandle(), 4 * keepalive):
+            elif sock is not None and is_dead(sock, 4 * keepalive):
                 connection.drop("its peer does not answer any more")
         self._sweep = self.reactor.callLater(self._sweep_interval, self._look_over)

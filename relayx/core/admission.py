@@ -123,6 +123,7 @@ def _lease_named(link: Link, port: Port) -> Lease | None:
         return lease
     for session_id, ticket in port.ended:
         if hello.ticket in ("", ticket) and hello.session_id in ("", session_id):
+            _check_service(link, port, False)
             raise PeerError(Code.TTL_EXPIRED, f"the lease {session_id} on {port.number} has ended")
     which = "ticket" if not by_ticket else "session_id"
     raise NotAdmittedError(f"port {port.number} knows no lease of that {which}")

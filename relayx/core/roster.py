@@ -159,8 +159,9 @@ class Roster:
         if link.role is Role.BE:
             named = self.named(Role.BE, link.client_id)
             return named or _newest(self._by_address.get((Role.BE, link.address), ()), True)
-        if link.lease is not None and link.lease.role is Role.FE:
-            return link.lease.owner
+        lease = link.lease
+        if lease is not None and lease.role is Role.FE and not lease.owner.lost:
+            return lease.owner
         at_address = [
             client
             for client in self._by_id.get((Role.FE, link.client_id), ())

@@ -48,6 +48,8 @@ class DataPort(tcp.Port):
 
     def _set_options(self, sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # An urgent byte stays in its place; without this, reading would leave it out.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         set_keepalive(sock, self._keepalive)
 
     def doRead(self) -> None:

@@ -38,6 +38,7 @@ class Pipe:
 
     def close(self) -> None:
         """Close both ends; what it holds is gone."""
+        self.held = 0
         for descriptor in (self.end_in, self.end_out):
             with contextlib.suppress(OSError):
                 os.close(descriptor)

@@ -29,7 +29,7 @@ _LONGEST_LOOK = 0.25
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of a session's end; seconds (contract section 1, ``data``)."""
+    """The settings of a session's end; seconds, 0 for no time-out (contract section 1)."""
 
     drain_quiet: float = 0.2
     drain_limit: float = 30.0
@@ -307,7 +307,7 @@ class Session:
         closing = self._draining or any(
             side.ended or side.failure is not None for side in (self.fe, self.be)
         )
-        if closing and still >= limits.half_close_timeout:
+        if closing and 0 < limits.half_close_timeout <= still:
             if self.cause in (None, Cause.FE_CLOSED, Cause.BE_CLOSED):
                 self.cause = Cause.HALF_CLOSE_TIMEOUT
             self.text += f", then nothing moved for {limits.half_close_timeout:g} s"

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 from typing import Any
 
 from twisted.logger import Logger
@@ -23,7 +22,7 @@ from relayx.data.pump import BufferedPump
 from relayx.data.road import BROKEN, IN, OUT, Road
 from relayx.data.transport import DataTransport
 
-STEP = 1 << 18
+STEP = 1 << 20
 """Most bytes moved for one lane before the next has its turn."""
 
 _FLAGS = getattr(os, "SPLICE_F_MOVE", 1) | getattr(os, "SPLICE_F_NONBLOCK", 2)
@@ -196,8 +195,14 @@ class SpliceLane:
         transport = self.transport
         try:
             pipe = self._splicer.pipe()
-            count = os.splice(self._descriptor, pipe.end_in, STEP, flags=_FLAGS)
+            try:
+                count = os.splice(self._descriptor, pipe.end_in, STEP, flags=_FLAGS)
+            except BlockingIOError:
+                count = 0
+            if not count:
+                count = self._read_past_mark(pipe)
         except BlockingIOError:
+            transport.lose_if_spent()
             return
         except OSError as failed:
             self._cannot_read(failed)
@@ -214,6 +219,16 @@ class SpliceLane:
             self.other.transport.in_pipe = pipe.held
             transport.pauseProducing()
             self.other.update()
+        if transport.failure is not None:
+            transport.lose_if_spent()
+
+    def _read_past_mark(self, pipe: Pipe) -> int:
+        """Splice has nothing: at the end of the stream, or before an urgent byte (RFC 9293).
+
+        It never gets past such a byte, and tells the end there; recv does get past.
+        """
+        count = self.transport.socket.recv_into(_SCRATCH)
+        return os.write(pipe.end_in, memoryview(_SCRATCH)[:count]) if count else 0
 
     def _fill(self, pipe: Pipe) -> None:
         """Give the other side what is in the pipe, as much as it takes."""
@@ -249,6 +264,12 @@ class SpliceLane:
             self.end()
         else:
             self.transport.resumeProducing()
+            self.transport.lose_if_spent()
+
+    @property
+    def holding(self) -> bool:
+        """Whether bytes of this side are still on their way to the other."""
+        return self.stuck is not None
 
     def _cannot_read(self, failed: OSError) -> None:
         if failed.errno == errno.EINVAL:
@@ -276,8 +297,9 @@ class SpliceLane:
     def _read_and_drop(self) -> None:
         transport = self.transport
         try:
-            count = transport.socket.recv_into(_SCRATCH, 0, socket.MSG_DONTWAIT)
+            count = transport.socket.recv_into(_SCRATCH)
         except BlockingIOError:
+            transport.lose_if_spent()
             return
         except OSError as failed:
             transport.fail_with(failed.errno or 0)

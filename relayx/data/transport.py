@@ -47,6 +47,10 @@ class Lane(Protocol):
     def leave(self) -> None:
         """The socket is about to be closed."""
 
+    @property
+    def holding(self) -> bool:
+        """Whether it holds bytes that came from the socket."""
+
 
 class DataTransport(tcp.Server):
     """One accepted data connection.
@@ -144,6 +148,17 @@ class DataTransport(tcp.Server):
         """Nothing is left to read and the connection has failed: it is lost."""
         if not self.disconnected:
             self.connectionLost(TwistedFailure(self._lose()))
+
+    @property
+    def _spent(self) -> bool:
+        """Whether a dead peer has sent nothing more; its socket never tells so by itself."""
+        holding = self.lane is not None and self.lane.holding
+        return self.failure is Failure.DEAD and not holding and not self.has_unread()
+
+    def lose_if_spent(self) -> None:
+        """A dead peer's connection is lost once all that it had sent is handed on."""
+        if self._spent:
+            self.lose_at_once()
 
     def end_of_input(self) -> None:
         """The stream has been read to its end, by another way than :meth:`doRead`."""
@@ -254,8 +269,7 @@ class DataTransport(tcp.Server):
         self.protocol.connection_failed()
         if self.disconnected or self._aborting:
             return
-        nothing_comes = failure is Failure.DEAD and not self.has_unread()
-        if self.read_ended or self.disconnecting or nothing_comes:
+        if self.read_ended or self.disconnecting or self._spent:
             self._final = True
             self.reactor.callLater(0, self.connectionLost, TwistedFailure(main.CONNECTION_LOST))
         elif not self.paused:

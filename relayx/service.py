@@ -146,10 +146,15 @@ class GatewayService(Service):
                 f"cannot listen on {protocol} port {number} of {where}: {_reason(error)}"
             ) from None
 
+    @property
+    def control_addresses(self) -> list[Any]:
+        """Where the control plane listens, an IAddress each."""
+        return [port.getHost() for port in self._control_ports]
+
     def startService(self) -> None:
         """Begin to serve."""
         super().startService()
-        where = ", ".join(_spelled(port.getHost()) for port in self._control_ports)
+        where = ", ".join(map(_spelled, self.control_addresses))
         self._log.info(
             "{text}", text=f"relayx {__version__} serves {len(self.switchboard.board.ports)} data "
             f"ports; control on {where}", event="started",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 from contextlib import suppress
@@ -26,7 +27,7 @@ _log = Logger(namespace="relayx")
 
 
 class Options(usage.Options):
-    """What ``twistd relayx`` takes; ``opt_`` methods would come here."""
+    """What ``twistd relayx`` takes."""
 
     optParameters = [
         ["config", "c", None, "Configuration file (YAML). [default: configs/config.yaml]"],
@@ -37,6 +38,14 @@ class Options(usage.Options):
         "prod picks configs/config.<env>.yaml and .env.<env>.json; an option beats both. "
         "'relayx init' writes a first configuration, 'relayx check' validates one."
     )
+
+    def postOptions(self) -> None:
+        """Choose the reactor that serves sessions first, where none was chosen."""
+        chosen = "twisted.internet.reactor" in sys.modules
+        if not chosen and hasattr(select, "epoll"):
+            from relayx.reactor import install
+
+            install()
 
 
 def _fail(text: str) -> NoReturn:

@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-NEEDED = ("tests", "configs")
+NEEDED = ("tests", "configs", "bench")
 
 
 def main(target: Path) -> None:

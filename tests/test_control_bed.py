@@ -20,7 +20,6 @@ from tests.common import CountingNames
 class Wire(StringTransport):
     """StringTransport with what a TCP transport has beyond it."""
 
-    no_delay = False
     half_closed = False
     aborted = False
 
@@ -30,9 +29,6 @@ class Wire(StringTransport):
 
     def getHandle(self) -> socket.socket:
         return self.handle
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        self.no_delay = enabled
 
     def loseWriteConnection(self) -> None:
         self.half_closed = True

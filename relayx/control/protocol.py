@@ -10,8 +10,6 @@ from twisted.internet.interfaces import (
     IAddress,
     IHalfCloseableProtocol,
     ISSLTransport,
-    ISystemHandle,
-    ITCPTransport,
 )
 from twisted.internet.protocol import ServerFactory
 from twisted.protocols.basic import LineReceiver
@@ -121,7 +119,7 @@ class ControlProtocol(LineReceiver):
         lowest: Any = self.transport
         while ISSLTransport.providedBy(lowest) and hasattr(lowest, "transport"):
             lowest = lowest.transport
-        handle = lowest.getHandle() if ISystemHandle.providedBy(lowest) else None
+        handle = lowest.getHandle() if hasattr(lowest, "getHandle") else None
         families = (socket.AF_INET, socket.AF_INET6)
         return handle if isinstance(handle, socket.socket) and handle.family in families else None
 
@@ -188,7 +186,7 @@ class ControlProtocol(LineReceiver):
             transport: Any = self.transport
             if ISSLTransport.providedBy(transport):
                 transport.loseConnection()  # TLS has no half-close, and says its end itself
-            elif ITCPTransport.providedBy(transport):
+            elif getattr(transport, "loseWriteConnection", None) is not None:
                 transport.loseWriteConnection()
 
     def lose(self) -> None:

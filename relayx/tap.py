@@ -105,11 +105,17 @@ class Runner(MultiService):
         try:
             super().privilegedStartService()
         except BindError as error:
+            self._remove_pid_file()
             if not self._server_options.get("nodaemon", True):
                 _log.error("{text}", text=str(error))
-                raise  # twistd tells the process that waits for its daemon
-            self._remove_pid_file()
+                self._tell_parent(str(error))
             _fail(str(error))
+
+    def _tell_parent(self, text: str) -> None:
+        """twistd's first process waits for its daemon to say how it went, or for ever."""
+        status_pipe = self._server_options.get("statusPipe")
+        if status_pipe is not None:
+            os.write(status_pipe, b"1 " + text.encode()[:98])
 
     def _remove_pid_file(self) -> None:
         """twistd leaves its file behind when the process ends before it runs."""

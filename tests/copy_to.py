@@ -15,7 +15,9 @@ NEEDED = ("tests", "configs", "bench")
 def main(target: Path) -> None:
     """Put the files that the tests read into `target`."""
     root = Path(__file__).resolve().parent.parent
+    target.mkdir(parents=True, exist_ok=True)
     unwanted = shutil.ignore_patterns("__pycache__")
+    shutil.copy(root / "README.rst", target)
     for name in NEEDED:
         shutil.copytree(root / name, target / name, ignore=unwanted, dirs_exist_ok=True)
 

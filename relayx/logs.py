@@ -50,7 +50,7 @@ class Renderer:
         level = event.get("log_level", LogLevel.info)
         if level is LogLevel.info and not event.get("log_namespace", "").startswith("relayx"):
             level = LogLevel.debug  # what Twisted itself has to tell, a line a port and more
-        if _ORDER.index(level) < self._least:
+        if _ORDER.index(level) < self._least and not event.get("always"):
             return None
         text = formatEvent(event)
         failure = event.get("log_failure")

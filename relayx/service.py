@@ -38,9 +38,11 @@ from relayx.data.plane import Settings as DataSettings
 from relayx.data.session import Limits
 from relayx.logs import LEVELS, Renderer
 from relayx.naming import RandomNames
+from relayx.net.newcomers import LINGER
 
 _GONE_LOOK = 0.01
-_GONE_LIMIT = control.LINGER + 0.5
+_GONE_LIMIT = LINGER + 0.5
+_LAST_LIMIT = 1.0
 
 
 class BindError(RelayError):
@@ -75,7 +77,7 @@ class GatewayService(Service):
         self._performing = False
         self._tick_call: Any = None
         self._stopping: Deferred[None] | None = None
-        self._drained: Callable[[], None] | None = None
+        self._late: Any = None
         self.log_stream = self._build_log_stream(config)
         self._carry_out: dict[type[fx.Effect], Callable[[Any], None]] = {
             fx.Send: self._send,
@@ -173,11 +175,15 @@ class GatewayService(Service):
         self._perform(self.switchboard.drain())
         if self.switchboard.sessions_running():
             timeout = self.config.data.drain_timeout
-            late = self._reactor.callLater(timeout, self.end_sessions)
-            self._drained = lambda: late.active() and late.cancel()
+            self._late = self._reactor.callLater(timeout, self._end_late)
         else:
             self._wind_up()
         return self._stopping
+
+    def _end_late(self) -> None:
+        """The time for sessions to end has passed; whatever is in the way, the stop goes on."""
+        self._late = self._reactor.callLater(_LAST_LIMIT, self._wind_up)
+        self.end_sessions()
 
     def end_sessions(self) -> None:
         """End every session at once, with the cause ``drain``."""
@@ -185,7 +191,9 @@ class GatewayService(Service):
 
     def _wind_up(self) -> None:
         """No session is left: close everything, and wait for it to be gone."""
-        self._drained = None
+        if self._late is not None and self._late.active():
+            self._late.cancel()
+        self._late = None
         self._stop_listening()
         self._push.close()
         self._telemetry.close()
@@ -204,7 +212,11 @@ class GatewayService(Service):
             globalLogPublisher.removeObserver(self.log_stream)
             self.log_stream.close()
         self.data.release()
-        self._log.info("{text}", text="stopped", event="stopped")
+        counts = self.switchboard.sessions_ended()
+        ended = ", ".join(f"{count} {cause}" for cause, count in sorted(counts.items()))
+        self._log.info(
+            "{text}", text=f"stopped; sessions ended: {ended or 'none'}", event="stopped"
+        )
         if self._stopping is not None:
             self._stopping.callback(None)
 
@@ -297,8 +309,7 @@ class GatewayService(Service):
         finally:
             self._performing = False
         self._schedule_tick()
-        if self._drained is not None and not self.switchboard.sessions_running():
-            self._drained()
+        if self._late is not None and not self.switchboard.sessions_running():
             self._wind_up()
 
     def _schedule_tick(self) -> None:

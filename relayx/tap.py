@@ -128,8 +128,8 @@ class Runner(MultiService):
         """Serve, and stop in order on SIGTERM and SIGINT."""
         config = self._loaded.config
         super().startService()
-        _log.info("{text}", text=descriptor_line(config))
-        _log.info("{text}", text=memory_line(config))
+        for line in (descriptor_line(config), memory_line(config)):
+            _log.info("{text}", text=line, always=True)  # whatever the level
         self._reactor.callWhenRunning(self._handle_signals)
 
     def _handle_signals(self) -> None:

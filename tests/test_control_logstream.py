@@ -128,13 +128,13 @@ class Streaming(SynchronousTestCase):
     def test_goes_on_after_a_failure(self) -> None:
         """A write that raises ends that delivery alone."""
         wire = self.wire(0)
-        write = wire.write
+        write = wire.writeSequence
 
-        def failing(data: bytes) -> None:
-            wire.write = write
+        def failing(data: list[bytes]) -> None:
+            wire.writeSequence = write
             raise RuntimeError("no")
 
-        wire.write = failing
+        wire.writeSequence = failing
         self.log.info("one")
         self.assertRaises(RuntimeError, self.deliver)
         self.log.info("two")

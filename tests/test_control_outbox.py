@@ -42,7 +42,7 @@ class Order(Base):
     def test_at_once_while_it_reads(self) -> None:
         self.outbox.send(b"a")
         self.outbox.send_newest("k", b"b")
-        self.outbox.send_log(b"c")
+        self.outbox.send_logs([b"c"])
         self.assertEqual(self.written(), b"abc")
 
     def test_kept_while_it_does_not(self) -> None:
@@ -62,7 +62,7 @@ class Order(Base):
 
     def test_messages_before_state_before_log(self) -> None:
         self.outbox.pauseProducing()
-        self.outbox.send_log(b"3")
+        self.outbox.send_logs([b"3"])
         self.outbox.send_newest("k", b"2")
         self.outbox.send(b"1")
         self.outbox.resumeProducing()
@@ -74,8 +74,8 @@ class Order(Base):
             self.outbox.send(data)
         self.outbox.send_newest("k", b"dd")
         self.outbox.send_newest("l", b"ee")
-        self.outbox.send_log(b"ff")
-        self.outbox.send_log(b"gg")
+        self.outbox.send_logs([b"ff"])
+        self.outbox.send_logs([b"gg"])
         self.transport.full_after = 2
         for expected in (b"aa", b"bb", b"cc", b"dd", b"ee", b"ff", b"gg", b""):
             self.outbox.resumeProducing()
@@ -124,7 +124,7 @@ class Logs(Base):
         self.outbox.pauseProducing()
         self.outbox.send(b"kept\n")
         for n in range(LOG_LINES + 5):
-            self.outbox.send_log(b"%d\n" % n)
+            self.outbox.send_logs([b"%d\n" % n])
         self.assertEqual(self.outbox.log_lines_dropped, 5)
         self.outbox.resumeProducing()
         lines = self.written().split()
@@ -153,7 +153,7 @@ class Overflow(Base):
         self.outbox.pauseProducing()
         self.outbox.send(b"x" * 101)
         self.outbox.resumeProducing()
-        for send in (self.outbox.send, self.outbox.send_log):
+        for send in (self.outbox.send, lambda line: self.outbox.send_logs([line])):
             send(b"y")
         self.outbox.send_newest("k", b"y")
         self.assertEqual(self.written(), b"")

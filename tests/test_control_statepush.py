@@ -229,7 +229,7 @@ class Slices(Pushing):
         self.number = 2
         self.push.changed("u")
         self.clock.pump([TURN] * 3)
-        self.assertEqual(self.got(-1), [1])
+        self.assertEqual(self.got(-1), [2], "nobody gets a state older than what is known")
         self.clock.advance(0.02)
         self.clock.pump([TURN] * 3)
         (message,) = self.wire(-1).said()

@@ -188,7 +188,7 @@ class Hellos(Bed):
         self.plane.refuse(fx.Refuse(99, Code.PORT_BUSY, "x"))
         self.plane.close_link(fx.CloseLink(99))
         self.plane.end_session(fx.EndSession("pair-99", Cause.DRAIN))
-        self.assertEqual(self.heard, [("lost", 99)])
+        self.assertEqual(self.heard, [("lost", 99), ("over", "pair-99", Cause.DRAIN, False)])
 
     async def test_closed_link(self) -> None:
         peer, link = await self.come(role="BE", ack=True)

@@ -108,7 +108,7 @@ class Limits(TestCase):
         fe.send(b"get")
         fe.shutdown()
         self.assertEqual(be.receive(3), b"get")
-        answer = bytes(range(256)) * 48 * 1024
+        answer = bytes(range(256)) * 256 * 1024
         be.socket.settimeout(30)
         sending = gateway.background(be.socket.sendall, answer)
         self.assertRaises(TimeoutError, gateway.dial(gateway.zmq[1]).fill, 0.8)

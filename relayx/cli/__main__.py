@@ -20,7 +20,7 @@ COMMANDS = {
     "demo": "Start a gateway and send a file through it both ways.",
     "be": "Be a back end: forward, run a command or echo.",
     "fe": "Be a front end: a local port that leads to a back end.",
-    "send": "Send standard input or files to a back end.",
+    "send": "Send one FILE, or standard input ('-'), to a back end.",
     "recv": "Wait as a back end for what somebody sends.",
     "ping": "Measure the way to the gateway and back.",
     "status": "Show the ports of the gateway.",

@@ -7,12 +7,12 @@ from typing import Any
 import click
 from twisted.internet.defer import CancelledError
 
-from relayx.cli.connecting import first_connection, refused
+from relayx.cli.connecting import first_connection, refused, tell_connections
 from relayx.cli.execution import Commands
 from relayx.cli.options import Target, address, duration, gateway_options, service_option
-from relayx.cli.running import reason, run, say
+from relayx.cli.running import run, say
 from relayx.cli.serving import Forwarding, Log, Serve, echo
-from relayx.client import Backend, Connected, Disconnected, Refused, Stopped
+from relayx.client import Backend, Refused
 
 DEFAULT_MARK = 4
 NO_PORT_HINT = 3.0
@@ -107,24 +107,6 @@ async def _wait(reactor: Any, backend: Backend, target: Target) -> None:
     finally:
         if hint.active():
             hint.cancel()
-
-
-def tell_connections(client: Any, target: Target, connected: Connected) -> None:
-    """Say who we are, and when the gateway is lost and found, one line each.
-
-    :param client: a `Backend` or a `Frontend`.
-    """
-
-    def registered(event: Connected) -> None:
-        say(f"registered at {target.gateway} as {event.client_id}")
-
-    def lost(event: Disconnected) -> None:
-        if not event.reason.check(Stopped):
-            say(f"lost the gateway: {reason(event.reason.value)}")
-
-    registered(connected)
-    client.control.events.on(Connected, registered)
-    client.control.events.on(Disconnected, lost)
 
 
 def _hint(backend: Backend) -> None:

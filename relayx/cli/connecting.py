@@ -1,4 +1,4 @@
-"""The first connection to the gateway, which a command must have to begin its work."""
+"""A command's connection to the gateway: the first, which it must have, and what is told of it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.python.failure import Failure
 
-from relayx.cli.options import SECRET_VARIABLE
-from relayx.cli.running import Failed, reason
-from relayx.client import ClientError, Connected, ControlClient, Refused, Unreachable
+from relayx.cli.options import SECRET_VARIABLE, Target
+from relayx.cli.running import Failed, reason, say
+from relayx.client import (
+    ClientError,
+    Connected,
+    ControlClient,
+    Disconnected,
+    Refused,
+    Stopped,
+    Unreachable,
+)
 from relayx.core.errors import Code
 
 ADVICE = {
@@ -58,6 +66,24 @@ async def first_connection(reactor: Any, control: ControlClient, timeout: float)
 def _fail(connected: Deferred[Connected], why: Failure) -> None:
     if not connected.called:
         connected.errback(why)
+
+
+def tell_connections(client: Any, target: Target, connected: Connected) -> None:
+    """Say who we are, and when the gateway is lost and found, one line each.
+
+    :param client: a `Backend` or a `Frontend`.
+    """
+
+    def registered(event: Connected) -> None:
+        say(f"registered at {target.gateway} as {event.client_id}")
+
+    def lost(event: Disconnected) -> None:
+        if not event.reason.check(Stopped):
+            say(f"lost the gateway: {reason(event.reason.value)}")
+
+    registered(connected)
+    client.control.events.on(Connected, registered)
+    client.control.events.on(Disconnected, lost)
 
 
 def refused(control: ControlClient, error: Refused) -> Failed:

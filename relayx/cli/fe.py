@@ -10,8 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.error import CannotListenError
 
-from relayx.cli.be import tell_connections
-from relayx.cli.connecting import first_connection, refused
+from relayx.cli.connecting import first_connection, refused, tell_connections
 from relayx.cli.options import (
     Target,
     duration,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from relayx.cli.files import Sink
 from relayx.cli.running import Failed
@@ -41,7 +43,7 @@ class Landing:
             try:
                 self._descriptor = os.open(self._temporary, flags, 0o666)
             except OSError as error:
-                raise Failed(f"{path} cannot be written: {error.strerror}") from None
+                raise self._unwritten(error) from None
         self._sink = Sink(reactor, self._descriptor)
 
     def _refuse_existing(self, *, force: bool) -> None:
@@ -51,18 +53,29 @@ class Landing:
             raise Failed(f"{self.path} exists; --force replaces it")
 
     def write(self, data: bytes) -> Deferred[None]:
-        """Write all of `data`; fires when there may be more, fails with OSError."""
-        return self._sink.write(data)
+        """Write all of `data`; fires when there may be more, fails with `Failed`."""
+        return self._sink.write(data).addErrback(self._not_written)
+
+    def _not_written(self, failure: Failure) -> Failure:
+        error = failure.value
+        return Failure(self._unwritten(error)) if isinstance(error, OSError) else failure
+
+    def _unwritten(self, error: OSError) -> Failed:
+        """What to say about an error of the system, which knows only the name in between."""
+        name = "standard output" if self.path == STANDARD_STREAM else self.path
+        return Failed(f"{name} cannot be written: {error.strerror or error}")
 
     def keep(self) -> None:
         """All is there: give the file its name.
 
-        :raises Failed: where that name has been taken meanwhile.
-        :raises OSError: where the disk does not take it.
+        :raises Failed: where that name has been taken meanwhile, or the disk does not take it.
         """
         self._sink.close()
         if self._temporary:
-            self._name()
+            try:
+                self._name()
+            except OSError as error:
+                raise self._unwritten(error) from None
         self.kept = True
 
     def _name(self) -> None:
@@ -88,5 +101,6 @@ class Landing:
         self._sink.close()
         temporary, self._temporary = self._temporary, ""
         if temporary:
-            os.unlink(temporary)
+            with suppress(OSError):  # why it is dropped is what the person has to know
+                os.unlink(temporary)
             os.close(self._descriptor)

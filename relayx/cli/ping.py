@@ -46,8 +46,9 @@ async def _ping(reactor: Any, target: Target, count: int, interval: float) -> in
                 click.echo(f"seq={sent} {reason(error)}")
             else:
                 click.echo(f"seq={sent} time={times[-1] * 1000:.3f} ms")
-    except CancelledError:
-        pass  # Ctrl-C: as ping(8) does, the sums all the same
+    except CancelledError:  # Ctrl-C: as ping(8) does, the sums all the same
+        if not sent:
+            raise
     finally:
         await control.stop()
     return _sums(sent, times)
@@ -60,10 +61,10 @@ def _pause(reactor: Any, seconds: float) -> Deferred[None]:
 
 
 def _sums(sent: int, times: list[float]) -> int:
-    lost = 100 * (sent - len(times)) / sent if sent else 0
+    lost = 100 * (sent - len(times)) / sent
     click.echo(f"{sent} sent, {len(times)} answered, {lost:.0f} % lost")
     if not times:
-        return FAILED if sent else DONE
+        return FAILED
     least, mean, most = (t * 1000 for t in (min(times), sum(times) / len(times), max(times)))
     click.echo(f"round trip min/avg/max = {least:.3f}/{mean:.3f}/{most:.3f} ms")
     return DONE

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from typing import Any
 
 import click
@@ -47,10 +49,7 @@ def command(
     that is something else, the exit status is 1. Any other back end will do as well; what it
     answers is thrown away.
     """
-    try:
-        descriptor = 0 if file == STANDARD_STREAM else os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise Failed(f"{file} cannot be read: {error.strerror}") from None
+    descriptor = open_source(file)
 
     async def main(reactor: Any) -> None:
         source = Source(reactor, descriptor)
@@ -59,12 +58,28 @@ def command(
         try:
             await first_connection(reactor, frontend.control, target.connect_timeout)
             session = await open_session(frontend, protocol, service, be, wait)
-            await _send(session, source)
+            await _send(session, source, file)
             await session.release()
         finally:
             await frontend.stop()
 
     run(main, verbose=target.verbose)
+
+
+def open_source(file: str) -> int:
+    """A descriptor of what is to be sent, or `Failed` where there is nothing to be read."""
+    try:
+        descriptor = 0 if file == STANDARD_STREAM else os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    except OSError as error:
+        raise _unread(file, error) from None
+    return descriptor
+
+
+def _unread(file: str, error: OSError) -> Failed:
+    name = "standard input" if file == STANDARD_STREAM else file
+    return Failed(f"{name} cannot be read: {error.strerror or error}")
 
 
 async def open_session(
@@ -79,25 +94,35 @@ async def open_session(
         raise Failed(f"no {wanted} within {wait:g} s: {reason(error)}") from None
 
 
-async def _send(session: LeasedSession, source: Source) -> None:
+async def _send(session: LeasedSession, source: Source, file: str) -> None:
     stream = session.stream
     tally = Tally()
     answer = Deferred.fromCoroutine(_answer(stream))
     answer.addErrback(lambda _: b"")  # what broke the stream is told by `closed`
     try:
         with bar("sending", source.size) as sent:
-            while data := await source.read():
+            while data := await _read(source, file):
                 tally.add(data)
                 await stream.write(data)
                 sent(len(data))
             stream.end()
             await stream.closed()
     except ClientError as error:
-        raise Failed(f"not all was sent, {tally.bytes} bytes: {reason(error)}") from None
+        raise Failed(
+            f"the session broke after {tally.bytes} bytes, and the receiver has not confirmed"
+            f" that it has them: {reason(error)}"
+        ) from None
     finally:
         stream.abort()  # nothing to do where it is closed
     click.echo(tally.summary())
     _check(tally, await answer)
+
+
+async def _read(source: Source, file: str) -> bytes:
+    try:
+        return await source.read()
+    except OSError as error:
+        raise _unread(file, error) from None
 
 
 async def _answer(stream: Stream) -> bytes:

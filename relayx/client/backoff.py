@@ -1,4 +1,4 @@
-"""How long to wait before trying again (issue 3, part 6)."""
+"""How long to wait before trying again."""
 
 from __future__ import annotations
 

@@ -79,11 +79,10 @@ class LogStream:
         recipients = list(self._recipients())
         self._delivering = True
         try:
-            for line in lines if recipients else ():
-                encoded = self._factory.encode(line.rstrip("\n"))
-                for conn in recipients:
-                    connection = self._factory.get(conn)
-                    if connection is not None:
-                        connection.outbox.send_log(encoded)
+            encoded = [self._factory.encode(line.rstrip("\n")) for line in lines if recipients]
+            for conn in recipients:
+                connection = self._factory.get(conn)
+                if connection is not None:
+                    connection.outbox.send_logs(encoded)
         finally:
             self._delivering = False

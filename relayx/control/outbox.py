@@ -67,16 +67,17 @@ class Outbox:
         else:
             self._transport.write(data)
 
-    def send_log(self, data: bytes) -> None:
-        """Send a log line, or keep it as long as there are few."""
+    def send_logs(self, lines: list[bytes]) -> None:
+        """Send log lines, or keep the newest few of them."""
         if self._closed:
             return
         if not self._paused:
-            self._transport.write(data)
+            self._transport.writeSequence(lines)
             return
-        if len(self._logs) == LOG_LINES:
-            self.log_lines_dropped += 1
-        self._logs.append(data)
+        for line in lines:
+            if len(self._logs) == LOG_LINES:
+                self.log_lines_dropped += 1
+            self._logs.append(line)
 
     def close(self) -> None:
         """Send nothing more; what the transport holds still goes out."""

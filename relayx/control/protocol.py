@@ -27,11 +27,8 @@ from relayx.core.codec import (
 from relayx.core.errors import Code, FramingError, PeerError
 from relayx.core.messages import REQUESTS, Error, Message, Ping, Pong, Register
 from relayx.net.address import plain
-from relayx.net.newcomers import Newcomers
+from relayx.net.newcomers import LINGER, Newcomers
 from relayx.net.tcp import is_dead, set_keepalive
-
-LINGER = 1.0
-"""Seconds for which a closing connection is still read, so that its last message arrives."""
 
 
 class Events(Protocol):
@@ -82,7 +79,7 @@ class ControlProtocol(LineReceiver):
         self.registered = False
         self.last_heard = 0.0
         self._asked = False
-        self._closing: Any = None
+        self._closing = False
         self._stream = ObjectStream(factory.settings.max_message_bytes)
 
     def connectionMade(self) -> None:
@@ -100,13 +97,13 @@ class ControlProtocol(LineReceiver):
 
     def rawDataReceived(self, data: bytes) -> None:
         """Act on each object that `data` completes."""
-        if self._closing is not None:
+        if self._closing:
             return
         self.last_heard = self.factory.reactor.seconds()
         try:
             for raw in self._stream.feed(data):
                 self._act(raw)
-                if self._closing is not None:
+                if self._closing:
                     return
         except FramingError as error:
             self.factory.events.dropped(self.conn, self.address, str(error))
@@ -126,7 +123,7 @@ class ControlProtocol(LineReceiver):
     @property
     def closing(self) -> bool:
         """Whether nothing that it says counts any more."""
-        return self._closing is not None
+        return self._closing
 
     def _act(self, raw: bytes) -> None:
         try:
@@ -178,11 +175,12 @@ class ControlProtocol(LineReceiver):
 
     def close(self) -> None:
         """Close behind what was sent; what still comes is read and dropped for a while."""
-        if self._closing is None:
+        if not self._closing:
             self.factory.newcomers.discard(self)
             self.outbox.flush()
             self.outbox.close()
-            self._closing = self.factory.reactor.callLater(LINGER, self.lose)
+            self._closing = True
+            self.factory.leaving.add(self)
             transport: Any = self.transport
             if ISSLTransport.providedBy(transport):
                 transport.loseConnection()  # TLS has no half-close, and says its end itself
@@ -195,6 +193,13 @@ class ControlProtocol(LineReceiver):
         self.outbox.close()
         transport: Any = self.transport
         transport.loseConnection()
+
+    def stop_lingering(self) -> None:
+        """Close a connection that was to close, though it has not read what it was told."""
+        self.lose()
+        if self.factory.get(self.conn) is self:
+            transport: Any = self.transport
+            transport.abortConnection()
 
     def readConnectionLost(self) -> None:
         """The client has ended its stream: it gets what it is owed, and is gone."""
@@ -215,8 +220,6 @@ class ControlProtocol(LineReceiver):
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """The connection is closed."""
-        if self._closing is not None and self._closing.active():
-            self._closing.cancel()
         self.outbox.close()
         self.factory.lost(self)
 
@@ -225,6 +228,7 @@ class ControlFactory(ServerFactory):
     """Accepts control connections; knows all of them.
 
     :ivar newcomers: the connections that have not registered yet.
+    :ivar leaving: those that are to close and have been told so.
     """
 
     noisy = False
@@ -243,6 +247,13 @@ class ControlFactory(ServerFactory):
             settings.max_unregistered,
             timed_out=self._no_register,
             crowded_out=ControlProtocol.lose,
+        )
+        self.leaving: Newcomers[ControlProtocol] = Newcomers(
+            reactor,
+            LINGER,
+            settings.max_unregistered,
+            timed_out=ControlProtocol.stop_lingering,
+            crowded_out=ControlProtocol.stop_lingering,
         )
         self._sweep: Any = None
 
@@ -266,6 +277,7 @@ class ControlFactory(ServerFactory):
     def lost(self, connection: ControlProtocol) -> None:
         """A connection has ended."""
         self.newcomers.discard(connection)
+        self.leaving.discard(connection)
         if self._connections.pop(connection.conn, None) is not None:
             self.events.control_lost(connection.conn)
 
@@ -298,6 +310,7 @@ class ControlFactory(ServerFactory):
 
     def _look_over(self) -> None:
         """Drop clients that have been silent for too long, and those that no longer answer."""
+        self._sweep = self.reactor.callLater(self._sweep_interval, self._look_over)
         now = self.reactor.seconds()
         idle, keepalive = self.settings.idle_timeout, self.settings.keepalive
         for connection in list(self._connections.values()):
@@ -311,4 +324,3 @@ class ControlFactory(ServerFactory):
                 connection.close()
             elif sock is not None and is_dead(sock, 4 * keepalive):
                 connection.drop("its peer does not answer any more")
-        self._sweep = self.reactor.callLater(self._sweep_interval, self._look_over)

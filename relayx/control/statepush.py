@@ -77,6 +77,9 @@ class StatePush:
         """Each recipient with its line, encoded once for each of the two kinds of client."""
         encoded: dict[bool, bytes] = {}
         for conn, v11 in self._recipients():
+            if self._changed:  # since this push began; nobody gets a state older than another
+                encoded.clear()
+                trace_id = ""
             line = encoded.get(v11)
             if line is None:
                 line = encoded[v11] = self._factory.encode(self._state(v11), trace_id)

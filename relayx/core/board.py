@@ -6,6 +6,7 @@ The rules themselves are in registration, leasing and pairing; switchboard joins
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -72,6 +73,7 @@ class Board:
         self.sessions: dict[str, Session] = {}
         self.draining = False
         self.private_keys_dropped = 0
+        self.sessions_ended: Counter[Cause] = Counter()
         self._effects: list[fx.Effect] = []
         self._changed = False
         self._due: list[tuple[float, int, Due]] = []

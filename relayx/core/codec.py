@@ -19,7 +19,6 @@ MAX_DEPTH = 32
 MAX_ID_BYTES = 256
 MAX_CLIENT_ID = 128
 
-_SPACE = b" \t\r\n"
 _NOT_SPACE = re.compile(rb"[^ \t\r\n]")
 _STRUCTURE = re.compile(rb'["{}\[\]]')
 _STRING_END = re.compile(rb'["\\]')

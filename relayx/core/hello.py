@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
 from relayx.core.codec import fits, is_client_id, shown
 from relayx.core.errors import Code, PeerError
-from relayx.core.messages import Role
+from relayx.core.messages import Role, shown_fields
 
 PREFIX = b"RLX1HELLO "
 MAX_LINE = 4096
@@ -39,9 +39,17 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     def __repr__(self) -> str:
         return f"Hello(role={self.role}, client_id={self.client_id!r}, service={self.service!r})"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return shown_fields(self, "ticket", "session_id")
+
 
 class _Ack(msgspec.Struct):
     ack: bool = False
+
+
+# Numbers past a float's range are JSON too, in a field that nobody reads.
+_HELLO = msgspec.json.Decoder(Hello, float_hook=str)
+_ACK = msgspec.json.Decoder(_Ack, float_hook=str)
 
 
 def encode_hello(hello: Hello) -> bytes:
@@ -59,7 +67,7 @@ def decode_hello(line: bytes) -> Hello:
     body = line[len(PREFIX) :]
     try:
         body.decode("utf-8")
-        hello = msgspec.json.decode(body, type=Hello)
+        hello = _HELLO.decode(body)
     except UnicodeDecodeError:
         raise HelloError("HELLO is not UTF-8") from None
     except msgspec.ValidationError as error:
@@ -75,7 +83,7 @@ def decode_hello(line: bytes) -> Hello:
 def _asks(body: bytes) -> bool:
     """Whether a HELLO that is wrong otherwise asks for an answer."""
     try:
-        return msgspec.json.decode(body, type=_Ack).ack
+        return _ACK.decode(body).ack
     except msgspec.DecodeError:
         return False
 

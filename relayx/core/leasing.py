@@ -99,11 +99,11 @@ class Leasing:
                 if port.lease is not None or link is None or link.hello.service != asked.service:
                     continue
                 owner = board.roster.owner(link)
-                if asked.be is not None and (owner is None or owner.client_id != asked.be):
+                if asked.be and (owner is None or owner.client_id != asked.be):
                     continue
                 found.append((port, owner or (link.client_id, link.address)))
             if not found:
-                of = f" of BE {shown(asked.be)}" if asked.be is not None else ""
+                of = f" of BE {shown(asked.be)}" if asked.be else ""
                 service = f" of service {shown(asked.service)}" if asked.service else ""
                 raise PeerError(Code.PORT_EXHAUSTED, f"no {protocol} port{service}{of} is ready")
             candidates.append(found)

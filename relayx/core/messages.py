@@ -8,7 +8,7 @@ where they are unix nanoseconds. Ports are TCP port numbers; 0 stands for an abs
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -51,6 +51,14 @@ class Cause(StrEnum):
     LIMIT = "limit"
 
 
+def shown_fields(struct: msgspec.Struct, *hidden: str) -> list[tuple[str, Any]]:
+    """The fields of a struct with its secrets hidden, for rich and other pretty printers."""
+    return [
+        (name, "hidden" if name in hidden else getattr(struct, name))
+        for name in struct.__struct_fields__
+    ]
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A payload of the control plane. ``TYPE`` is its name on the wire."""
 
@@ -69,6 +77,9 @@ class Register(Message, frozen=True, kw_only=True, omit_defaults=True):
 
     def __repr__(self) -> str:
         return f"Register(role={self.role!r}, client_id={self.client_id!r}, secret=hidden)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return shown_fields(self, "secret")
 
 
 class Auth(Message, frozen=True, kw_only=True, omit_defaults=True):
@@ -155,6 +166,9 @@ class PortGrant(Message, frozen=True, kw_only=True, omit_defaults=True):
             f"srt_port={self.srt_port}, error_code={self.error_code!r}, ticket=hidden)"
         )
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return shown_fields(self, "ticket")
+
 
 class PortRelease(Message, frozen=True, kw_only=True, omit_defaults=True):
     """Both ways: a lease ends on the ports named."""
@@ -176,6 +190,9 @@ class KeyExchange(Message, frozen=True, kw_only=True, omit_defaults=True):
 
     def __repr__(self) -> str:
         return f"KeyExchange(client_id={self.client_id!r}, keys=hidden)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return shown_fields(self, "public_key", "private_key")
 
 
 class Ping(Message, frozen=True, kw_only=True, omit_defaults=True):

@@ -7,6 +7,7 @@ import msgspec
 from relayx.core import effects as fx
 from relayx.core.admission import NotAdmittedError, check_be, check_fe, check_source, serves
 from relayx.core.board import Board
+from relayx.core.codec import shown
 from relayx.core.errors import Code, PeerError
 from relayx.core.hello import Hello, Paired
 from relayx.core.leasing import Leasing
@@ -63,7 +64,7 @@ class Pairing:
         seen = error.seen if isinstance(error, NotAdmittedError) else ""
         self._board.note(
             "warn" if seen else "info", "refused",
-            f"port {link.port.number} refuses {link.role} {link.client_id} "
+            f"port {link.port.number} refuses {link.role} {shown(link.client_id)} "
             f"from {link.address}: {error}",
             port=link.port.number, client_id=link.client_id, error_code=str(error.code),
         )  # fmt: skip
@@ -153,7 +154,9 @@ class Pairing:
     def over(self, now: float, pairing_id: str, outcome: Outcome) -> None:
         """A session is over and its port leaves ``busy``."""
         board = self._board
-        session = board.sessions.pop(pairing_id)
+        session = board.sessions.pop(pairing_id, None)
+        if session is None:  # asked to end while it was ending
+            return
         fe, be = session.fe, session.be
         port = be.port
         port.session = None
@@ -172,6 +175,7 @@ class Pairing:
 
     def _tell_ends(self, session: Session, outcome: Outcome) -> None:
         board, port = self._board, session.be.port
+        board.sessions_ended[outcome.cause] += 1
         message = SessionEnd(
             pairing_id=session.pairing_id,
             session_id=session.session_id,

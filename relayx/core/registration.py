@@ -130,7 +130,7 @@ class Registration:
         if not again:
             text = f"{client.role} {client.client_id} registered again from {client.address}"
             for link in board.waiting():
-                if link.role is client.role and board.roster.owner(link) is old:
+                if board.roster.owner(link) is old:
                     board.close(link)
             board.send(old, Error(error_code=Code.TAKEN_OVER, error=text))
             board.note(

@@ -150,9 +150,9 @@ class Roster:
         return _newest(self._by_id.get((role, client_id), ()), lost)
 
     def is_named_at(self, role: Role, client_id: str, address: str) -> bool:
-        """Whether any client of that id is at that address, lost ones included."""
+        """Whether any registered client of that id is at that address."""
         named = self._by_id.get((role, client_id), ())
-        return any(client.address == address for client in named)
+        return any(client.address == address and not client.lost for client in named)
 
     def owner(self, link: Link) -> Client | None:
         """Whose a data connection is, None where it is nobody's (contract section 6)."""

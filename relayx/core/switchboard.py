@@ -192,6 +192,10 @@ class Switchboard:
         """What ``port_state`` says now."""
         return self.board.ports.state(v11=v11)
 
+    def sessions_ended(self) -> dict[Cause, int]:
+        """How many sessions have ended, by cause."""
+        return dict(self.board.sessions_ended)
+
     def sessions_running(self) -> int:
         """How many sessions there are."""
         return len(self.board.sessions)

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 EARLY_LIMIT = 65536
 """Most bytes that a waiting BE may send before its first session (contract section 6)."""
 
-LINGER = 1.0
-"""Seconds for which a refused connection is still read, so that its answer is not lost."""
-
 
 @implementer(IProtocol, IHalfCloseableProtocol)
 class DataConnection:
@@ -42,7 +39,6 @@ class DataConnection:
     """
 
     __slots__ = (
-        "_closing",
         "_plane",
         "_reader",
         "_take",
@@ -69,7 +65,6 @@ class DataConnection:
         self._plane = plane
         self._reader: HelloReader | None = HelloReader()
         self._take: Callable[[bytes], None] = self._take_hello
-        self._closing: Any = None
 
     # IProtocol
 
@@ -87,8 +82,6 @@ class DataConnection:
 
     def connectionLost(self, reason: Failure) -> None:
         """The connection is closed and nothing is left to read."""
-        if self._closing is not None and self._closing.active():
-            self._closing.cancel()
         session = self.session
         if session is not None:
             session.lost(self.transport)
@@ -102,6 +95,7 @@ class DataConnection:
             self.session.stream_ended(self.transport)
         else:
             self.transport.loseConnection()
+            self._plane.lost(self)  # it is gone for the rules, though it closes a turn later
 
     def writeConnectionLost(self) -> None:
         """Our own end of stream is on its way."""
@@ -202,8 +196,14 @@ class DataConnection:
             return
         self.transport.resumeProducing()
         self.transport.loseWriteConnection()
-        self._closing = self._plane.reactor.callLater(LINGER, self.close)
+        self._plane.leaving.add(self)
 
     def close(self) -> None:
         """Close without a word."""
         self.transport.loseConnection()
+
+    def stop_lingering(self) -> None:
+        """Close a connection that was turned away, though it has not read why."""
+        self.transport.loseConnection()
+        if self.transport.connected:
+            self.transport.abortConnection()

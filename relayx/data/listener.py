@@ -7,11 +7,13 @@ import sys
 from typing import Any
 
 from twisted.internet import tcp
+from twisted.logger import Logger
 
 from relayx.data.transport import DataTransport
 from relayx.net.tcp import set_keepalive
 
 BACKLOG = 512
+_log = Logger(namespace="relayx.data")
 
 
 def _of_twisted(
@@ -19,6 +21,13 @@ def _of_twisted(
 ) -> DataTransport:
     """A transport, made as Twisted's own accept makes one."""
     return DataTransport(accepted, protocol, client, server, reactor)
+
+
+def _host(client: Any) -> str:
+    """The address of an accepted connection, with its zone where it has one."""
+    if len(client) == 4 and client[3]:
+        return str(socket.getnameinfo(client, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0])
+    return str(client[0])
 
 
 class DataPort(tcp.Port):
@@ -67,5 +76,10 @@ class DataPort(tcp.Port):
             return
         if sys.platform != "linux":
             self._set_options(accepted)
-        protocol = factory.build(client[0])
-        protocol.makeConnection(DataTransport(accepted, protocol, client, self, self.reactor))
+        protocol = factory.build(_host(client))
+        transport = DataTransport(accepted, protocol, client, self, self.reactor)
+        try:
+            protocol.makeConnection(transport)
+        except Exception:  # must not reach the reactor, which would close the port
+            _log.failure("a data connection failed as it came")
+            transport.abortConnection()

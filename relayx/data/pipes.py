@@ -9,6 +9,8 @@ import os
 from twisted.logger import Logger
 
 F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)
+F_GETPIPE_SZ = getattr(fcntl, "F_GETPIPE_SZ", 1032)
+PAGE = 4096
 WANTED = 1 << 20
 LEAST = 1 << 16
 KEPT = 16
@@ -27,9 +29,9 @@ class Pipe:
         """:raises OSError: where no descriptors are left."""
         self.end_out, self.end_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.held = 0
-        self.size = LEAST
+        self.size = fcntl.fcntl(self.end_in, F_GETPIPE_SZ)
         size = wanted
-        while size > LEAST:
+        while size > self.size:
             try:
                 self.size = fcntl.fcntl(self.end_in, F_SETPIPE_SZ, size)
                 break

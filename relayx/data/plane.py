@@ -19,7 +19,7 @@ from relayx.data.pump import BufferedPump, Pump
 from relayx.data.session import Limits, Session
 from relayx.data.splice import SplicePump, Splicer
 from relayx.net.endwatch import EndWatch
-from relayx.net.newcomers import Newcomers
+from relayx.net.newcomers import LINGER, Newcomers
 from relayx.net.tcp import Failure, is_dead
 
 _END_TEXT = {
@@ -103,6 +103,13 @@ class DataPlane:
             timed_out=self._no_hello,
             crowded_out=DataConnection.close,
         )
+        self.leaving: Newcomers[DataConnection] = Newcomers(
+            reactor,
+            LINGER,
+            settings.max_waiting_hello,
+            timed_out=DataConnection.stop_lingering,
+            crowded_out=DataConnection.stop_lingering,
+        )
         self._sessions: dict[str, tuple[Session, DataConnection, DataConnection]] = {}
         self._moved_before = 0
         self._sweep: Any = None
@@ -129,9 +136,10 @@ class DataPlane:
         return [port.stopListening() for port in ports]
 
     def close(self) -> None:
-        """Close every connection that is left and let go of everything."""
+        """Close every connection, those that are being turned away after their time."""
         for connection in list(self._connections.values()):
-            connection.close()
+            if connection not in self.leaving:
+                connection.close()
         self._newcomers.close()
         if self._sweep is not None and self._sweep.active():
             self._sweep.cancel()
@@ -139,6 +147,7 @@ class DataPlane:
 
     def release(self) -> None:
         """Every connection is gone: give the rest back to the system."""
+        self.leaving.close()
         self.watch.close()
         if self._splicer is not None:
             self._splicer.close()
@@ -176,8 +185,9 @@ class DataPlane:
         self._events.said_hello(connection.link, connection.port, connection.address, hello)
 
     def lost(self, connection: DataConnection) -> None:
-        """A connection is closed."""
+        """A connection is closed, or as good as closed."""
         self._newcomers.discard(connection)
+        self.leaving.discard(connection)
         self._connections.pop(connection.link, None)
         if connection.waiting:
             connection.waiting = False
@@ -211,13 +221,8 @@ class DataPlane:
         """Make a session of two connections."""
         fe, be = self._connections.get(effect.fe), self._connections.get(effect.be)
         if fe is None or be is None:
-            nothing = Outcome(
-                cause=Cause.FE_CLOSED if fe is None else Cause.BE_CLOSED,
-                text="one side was gone before the session began",
-                fe_to_be_bytes=0,
-                be_to_fe_bytes=0,
-                seconds=0.0,
-            )
+            cause = Cause.FE_CLOSED if fe is None else Cause.BE_CLOSED
+            nothing = _nothing(cause, "one side was gone before the session began")
             for left in (fe, be):
                 if left is not None:
                     left.waiting = False
@@ -246,8 +251,11 @@ class DataPlane:
     def end_session(self, effect: fx.EndSession) -> None:
         """Close both sides of a session at once."""
         found = self._sessions.get(effect.pairing_id)
+        text = _END_TEXT.get(effect.cause, str(effect.cause))
         if found is not None:
-            found[0].finish(effect.cause, _END_TEXT.get(effect.cause, str(effect.cause)))
+            found[0].finish(effect.cause, text)
+        else:  # something went wrong with it before; the rules must not wait for it
+            self._events.session_over(effect.pairing_id, _nothing(effect.cause, text))
 
     # sessions
 
@@ -274,11 +282,15 @@ class DataPlane:
     def _find_dead(self) -> None:
         """Look at every connection for a peer that no longer answers (contract section 7)."""
         keepalive = self._settings.keepalive
+        self._sweep = self.reactor.callLater(keepalive / 2, self._find_dead)
         for connection in list(self._connections.values()):
             transport = connection.transport
             if transport.connected and is_dead(transport.socket, 4 * keepalive):
                 transport.fail(Failure.DEAD)
-        self._sweep = self.reactor.callLater(keepalive / 2, self._find_dead)
+
+
+def _nothing(cause: Cause, text: str) -> Outcome:
+    return Outcome(cause=cause, text=text, fe_to_be_bytes=0, be_to_fe_bytes=0, seconds=0.0)
 
 
 def _moved(session: Session) -> int:

@@ -50,12 +50,22 @@ class Watcher(Protocol):
 class Side:
     """One end of a session."""
 
-    __slots__ = ("accepted_before", "ended", "gone", "last_byte", "received", "shut", "transport")
+    __slots__ = (
+        "accepted_before",
+        "ended",
+        "failed",
+        "gone",
+        "last_byte",
+        "received",
+        "shut",
+        "transport",
+    )
 
     def __init__(self, transport: DataTransport) -> None:
         self.transport = transport
         self.accepted_before = 0  # bytes that it got before the session
         self.ended = False  # its stream has been read to its end
+        self.failed = False  # it takes no more, which has been looked at
         self.gone = False  # its connection is closed, all it sent has been read
         self.shut = False  # the other side's end of stream was passed on to it
         self.last_byte = 0.0
@@ -129,6 +139,7 @@ class Session:
         if side.ended or self._over:
             return
         side.ended = True
+        self._last_progress = self._clock.seconds()  # an end is progress, however old the session
         kept = self.keep and side is self.fe
         self._blame(
             Cause.FE_CLOSED if side is self.fe else Cause.BE_CLOSED, "ended its stream", side
@@ -146,6 +157,9 @@ class Session:
         side, other = self._sides(transport)
         if self._over:
             return
+        if not side.failed:
+            side.failed = True
+            self._last_progress = self._clock.seconds()
         self._blame_failure(side)
         self.pump.discard(other.transport)
         if self.keep and side is self.fe:

@@ -17,7 +17,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from relayx.data.pipes import Pipe, PipePool
+from relayx.data.pipes import PAGE, Pipe, PipePool
 from relayx.data.pump import BufferedPump
 from relayx.data.road import BROKEN, IN, OUT, Road
 from relayx.data.transport import DataTransport
@@ -49,8 +49,13 @@ class Splicer:
 
         :raises OSError: where no descriptors are left.
         """
-        if self._shared is None:
-            self._shared = self.pool.take()
+        shared = self._shared
+        if shared is not None and not shared.held:
+            return shared
+        if shared is not None:  # never lent again, whatever left bytes in it
+            self.pool.give_back(shared)
+            self._shared = None
+        self._shared = self.pool.take()
         return self._shared
 
     def keep_pipe(self) -> None:
@@ -227,8 +232,9 @@ class SpliceLane:
 
         It never gets past such a byte, and tells the end there; recv does get past.
         """
-        count = self.transport.socket.recv_into(_SCRATCH)
-        return os.write(pipe.end_in, memoryview(_SCRATCH)[:count]) if count else 0
+        page = memoryview(_SCRATCH)[:PAGE]  # which even the smallest pipe holds
+        count = self.transport.socket.recv_into(page)
+        return os.write(pipe.end_in, page[:count]) if count else 0
 
     def _fill(self, pipe: Pipe) -> None:
         """Give the other side what is in the pipe, as much as it takes."""
@@ -343,6 +349,7 @@ class SplicePump:
         for lane in lanes:
             taker = lane.other.transport
             if taker.unsent:
+                lane.transport.pauseProducing()
                 taker.drained = lane.transport.resumeProducing
             else:
                 lane.transport.resumeProducing()

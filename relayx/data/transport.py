@@ -76,6 +76,7 @@ class DataTransport(tcp.Server):
     sent = 0
     _final = False
     _left_unacknowledged = 0
+    _settled = 0
     _watched = False
     logstr = "relayx data"
     repstr = "<a data connection of relayx>"
@@ -283,12 +284,16 @@ class DataTransport(tcp.Server):
     @property
     def delivered(self) -> int:
         """Bytes that the peer's TCP has acknowledged, since the connection began."""
+        if self.sent == self._settled:
+            return self.sent
         if self.connected:
             waiting = unacknowledged(self.socket)
             if self._writeDisconnected and waiting:
                 waiting -= 1  # the FIN counts as one
         else:
             waiting = self._left_unacknowledged
+        if not waiting:
+            self._settled = self.sent  # saves asking again while nothing more is sent
         return self.sent - waiting
 
     @property

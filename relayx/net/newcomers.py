@@ -1,4 +1,4 @@
-"""Connections that have yet to say who they are: limited in number and in time."""
+"""Connections that are nobody's, yet or any more: limited in number and in time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+
+LINGER = 1.0
+"""Seconds for which a connection that is turned away is still read and dropped, so that what it
+was told last is not lost to a reset (contract sections 2 and 6)."""
 
 
 class Newcomers(Generic[T]):
@@ -35,6 +39,9 @@ class Newcomers(Generic[T]):
         self._crowded_out = crowded_out
         self._deadlines: OrderedDict[T, float] = OrderedDict()
         self._call: Any = None
+
+    def __contains__(self, connection: object) -> bool:
+        return connection in self._deadlines
 
     def __len__(self) -> int:
         return len(self._deadlines)

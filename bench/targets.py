@@ -29,7 +29,7 @@ class Target:
         return value < self.bound if self.sign == UNDER else value <= self.bound
 
     def text(self) -> str:
-        """As in the issue."""
+        """As a table shows it."""
         what = f" x {self.other}" if self.other else ""
         return f"{self.sign} {self.bound:g}{what}"
 

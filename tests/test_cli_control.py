@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 from contextlib import ExitStack
 
 from twisted.trial.unittest import TestCase
 
 from tests.live import SECRET, Gateway, live
-from tests.relayx_process import relayx, run_relayx
+from tests.relayx_process import DEADLINE, relayx, run_relayx
 
 
 class PingTests(TestCase):
@@ -33,6 +34,19 @@ class PingTests(TestCase):
             it.wait_for(lambda: b"seq=1" in it.stdout)
             self.assertEqual(it.interrupted(), 0)
         self.assertIn(b"1 sent, 1 answered", it.stdout)
+
+    @live()
+    def test_interrupted_before_an_answer(self, gateway: Gateway) -> None:
+        """Ctrl-C before it is registered: nothing was answered, so status 1, as the help says."""
+        with socket.create_server((gateway.host, 0)) as silent:
+            silent.settimeout(DEADLINE)
+            where = f"{gateway.host}:{silent.getsockname()[1]}"
+            with relayx("ping", "--connect-timeout", "1m", gateway=where) as it:
+                with silent.accept()[0]:
+                    self.assertEqual(it.interrupted(), 1)
+        self.assertEqual((it.stdout, it.stderr), (b"", "Error: interrupted\n"))
+        told = run_relayx("ping", "--help").stdout.decode().split()
+        self.assertIn("Exit status 1 where no ping is answered", " ".join(told))
 
 
 class StatusTests(TestCase):

@@ -168,6 +168,46 @@ class LandingTests(SynchronousTestCase):
         late.drop()
         self.assertEqual(os.listdir(self.folder), ["file"])
 
+    def failing(self, name: str, number: int) -> None:
+        """Let a call of the system fail from now on."""
+
+        def fail(*_: Any) -> None:
+            raise OSError(number, os.strerror(number))
+
+        self.patch(os, name, fail)
+
+    def test_full(self) -> None:
+        """A disk without room, at a write or at the end: the file's own name, and what failed."""
+        landing = self.landing()
+        self.failing("write", errno.ENOSPC)
+        refused = self.failureResultOf(landing.write(b"data"), Failed).value
+        landing.drop()
+        self.assertEqual(refused.message, f"{self.path} cannot be written: No space left on device")
+        for call in ("fsync", "link"):
+            late = self.landing()
+            if call == "link":
+                self.failing("rename", errno.EDQUOT)
+            self.failing(call, errno.EDQUOT)
+            refused = self.assertRaises(Failed, late.keep)
+            self.patch(os, "fsync", lambda _: None)
+            late.drop()
+            self.assertEqual(refused.message, f"{self.path} cannot be written: Disk quota exceeded")
+        self.assertEqual(os.listdir(self.folder), [])
+
+    def test_unwritable_folder(self) -> None:
+        """Said at once, by the name that was asked for."""
+        self.failing("open", errno.EACCES)
+        refused = self.assertRaises(Failed, self.landing)
+        self.assertEqual(refused.message, f"{self.path} cannot be written: Permission denied")
+
+    def test_standard_output(self) -> None:
+        """Is named too."""
+        landing = Landing(reactor, "-")
+        self.failing("write", errno.ENOSPC)
+        refused = self.failureResultOf(landing.write(b"data"), Failed).value
+        landing.drop()
+        self.assertIn("standard output cannot be written: No space", refused.message)
+
     def test_no_folder(self) -> None:
         """Said at once, not after the transfer."""
         self.path = self.folder / "missing" / "file"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import resource
 import signal
 from contextlib import ExitStack
 from pathlib import Path
@@ -189,7 +190,35 @@ class BrokenTests(TransferCase):
             be.receive(100)
             be.reset()
             self.assertEqual(sender.ended(), 1)
-        self.assertIn("Error: not all was sent", sender.stderr)
+        self.assertRegex(sender.stderr, "Error: the session broke after [0-9]+ bytes, and the ")
+
+    @live()
+    def test_all_was_read_and_not_confirmed(self, gateway: Gateway) -> None:
+        """A reset after the whole file was handed over: what is known is told, and no more."""
+        gateway.be11()
+        be = gateway.waiting(gateway.zmq[0])
+        (self.folder / "from").write_bytes(b"12345")
+        with relayx("send", "from", gateway=gateway.host, cwd=str(self.folder)) as sender:
+            be.paired()
+            self.assertEqual(be.rest(), (b"12345", "end"))
+            be.reset()
+            self.assertEqual(sender.ended(), 1)
+        self.assertIn(
+            "Error: the session broke after 5 bytes, and the receiver has not confirmed that it"
+            " has them: ",
+            sender.stderr,
+        )
+
+    @live()
+    def test_full_disk(self, gateway: Gateway) -> None:
+        """The receiver names its file and what failed, and leaves nothing; the sender fails."""
+        with relayx("recv", "to", gateway=gateway.host, cwd=str(self.folder)) as receiver:
+            self.waiting(receiver)
+            resource.prlimit(receiver.process.pid, resource.RLIMIT_FSIZE, (MIB, MIB))
+            sent = run_relayx("send", gateway=gateway.host, stdin=bytes(4 * MIB))
+            self.assertEqual((sent.ended(), receiver.ended()), (1, 1))
+        self.assertIn("Error: to cannot be written: File too large\n", receiver.stderr)
+        self.assertEqual(self.left(), [])
 
     @live()
     def test_wrong_receipt(self, gateway: Gateway) -> None:

@@ -45,6 +45,13 @@ class UsageTests(SynchronousTestCase):
                 self.assertIn(option, result.output)
             self.assertNotIn("--secret", result.output)
 
+    def test_help_of_the_group(self) -> None:
+        """The one line of `send` is what it takes: one file or '-'."""
+        result = self.run_cli("--help")
+        line = next(line for line in result.output.splitlines() if line.split()[:1] == ["send"])
+        self.assertIn("one FILE", line)
+        self.assertIn("'-'", line)
+
     def test_be_serves_one_way(self) -> None:
         """Exactly one of the three, and at least one port."""
         needed = "exactly one of --forward, --exec and --echo"
@@ -100,6 +107,11 @@ class UsageTests(SynchronousTestCase):
             result = self.run_cli(*arguments)
             self.assertEqual(result.exit_code, 1)
             self.assertIn("missing cannot be read: No such file", result.output)
+        for arguments in (("send", os.curdir), ("send", "/proc/self/mem/x")):
+            result = self.run_cli(*arguments)
+            self.assertEqual(result.exit_code, 1)
+            self.assertIn(f"{arguments[1]} cannot be read: ", result.output)
+            self.assertRegex(result.output, "[Dd]irectory")
         self.assertIn("not a regular file", self.run_cli("demo", "--file", os.curdir).output)
 
 

@@ -1,4 +1,4 @@
-"""A client that knows only the guide, under the default configuration (issue 3).
+"""A client that knows only the guide, under the default configuration.
 
 Nothing here uses ``ack``, ``protocol``, ``instance``, tickets or services; admission is
 ``peer`` and BEs are kept, as the defaults have it. Sections 2, 4, 6 and 7 of the contract.

@@ -23,7 +23,7 @@ from relayx.core.messages import Role
 def command(target: Target, count: int, interval: float) -> None:
     """Measure the way to the gateway and back, over the control plane.
 
-    Exit status 1 where no ping is answered.
+    Exit status 1 where no ping is answered, also where Ctrl-C comes before the first answer.
     """
     run(lambda reactor: _ping(reactor, target, count, interval), verbose=target.verbose)
 

@@ -122,6 +122,7 @@ class GatewayService(Service):
         except BindError:
             self._stop_listening()
             self._close_all()
+            self.control.release()
             self.data.release()
             raise
         if self.log_stream is not None:
@@ -211,6 +212,7 @@ class GatewayService(Service):
         if self.log_stream is not None:
             globalLogPublisher.removeObserver(self.log_stream)
             self.log_stream.close()
+        self.control.release()
         self.data.release()
         counts = self.switchboard.sessions_ended()
         ended = ", ".join(f"{count} {cause}" for cause, count in sorted(counts.items()))

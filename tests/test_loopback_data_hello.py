@@ -159,9 +159,9 @@ class Timing(TestCase):
         fe, be = gateway.pair(gateway.zmq[0])
         fe.close(), be.close()
         quickest = 9.0
-        for _ in range(3):
+        for port in (*gateway.zmq[1:], gateway.srt[0]):
             begun = time.monotonic()
-            fe, be = gateway.pair(gateway.zmq[1])
+            fe, be = gateway.pair(port)
             quickest = min(quickest, time.monotonic() - begun)
             fe.close(), be.close()
         self.assertTrue(quickest < 0.2, quickest)

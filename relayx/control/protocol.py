@@ -299,6 +299,10 @@ class ControlFactory(ServerFactory):
         for connection in list(self._connections.values()):
             connection.lose()
 
+    def release(self) -> None:
+        """Every connection is gone: nobody is waited for any more."""
+        self.leaving.close()
+
     def open_connections(self) -> int:
         """How many control connections are open."""
         return len(self._connections)

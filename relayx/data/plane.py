@@ -136,10 +136,9 @@ class DataPlane:
         return [port.stopListening() for port in ports]
 
     def close(self) -> None:
-        """Close every connection, those that are being turned away after their time."""
+        """Close every connection that is left."""
         for connection in list(self._connections.values()):
-            if connection not in self.leaving:
-                connection.close()
+            connection.close()
         self._newcomers.close()
         if self._sweep is not None and self._sweep.active():
             self._sweep.cancel()

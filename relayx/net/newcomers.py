@@ -40,9 +40,6 @@ class Newcomers(Generic[T]):
         self._deadlines: OrderedDict[T, float] = OrderedDict()
         self._call: Any = None
 
-    def __contains__(self, connection: object) -> bool:
-        return connection in self._deadlines
-
     def __len__(self) -> int:
         return len(self._deadlines)
 

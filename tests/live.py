@@ -117,6 +117,7 @@ class Peers:
 
     def __init__(self, host: str, zmq: int, srt: int) -> None:
         self.host = host
+        self.control_port = CONTROL_PORT
         first = random.choice(DATA_PORTS)
         self.srt = list(range(first, first + srt))
         self.zmq = list(range(first + 100, first + 100 + zmq))
@@ -152,7 +153,7 @@ class Peers:
 
     def control(self, **options: Any) -> Control:
         """A control connection that has not registered."""
-        return self.open(Control, CONTROL_PORT, **options)
+        return self.open(Control, self.control_port, **options)
 
     def fe(self, client_id: str = "", **options: Any) -> Control:
         """A registered v1 FE."""
@@ -178,7 +179,7 @@ class Peers:
         extra: dict[str, Any],
         options: dict[str, Any],
     ) -> Control:
-        client = self.open(kind, CONTROL_PORT, **options)
+        client = self.open(kind, self.control_port, **options)
         auth = client.register(role, SECRET, client_id, **extra)
         if auth["status"] != "ok":
             raise AssertionError(f"registration was refused: {auth}")
@@ -248,7 +249,8 @@ class Gateway(Peers):
         return done
 
 
-def _host() -> str:
+def random_host() -> str:
+    """A loopback address that hardly anybody else has."""
     return "127." + ".".join(str(random.randint(2, 250)) for _ in range(3))
 
 
@@ -256,8 +258,8 @@ def settings(peers: Peers, sections: Sections) -> Sections:
     """The keys of a configuration that listens on one host only, with a test's own on top."""
     host = peers.host
     found: Sections = {
-        "relay": {"control_port": CONTROL_PORT},
-        "control": {"endpoints": [f"tcp:{CONTROL_PORT}:interface={host}"]},
+        "relay": {"control_port": peers.control_port},
+        "control": {"endpoints": [f"tcp:{peers.control_port}:interface={host}"]},
         "data": {"interface": host, "drain_timeout": 0.5},
         "http": {"endpoint": ""},
     }
@@ -295,7 +297,7 @@ def service_for(
 
 def _started(zmq: int, srt: int, secrets: dict[str, str], sections: Sections) -> Gateway:
     for attempt in range(8):
-        gateway = Gateway(_host(), zmq, srt)
+        gateway = Gateway(random_host(), zmq, srt)
         service = service_for(gateway, sections, secrets)
         try:
             service.privilegedStartService()
@@ -347,30 +349,58 @@ class Subprocess(Peers):
 
     process: subprocess.Popen[bytes]
 
+    def __init__(self, host: str, zmq: int, srt: int) -> None:
+        super().__init__(host, zmq, srt)
+        self.written = b""
+
     def start(self, where: str, sections: Sections) -> None:
         """Write the files and start the process; does not wait for it to listen."""
-        directory = Path(where).absolute()
-        directory.mkdir(parents=True, exist_ok=True)
+        self.write(where, sections)
+        self.launch("-c", "config.yaml", "--env-file", "secrets.json")
+
+    def write(
+        self,
+        where: str,
+        sections: Sections,
+        config: str = "config.yaml",
+        secrets: str = "secrets.json",
+        mode: int = 0o600,
+    ) -> None:
+        """Write the two files, by their names inside of the directory.
+
+        :param mode: of the secret file.
+        """
+        self.directory = Path(where).absolute()
+        self.pid_file = self.directory / f"{self.host}.pid"
         whole = settings(self, sections)
-        (directory / "config.yaml").write_text(
+        config_file, secret_file = self.directory / config, self.directory / secrets
+        config_file.parent.mkdir(parents=True, exist_ok=True)
+        config_file.write_text(
             yaml.safe_dump(
                 {name: {k: _written(v) for k, v in keys.items()} for name, keys in whole.items()}
             )
         )
-        secret_file = directory / "secrets.json"
-        secret_file.touch(mode=0o600)
         secret_file.write_text(json.dumps({"auth_secret": SECRET}))
+        secret_file.chmod(mode)
+
+    def launch(self, *arguments: str, daemon: bool = False, **env: str) -> None:
+        """Start the process in the directory.
+
+        :param arguments: what ``twistd relayx`` gets.
+        :param daemon: leave ``-n`` out; the log is in ``twistd.log`` of the directory then.
+        :param env: on top of an environment without relayx's own variables.
+        """
         origin = importlib.util.find_spec("relayx").origin  # type: ignore[union-attr]
         root = Path(origin).parent.parent  # type: ignore[arg-type]
         path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
+        how = [f"--logfile={self.directory / 'twistd.log'}"] if daemon else ["-n"]
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n"),
-                *(f"--pidfile={directory / 'twistd.pid'}", "relayx"),
-                *("-c", "config.yaml", "--env-file", "secrets.json"),
+                *(sys.executable, "-c", "from twisted.scripts.twistd import run; run()", *how),
+                *(f"--pidfile={self.pid_file}", "relayx", *arguments),
             ],
-            cwd=directory,
-            env={**_environment(), "PYTHONPATH": path},
+            cwd=self.directory,
+            env={**_environment(), "PYTHONPATH": path, **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
@@ -379,25 +409,25 @@ class Subprocess(Peers):
         """Try to connect whenever the process has written something, until that works."""
         deadline = time.monotonic() + 4 * DEADLINE
         stdout = self.process.stdout
-        written = b""
         while time.monotonic() < deadline and self.process.poll() is None:
             if select.select([stdout], [], [], 0.05)[0]:
-                written += os.read(stdout.fileno(), 65536)  # type: ignore[union-attr]
+                self.written += os.read(stdout.fileno(), 65536)  # type: ignore[union-attr]
             try:
                 self.control().close()
                 return
             except ConnectionRefusedError:
                 continue
-        raise AssertionError(f"the gateway does not listen; it wrote {written.decode()}")
+        raise AssertionError(f"the gateway does not listen; it wrote {self.written.decode()}")
 
     def terminate(self) -> None:
         """Send SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
 
     def ended(self) -> tuple[int, str]:
-        """Wait for the process's own end: exit status, and what it wrote and nobody read."""
+        """Wait for the process's own end: exit status, and all that it wrote."""
         written, _ = self.process.communicate(timeout=4 * DEADLINE)
-        return self.process.returncode, written.decode()
+        self.written += written
+        return self.process.returncode, self.written.decode()
 
     def resident(self) -> int:
         """Bytes of memory that the process has in RAM."""
@@ -420,11 +450,18 @@ def twistd(
     directory: str, *, zmq: int = 2, srt: int = 0, **sections: dict[str, Any]
 ) -> Iterator[Subprocess]:
     """A listening gateway in a process of its own; killed in the end where it still runs."""
-    gateway = Subprocess(_host(), zmq, srt)
+    gateway = Subprocess(random_host(), zmq, srt)
     gateway.start(directory, sections)
-    try:
+    with killed_in_the_end(gateway):
         gateway.wait_until_listening()
         yield gateway
+
+
+@contextmanager
+def killed_in_the_end(gateway: Subprocess) -> Iterator[None]:
+    """Close a gateway's peers and end its process, where that still runs."""
+    try:
+        yield
     finally:
         gateway.close_all()
         if gateway.process.poll() is None:

@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import select
+import socket
+import struct
+import sys
+import termios
 import time
+from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
-from tests.guide_peer import Data, EndedError, WasResetError, hello_line
+from tests.guide_peer import DEADLINE, Data, EndedError, WasResetError, hello_line
 from tests.live import Data11, Gateway, live
+
+
+def unacknowledged(peer: Data) -> int:
+    """Bytes that were sent and that the gateway's system does not have yet."""
+    return int(struct.unpack("i", fcntl.ioctl(peer.socket, termios.TIOCOUTQ, bytes(4)))[0])
+
+
+def unread_by_the_gateway(peer: Data) -> int:
+    """Bytes that the gateway's system has, and that the gateway has not read."""
+    wanted = [_in_hex(peer.socket.getpeername()), _in_hex(peer.socket.getsockname())]
+    for line in Path("/proc/net/tcp").read_text().splitlines():
+        words = line.split()
+        if words[1:3] == wanted:
+            return int(words[4].partition(":")[2], 16)
+    raise AssertionError("the connection is not there")
+
+
+def _in_hex(address: tuple[str, int]) -> str:
+    host = int.from_bytes(socket.inet_aton(address[0]), sys.byteorder)
+    return f"{host:08X}:{address[1]:04X}"
 
 
 class Saying(TestCase):
@@ -272,6 +299,27 @@ class WaitingBE(TestCase):
         fe.expect("RLX1PAIRED")
         self.assertEqual(fe.receive(300000), b"0123456789" * 30000)
         sending.result()
+
+    @live()
+    def test_more_than_that_is_not_read(self, gateway: Gateway) -> None:
+        """Section 6: past 64 KiB its socket blocks; paired, nothing of what it sent is missing."""
+        gateway.fe(), gateway.be()
+        be = gateway.waiting(gateway.zmq[0])
+        pattern = bytes(range(251)) * 261
+        sent = 0
+        be.socket.setblocking(False)
+        while select.select([], [be.socket], [], 0.3)[1]:
+            sent += be.socket.send(pattern[sent % 251 :])
+            self.assertTrue(sent < 64 << 20, "a waiting BE is read without end")
+        read = sent - unacknowledged(be) - unread_by_the_gateway(be)
+        self.assertTrue(1 << 16 <= read <= 2 << 16, read)  # the last read may bring 64 KiB
+        fe = gateway.entering(gateway.zmq[0])
+        fe.expect("RLX1PAIRED")
+        found = fe.receive(sent)
+        self.assertTrue(found == (pattern * (sent // len(pattern) + 1))[:sent])
+        be.socket.settimeout(DEADLINE)
+        be.send(b"and later")
+        self.assertEqual(fe.receive(9), b"and later")
 
     @live()
     def test_gone_by_end_or_reset(self, gateway: Gateway) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import select
+import socket
 import time
 
 from twisted.trial.unittest import TestCase
 
+from tests.guide_peer import Data
 from tests.live import Data11, Gateway, live
 
 ELSEWHERE = "127.0.0.21"
@@ -21,6 +24,36 @@ class Refusals(TestCase):
         link = gateway.dial(port)
         link.hello(role, **hello)
         self.assertEqual(link.rest()[0], b"")
+
+    def sends_on(self, link: Data) -> tuple[float, int]:
+        """Send to a gateway that has refused, until it is gone: the seconds and the bytes."""
+        link.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+        gone = select.poll()
+        gone.register(link.socket, 0)  # for errors and hang-ups alone
+        begun = time.monotonic()
+        took, sent = 0.0, 0
+        while took < 3 and not gone.poll(2):
+            try:
+                sent += link.socket.send(bytes(1 << 16))
+            except (ConnectionResetError, BrokenPipeError, TimeoutError):
+                break
+            took = time.monotonic() - begun
+        return time.monotonic() - begun, sent
+
+    @live()
+    def test_goes_on_sending(self, gateway: Gateway) -> None:
+        """Section 6: what a refused one still sends is dropped for about 1 s, then it is closed."""
+        gateway.fe()
+        told, silent, wrong = (gateway.dial11(gateway.zmq[0]) for _ in range(3))
+        told.hello("FE")
+        silent.hello("FE", ack=False)
+        wrong.hello("nobody")
+        self.assertEqual(told.refusal(), "PORT_EMPTY")
+        running = [gateway.background(self.sends_on, link) for link in (told, silent, wrong)]
+        for done in running:
+            took, sent = done.result()
+            self.assertTrue(0.7 < took < 2, took)
+            self.assertTrue(sent > 2 << 20, f"{sent} bytes: it is not read")
 
     @live()
     def test_port_empty(self, gateway: Gateway) -> None:

@@ -20,7 +20,7 @@ from relayx.data.session import Limits, Session
 from relayx.data.splice import SplicePump, Splicer
 from relayx.net.endwatch import EndWatch
 from relayx.net.newcomers import LINGER, Newcomers
-from relayx.net.tcp import Failure, is_dead
+from relayx.net.tcp import Failure
 
 _END_TEXT = {
     Cause.BE_LOST: "the BE's control connection ended and did not come back in time",
@@ -283,9 +283,8 @@ class DataPlane:
         keepalive = self._settings.keepalive
         self._sweep = self.reactor.callLater(keepalive / 2, self._find_dead)
         for connection in list(self._connections.values()):
-            transport = connection.transport
-            if transport.connected and is_dead(transport.socket, 4 * keepalive):
-                transport.fail(Failure.DEAD)
+            if connection.transport.is_dead(4 * keepalive):
+                connection.transport.fail(Failure.DEAD)
 
 
 def _nothing(cause: Cause, text: str) -> Outcome:

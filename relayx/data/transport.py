@@ -18,7 +18,7 @@ from twisted.internet import error, main, tcp
 from twisted.internet.address import IPv6Address
 from twisted.python.failure import Failure as TwistedFailure
 
-from relayx.net.tcp import Failure, failure_of, unacknowledged, unread
+from relayx.net.tcp import Failure, failure_of, is_dead, unacknowledged, unread
 
 _ENDED = TwistedFailure(main.CONNECTION_DONE)
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -295,6 +295,12 @@ class DataTransport(tcp.Server):
         if not waiting:
             self._settled = self.sent  # saves asking again while nothing more is sent
         return self.sent - waiting
+
+    def is_dead(self, seconds: float) -> bool:
+        """Whether the peer has left bytes unanswered for that long (contract section 7)."""
+        if not self.connected or self.sent == self.delivered:
+            return False
+        return is_dead(self.socket, seconds)
 
     @property
     def all_delivered(self) -> bool:

@@ -66,6 +66,7 @@ class GatewayService(Service):
             if secret
         ]
         self._log = Logger(namespace="relayx")
+        self._least = LEVELS[config.log.level]
         names = RandomNames()
         self.switchboard = Switchboard(_rules(config), names)
         self.control = control.ControlFactory(reactor, _control_settings(config), self, names)
@@ -364,6 +365,8 @@ class GatewayService(Service):
         self._telemetry.subscribe(effect.conn)
 
     def _note(self, effect: fx.Note) -> None:
+        if LEVELS[effect.level] < self._least:
+            return  # nobody would see it, and a line a session costs time
         self._log.emit(
             LEVELS[effect.level], "{text}", text=effect.text, event=effect.event, **effect.fields
         )

@@ -85,7 +85,10 @@ class Road:
             for descriptor, what in events:
                 lane = find(descriptor)
                 if lane is not None:
-                    self._serve_one(lane, what)
+                    try:
+                        lane.ready(what)
+                    except Exception:
+                        self._crashed(lane)
                 else:
                     self._remove(descriptor)
             now = seconds()
@@ -107,10 +110,14 @@ class Road:
         """
         events = self._epoll.poll(timeout, BATCH)
         guest_ready = not events
+        find = self._lanes.get
         for descriptor, what in events:
-            lane = self._lanes.get(descriptor)
+            lane = find(descriptor)
             if lane is not None:
-                self._serve_one(lane, what)
+                try:
+                    lane.ready(what)
+                except Exception:
+                    self._crashed(lane)
             elif descriptor == self._guest:
                 guest_ready = True
             else:
@@ -122,12 +129,9 @@ class Road:
         with contextlib.suppress(OSError, ValueError):
             self._epoll.unregister(descriptor)
 
-    def _serve_one(self, lane: Lane, what: int) -> None:
-        try:
-            lane.ready(what)
-        except Exception:
-            _log.failure("a session failed")
-            lane.crashed()
+    def _crashed(self, lane: Lane) -> None:
+        _log.failure("a session failed")
+        lane.crashed()
 
     def close(self) -> None:
         """Give the set back to the system."""

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from relayx.data.pipes import PAGE, Pipe, PipePool
 from relayx.data.pump import BufferedPump
-from relayx.data.road import BROKEN, IN, OUT, Road
+from relayx.data.road import IN, OUT, Road
 from relayx.data.transport import DataTransport
 
 STEP = 1 << 20
@@ -35,6 +35,7 @@ class Splicer:
 
     :param reactor: an IReactorFDSet and IReactorTime.
     :param most: bytes that the gateway may hold per direction, ``relay.ring_buffer_size``.
+    :ivar shared: the pipe that all use in turn; usable while it holds nothing.
     """
 
     def __init__(self, reactor: Any, most: int) -> None:
@@ -42,25 +43,25 @@ class Splicer:
         self.pool = PipePool(most)
         self.works = True
         self._told = False
-        self._shared: Pipe | None = None
+        self.shared: Pipe | None = None
 
     def pipe(self) -> Pipe:
         """The empty pipe that all share.
 
         :raises OSError: where no descriptors are left.
         """
-        shared = self._shared
+        shared = self.shared
         if shared is not None and not shared.held:
             return shared
         if shared is not None:  # never lent again, whatever left bytes in it
             self.pool.give_back(shared)
-            self._shared = None
-        self._shared = self.pool.take()
-        return self._shared
+            self.shared = None
+        self.shared = self.pool.take()
+        return self.shared
 
     def keep_pipe(self) -> None:
         """The shared pipe has bytes stuck in it and is its lane's from now on."""
-        self._shared = None
+        self.shared = None
 
     def give_up(self, reason: str) -> None:
         """Splice does not work after all: the buffered path serves from now on."""
@@ -77,9 +78,9 @@ class Splicer:
     def close(self) -> None:
         """Give everything back to the system."""
         self.road.close()
-        if self._shared is not None:
-            self.pool.give_back(self._shared)
-            self._shared = None
+        if self.shared is not None:
+            self.pool.give_back(self.shared)
+            self.shared = None
         self.pool.close()
 
 
@@ -180,9 +181,9 @@ class SpliceLane:
 
     def ready(self, events: int) -> None:
         """See road.Lane."""
-        if events & (OUT | BROKEN) and self.other.stuck is not None:
+        if events != IN and self.other.stuck is not None:
             self.other.flush()
-        if events & (IN | BROKEN) and self._reading:
+        if self._reading and events != OUT:
             self._read()
 
     def crashed(self) -> None:
@@ -199,9 +200,11 @@ class SpliceLane:
             return
         transport = self.transport
         try:
-            pipe = self._splicer.pipe()
+            pipe = self._splicer.shared
+            if pipe is None or pipe.held:
+                pipe = self._splicer.pipe()
             try:
-                count = os.splice(self._descriptor, pipe.end_in, STEP, flags=_FLAGS)
+                count = os.splice(self._descriptor, pipe.end_in, STEP, None, None, _FLAGS)
             except BlockingIOError:
                 count = 0
             if not count:
@@ -242,7 +245,7 @@ class SpliceLane:
         descriptor = self.other._descriptor
         while pipe.held:
             try:
-                count = os.splice(pipe.end_out, descriptor, pipe.held, flags=_FLAGS)
+                count = os.splice(pipe.end_out, descriptor, pipe.held, None, None, _FLAGS)
             except BlockingIOError:
                 return
             except OSError as failed:

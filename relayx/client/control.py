@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from relayx.client.backoff import Backoff
-from relayx.client.errors import ClientError, Refused, Stopped
+from relayx.client.errors import ClientError, Refused, Stopped, TimedOut
 from relayx.client.events import Connected, Disconnected, Ended, Events, LogLine, Unreachable
 from relayx.client.gateway import EndpointMaker, Gateway, tcp_endpoints
 from relayx.client.link import Link
@@ -157,6 +157,7 @@ class ControlClient:
     async def _acquire(self, asked: PortAcquire, timeout: float | None, trace_id: str) -> PortGrant:
         backoff = Backoff(self._jitter)
         deadline = None if timeout is None else self._reactor.seconds() + timeout
+        exhausted: Refused | None = None
         while True:
             asked = msgspec.structs.replace(asked, request_id=str(uuid.uuid4()))
             try:
@@ -167,11 +168,16 @@ class ControlClient:
             except Refused as refused:
                 if refused.code != Code.PORT_EXHAUSTED:
                     raise
+                exhausted = refused
                 delay = backoff.next()
                 if deadline is not None:
                     delay = min(delay, deadline - self._reactor.seconds())
                 if delay <= 0:
                     raise
+            except TimedOut:
+                if exhausted is not None:  # that is why; the last try just had no time left
+                    raise exhausted from None
+                raise
             await self.pause(delay)
 
     def _limit(self, deadline: float | None) -> float:

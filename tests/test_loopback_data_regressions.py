@@ -15,11 +15,12 @@ from relayx.core.messages import Role
 from relayx.data.connection import DataConnection
 from relayx.data.plane import DataPlane
 from relayx.data.transport import DataTransport
-from relayx.net.tcp import Failure
+from relayx.net.tcp import Failure, unread
 from relayx.service import GatewayService
 from tests.guide_peer import DEADLINE, Data, hello_line, message
 from tests.live import Gateway, live
 from tests.test_loopback_data_corners import gateway_held
+from tests.test_loopback_data_without_pipes import NoPipes
 
 T = TypeVar("T")
 OPEN = {"admission": "open"}
@@ -76,13 +77,13 @@ class Inside(TestCase):
         return fe, be
 
     def stuck(self, fe: Data) -> int:
-        """Have bytes of an FE stuck in the pipe, by a BE that does not read; how many were sent."""
+        """Have an FE's bytes stuck here, by a BE that does not read; how many were sent."""
         source, taker = self.end_of(Role.FE), self.end_of(Role.BE)
         before, sent = source.received, 0
-        while not ask(lambda: taker.in_pipe):
+        while not ask(lambda: taker.unsent):
             fe.send(b"z" * 20000)
             sent += 20000
-            until(lambda sent=sent: taker.in_pipe or source.received == before + sent)
+            until(lambda sent=sent: taker.unsent or source.received == before + sent)
         return sent
 
 
@@ -167,7 +168,7 @@ class DeadPeers(Inside):
     """A peer that the sweep finds dead (section 7): its bytes go first, its reset soon after."""
 
     @live(zmq=1, srt=0, data=OPEN)
-    def test_bytes_in_the_pipe(self, gateway: Gateway) -> None:
+    def test_bytes_on_their_way(self, gateway: Gateway) -> None:
         """All that the dead FE had sent is on its way to a BE that stands still."""
         fe, be = self.narrow_pair(gateway)
         source = self.end_of(Role.FE)
@@ -180,16 +181,24 @@ class DeadPeers(Inside):
         """A BE that stands still pushes back on the FE, which is found dead then."""
         fe, be = self.narrow_pair(gateway)
         source, taker = self.end_of(Role.FE), self.end_of(Role.BE)
+        before = source.received
         fe.socket.setblocking(False)
-        sent = 0
-        while not ask(lambda: taker.in_pipe and source.has_unread()):
+        while not ask(lambda: taker.unsent and source.has_unread()):
             try:
-                sent += fe.socket.send(b"z" * 100000)
+                fe.socket.send(b"z" * 100000)
             except BlockingIOError:
                 continue
-        fe.wait_until_acknowledged()
-        ask(lambda: source.fail(Failure.DEAD))
-        self.assertEqual(be.rest(), (b"z" * sent, "reset"))
+
+        def fail() -> int:
+            came = source.received + unread(source.getHandle())
+            source.fail(Failure.DEAD)
+            return came
+
+        came = ask(fail)
+        got, how = be.rest()
+        self.assertEqual((len(got), how), (source.received - before, "reset"))
+        self.assertGreaterEqual(source.received, came)
+        self.assertEqual(got.count(b"z"), len(got))
 
     @live(zmq=1, srt=0, data=OPEN)
     def test_nothing_left(self, gateway: Gateway) -> None:
@@ -198,6 +207,70 @@ class DeadPeers(Inside):
         self.assertEqual(be.receive(3), b"all")
         ask(lambda: self.end_of(Role.FE).fail(Failure.DEAD))
         self.assertEqual(be.rest(), (b"", "reset"))
+
+
+class DeadPeersWithoutPipes(DeadPeers):
+    """The same on the buffered path."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        NoPipes.setUp(self)
+
+
+class Broken(Inside):
+    """Connections that are broken before they are anybody's (section 6)."""
+
+    @live(zmq=1, srt=0, data=OPEN)
+    def test_as_they_come(self, gateway: Gateway) -> None:
+        """The end, or a reset, is there already when the connection is accepted."""
+        with gateway_held():
+            gateway.dial(gateway.zmq[0]).close()
+            gateway.dial(gateway.zmq[0]).reset()
+            said = gateway.dial(gateway.zmq[0])
+            said.hello("BE", first=b"early")
+            said.reset()
+        until(lambda: len(self.built) == 3 and not gateway.service.data.open_connections())
+        self.assertEqual(gateway.entering(gateway.zmq[0]).refusal(), "PORT_EMPTY")
+
+    @live(zmq=1, srt=0, data=OPEN)
+    def test_a_be_that_is_not_read_any_more(self, gateway: Gateway) -> None:
+        """Past 64 KiB of early bytes its reset is seen all the same."""
+        be = gateway.waiting(gateway.zmq[0])
+        be.send(b"x" * 100_000)
+        until(lambda: self.end_of(Role.BE).paused)
+        be.reset()
+        until(lambda: not gateway.service.data.open_connections())
+        self.assertEqual(gateway.entering(gateway.zmq[0]).refusal(), "PORT_EMPTY")
+
+    @live(zmq=1, srt=0, data=OPEN)
+    def test_a_waiting_be_that_is_dead(self, gateway: Gateway) -> None:
+        """Section 7: the sweep's finding ends the waiting."""
+        gateway.waiting(gateway.zmq[0])
+        ask(lambda: self.end_of(Role.BE).fail(Failure.DEAD))
+        until(lambda: not gateway.service.data.open_connections())
+        self.assertEqual(gateway.entering(gateway.zmq[0]).refusal(), "PORT_EMPTY")
+
+    @live(zmq=1, srt=0, data=OPEN)
+    def test_a_kept_be_that_talks_between_sessions(self, gateway: Gateway) -> None:
+        """Section 7, keep: what comes with the next FE's HELLO is thrown away, not more."""
+        client = gateway.fe()
+        gateway.be()
+        be = gateway.kept(gateway.zmq[0], client)
+        for ending in (Data.close, Data.reset):
+            fe = gateway.entering(gateway.zmq[0])
+            fe.expect("RLX1PAIRED")
+            ending(fe)
+            client.state(lambda state: gateway.zmq[0] in state["zmq_ready_ports"])
+            fe = gateway.dial11(gateway.zmq[0])
+            with gateway_held():
+                fe.hello("FE")
+                be.send(b"late" * 100)
+                be.wait_until_acknowledged()
+            fe.expect("RLX1PAIRED")
+            be.send(b"fresh")
+            self.assertEqual(fe.receive(5), b"fresh")
+            fe.close()
+            client.state(lambda state: gateway.zmq[0] in state["zmq_ready_ports"])
 
 
 class EarlyBytes(Inside):

@@ -303,6 +303,41 @@ class Refused(Inside):
         self.assertEqual(rest.result(DEADLINE), (b"z" * sent + b"last", "end"))
 
     @live(zmq=1, srt=0, data=OPEN)
+    def test_an_end_behind_what_is_stuck(self, gateway: Gateway) -> None:
+        """Section 7: an end of stream comes behind all bytes, whichever path they take."""
+        for failures in ([], [refusal(errno.EINVAL)]):
+            self.built.clear()
+            fe, be = self.narrow_pair(gateway)
+            sent = self.stuck(fe)
+            source = self.end_of(Role.FE)
+            (session,) = {one.session for one in self.built}
+            assert session is not None
+            pump = session.pump
+            self.fails(*failures)
+            ask(lambda pump=pump, source=source: pump.end(source))
+            self.assertEqual(be.rest(), (b"z" * sent, "end"))
+            be.reset()
+            self.assertEqual(fe.rest(), (b"", "reset"))
+
+    @live(zmq=1, srt=0, data=OPEN)
+    def test_no_splice_while_a_side_is_discarded(self, gateway: Gateway) -> None:
+        """What is thrown away stays thrown away on the other path."""
+        fe, be = gateway.pair(gateway.zmq[0])
+        self.passes(fe, be)
+        source = self.end_of(Role.BE)
+        (session,) = {one.session for one in self.built}
+        assert session is not None
+        ask(lambda: session.pump.discard(source))
+        self.fails(refusal(errno.EINVAL))
+        fe.send(b"question")
+        self.assertEqual(be.receive(8), b"question")
+        before = source.received
+        be.send(b"nobody's")
+        until(lambda: source.received == before + 8)
+        be.shutdown()
+        self.assertEqual(fe.rest(), (b"", "end"))
+
+    @live(zmq=1, srt=0, data=OPEN)
     def test_a_write_fails_for_what_is_stuck(self, gateway: Gateway) -> None:
         """The other side is reset, and the next session is not harmed."""
         fe, be = self.narrow_pair(gateway)

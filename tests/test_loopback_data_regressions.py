@@ -94,14 +94,14 @@ class LongSessions(TestCase):
 
     def talk(self, fe: Data, be: Data) -> None:
         """Exchange bytes for longer than half_close_timeout."""
-        deadline = time.monotonic() + 0.7
+        deadline = time.monotonic() + 0.5
         while time.monotonic() < deadline:
             fe.send(b"ping")
             self.assertEqual(be.receive(4), b"ping")
             be.send(b"pong")
             self.assertEqual(fe.receive(4), b"pong")
 
-    @live(zmq=1, srt=0, data={**OPEN, "half_close_timeout": 0.6})
+    @live(zmq=1, srt=0, data={**OPEN, "half_close_timeout": 0.4})
     def test_an_end_is_not_a_stall(self, gateway: Gateway) -> None:
         """Section 7, close: the other direction goes on after the first end."""
         fe, be = gateway.pair(gateway.zmq[0])
@@ -113,7 +113,7 @@ class LongSessions(TestCase):
         be.close()
         self.assertEqual(fe.rest(), (b"answer", "end"))
 
-    @live(zmq=1, srt=0, data={**OPEN, "half_close_timeout": 0.6})
+    @live(zmq=1, srt=0, data={**OPEN, "half_close_timeout": 0.4})
     def test_a_kept_be_outlives_it(self, gateway: Gateway) -> None:
         """Section 7, keep: an FE's plain close does not reset the BE."""
         client = gateway.fe()
@@ -215,6 +215,59 @@ class DeadPeersWithoutPipes(DeadPeers):
     def setUp(self) -> None:
         super().setUp()
         NoPipes.setUp(self)
+
+    @live(zmq=1, srt=0, data=OPEN)
+    def test_an_end_behind_held_bytes(self, gateway: Gateway) -> None:
+        """Section 7: the end of a living FE's stream waits for its bytes."""
+        fe, be = self.narrow_pair(gateway)
+        sent = self.stuck(fe)
+        fe.shutdown()
+        be.shutdown()
+        self.assertEqual(be.rest(), (b"z" * sent, "end"))
+        self.assertEqual(fe.rest(), (b"", "end"))
+
+    @live(zmq=1, srt=0, data=OPEN)
+    def test_a_taker_that_is_not_read_resets(self, gateway: Gateway) -> None:
+        """Section 7: neither side reads; what the BE had sent comes before its reset."""
+        fe, be = self.narrow_pair(gateway)
+        self.stuck(fe)
+        taker = self.end_of(Role.BE)
+        be.socket.setblocking(False)
+        while not ask(lambda: taker.paused):
+            try:
+                be.socket.send(b"y" * 100_000)
+            except BlockingIOError:
+                continue
+        be.reset()
+        got, how = fe.rest()
+        self.assertEqual((got.count(b"y"), how), (len(got), "reset"))
+        self.assertGreater(len(got), 0)
+
+
+class StandingStill(Inside):
+    """A reader that stands still is not dead (section 7)."""
+
+    @live(zmq=1, srt=0, data={**OPEN, "keepalive": 0.5})
+    def test_the_sweep_spares_it(self, gateway: Gateway) -> None:
+        fe, be = self.narrow_pair(gateway)
+        looked: list[bool] = []
+        is_dead = DataTransport.is_dead
+
+        def look(transport: DataTransport, seconds: float) -> bool:
+            looked.append(is_dead(transport, seconds))
+            return looked[-1]
+
+        self.patch(DataTransport, "is_dead", look)
+        sent = self.stuck(fe)
+        looked.clear()
+        until(lambda: len(looked) >= 4)
+        self.assertNotIn(True, looked)
+        fe.shutdown()
+        self.assertEqual(be.rest(), (b"z" * sent, "end"))
+        ends = [self.end_of(role) for role in Role if role in (Role.FE, Role.BE)]
+        be.close()
+        until(lambda: not any(end.connected for end in ends))
+        self.assertEqual(ask(lambda: [end.is_dead(0.0) for end in ends]), [False, False])
 
 
 class Broken(Inside):

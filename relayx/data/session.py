@@ -183,6 +183,8 @@ class Session:
         """Something changed at the end of one of the connections; look at once."""
         if not self._over and self._look is not None:
             self._look_after = _FIRST_LOOK
+            if self._made_progress():
+                self._last_progress = self._clock.seconds()
             self._review()
 
     def finish(self, cause: Cause, text: str) -> None:

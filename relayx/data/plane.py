@@ -283,8 +283,10 @@ class DataPlane:
         keepalive = self._settings.keepalive
         self._sweep = self.reactor.callLater(keepalive / 2, self._find_dead)
         for connection in list(self._connections.values()):
-            if connection.transport.is_dead(4 * keepalive):
-                connection.transport.fail(Failure.DEAD)
+            transport = connection.transport
+            # Most have nothing in flight; asking each of thousands would cost an idle gateway.
+            if transport.sent != transport.settled and transport.is_dead(4 * keepalive):
+                transport.fail(Failure.DEAD)
 
 
 def _nothing(cause: Cause, text: str) -> Outcome:

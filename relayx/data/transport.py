@@ -58,6 +58,7 @@ class DataTransport(tcp.Server):
     :ivar failure: why the connection cannot go on, None while it can.
     :ivar received: bytes read so far.
     :ivar sent: bytes given to the kernel so far.
+    :ivar settled: how many they were when all were last known to be acknowledged.
     :ivar lane: who reads the socket instead of the reactor, if anybody.
     :ivar in_pipe: bytes on their way to the peer that a lane holds.
     :ivar drained: called once when the transport holds nothing any more.
@@ -76,7 +77,7 @@ class DataTransport(tcp.Server):
     sent = 0
     _final = False
     _left_unacknowledged = 0
-    _settled = 0
+    settled = 0
     _watched = False
     logstr = "relayx data"
     repstr = "<a data connection of relayx>"
@@ -284,7 +285,7 @@ class DataTransport(tcp.Server):
     @property
     def delivered(self) -> int:
         """Bytes that the peer's TCP has acknowledged, since the connection began."""
-        if self.sent == self._settled:
+        if self.sent == self.settled:
             return self.sent
         if self.connected:
             waiting = unacknowledged(self.socket)
@@ -293,7 +294,7 @@ class DataTransport(tcp.Server):
         else:
             waiting = self._left_unacknowledged
         if not waiting:
-            self._settled = self.sent  # saves asking again while nothing more is sent
+            self.settled = self.sent  # saves asking again while nothing more is sent
         return self.sent - waiting
 
     def is_dead(self, seconds: float) -> bool:

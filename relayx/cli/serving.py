@@ -29,7 +29,7 @@ Serve = Callable[[Session, Account], Awaitable[None]]
 """Serves a session until there is nothing more to be sent."""
 
 
-class NotServed(Exception):  # noqa: N818
+class NotServed(Exception):
     """A session that cannot be served, and is reset; the text says why."""
 
 

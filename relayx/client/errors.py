@@ -14,7 +14,7 @@ class ClientError(RelayError):
         return " ".join(str(part) for part in self.args)
 
 
-class Refused(ClientError):  # noqa: N818
+class Refused(ClientError):
     """The gateway said no.
 
     :ivar code: the contract's error code; one of a newer gateway is kept as it came.
@@ -30,25 +30,25 @@ class Refused(ClientError):  # noqa: N818
         return f"{self.code}: {self.text}"
 
 
-class ControlLost(ClientError, ConnectionLost):  # noqa: N818
+class ControlLost(ClientError, ConnectionLost):
     """The control connection ended before the answer, or did not come back in time."""
 
 
-class TimedOut(ClientError):  # noqa: N818
+class TimedOut(ClientError):
     """The gateway is there, and did not answer within the time given."""
 
 
-class Stopped(ClientError):  # noqa: N818
+class Stopped(ClientError):
     """The client was told to stop."""
 
 
-class DataLost(ClientError, ConnectionLost):  # noqa: N818
+class DataLost(ClientError, ConnectionLost):
     """A data connection ended before it was paired."""
 
 
-class StreamReset(ClientError, ConnectionLost):  # noqa: N818
+class StreamReset(ClientError, ConnectionLost):
     """A session's connection was reset, or broke: what came before is not the whole."""
 
 
-class StreamEnded(ClientError):  # noqa: N818
+class StreamEnded(ClientError):
     """Something was written after the end of our own direction."""

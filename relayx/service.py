@@ -7,7 +7,6 @@ planes, and the next tick to the reactor.
 
 from __future__ import annotations
 
-import hmac
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -20,25 +19,24 @@ from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
 from relayx import __version__
+from relayx.authentication import Authentication
 from relayx.config.model import Config, Secrets
 from relayx.control import protocol as control
 from relayx.control.logstream import LogStream
 from relayx.control.statepush import StatePush
 from relayx.control.telemetry import TelemetryTimer
 from relayx.core import effects as fx
-from relayx.core.board import Rules
 from relayx.core.errors import PeerError, RelayError
 from relayx.core.hello import Hello
-from relayx.core.messages import Cause, Message, PortAlloc, PortState, Register, Role
+from relayx.core.messages import Cause, Message, PortState, Register, Role
 from relayx.core.messages import Protocol as PortProtocol
 from relayx.core.pairing import Outcome
 from relayx.core.switchboard import Switchboard
 from relayx.data.plane import DataPlane
-from relayx.data.plane import Settings as DataSettings
-from relayx.data.session import Limits
 from relayx.logs import LEVELS, Renderer
 from relayx.naming import RandomNames
 from relayx.net.newcomers import LINGER
+from relayx.settings import control_settings, data_settings, rules
 
 _GONE_LOOK = 0.01
 _GONE_LIMIT = LINGER + 0.5
@@ -60,17 +58,13 @@ class GatewayService(Service):
     def __init__(self, config: Config, secrets: Secrets, reactor: Any) -> None:
         self.config = config
         self._reactor = reactor
-        self._accepted = [
-            secret.encode()
-            for secret in (secrets.auth_secret, secrets.auth_secret_previous)
-            if secret
-        ]
+        self.authentication = Authentication(secrets)
         self._log = Logger(namespace="relayx")
         self._least = LEVELS[config.log.level]
         names = RandomNames()
-        self.switchboard = Switchboard(_rules(config), names)
-        self.control = control.ControlFactory(reactor, _control_settings(config), self, names)
-        self.data = DataPlane(reactor, _data_settings(config), self)
+        self.switchboard = Switchboard(rules(config), names)
+        self.control = control.ControlFactory(reactor, control_settings(config), self, names)
+        self.data = DataPlane(reactor, data_settings(config), self)
         self._push = StatePush(reactor, self.control, self._recipients, self._state)
         self._telemetry = TelemetryTimer(reactor, self.control, self.data.bytes_moved)
         self._control_ports: list[Any] = []
@@ -237,15 +231,9 @@ class GatewayService(Service):
 
     def asked_to_register(self, conn: int, address: str, asked: Register, trace_id: str) -> None:
         """See control.protocol.Events."""
-        authentic = self._is_authentic(asked.secret)
+        authentic = self.authentication.accepts(asked.secret)
         now = self._reactor.seconds()
         self._perform(self.switchboard.registered(now, conn, address, asked, authentic, trace_id))
-
-    def _is_authentic(self, secret: str) -> bool:
-        """Compare with every accepted secret, in constant time and in bytes."""
-        told = secret.encode("utf-8", "replace")
-        matches = [hmac.compare_digest(told, accepted) for accepted in self._accepted]
-        return any(matches)
 
     def failed_to_register(self, conn: int, address: str, error: PeerError) -> None:
         """See control.protocol.Events."""
@@ -382,54 +370,3 @@ def _spelled(address: Any) -> str:
     if host is None:
         return str(address)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _rules(config: Config) -> Rules:
-    relay, data = config.relay, config.data
-    zmq, srt = relay.ports("zmq"), relay.ports("srt")
-    return Rules(
-        ports=PortAlloc(
-            zmq_start_port=zmq.start if zmq else 0,
-            zmq_end_port=zmq.stop - 1 if zmq else 0,
-            srt_start_port=srt.start if srt else 0,
-            srt_end_port=srt.stop - 1 if srt else 0,
-        ),
-        max_fe=relay.max_fe,
-        max_be=relay.max_be,
-        reaper_timeout=relay.reaper_timeout,
-        hello_timeout=data.hello_timeout,
-        admission=str(data.admission),
-        keep=data.be_on_fe_close == "keep",
-        advertise_host=data.advertise_host,
-        server=f"relayx/{__version__}",
-    )
-
-
-def _control_settings(config: Config) -> control.Settings:
-    told = config.control
-    return control.Settings(
-        register_timeout=told.register_timeout,
-        idle_timeout=told.idle_timeout,
-        max_message_bytes=told.max_message_bytes,
-        max_outbox_bytes=told.max_outbox_bytes,
-        max_unregistered=told.max_unregistered,
-        keepalive=config.data.keepalive,
-    )
-
-
-def _data_settings(config: Config) -> DataSettings:
-    told = config.data
-    return DataSettings(
-        interface=told.interface,
-        hello_timeout=told.hello_timeout,
-        max_waiting_hello=told.max_waiting_hello,
-        keepalive=told.keepalive,
-        ring_buffer_size=config.relay.ring_buffer_size,
-        splice=told.splice != "off",
-        limits=Limits(
-            drain_quiet=told.drain_quiet,
-            drain_limit=told.drain_limit,
-            idle_timeout=told.session_idle_timeout,
-            half_close_timeout=told.half_close_timeout,
-        ),
-    )

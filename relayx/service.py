@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 
 from relayx import __version__
 from relayx.authentication import Authentication
+from relayx.config.endpoints import ssl_files
 from relayx.config.model import Config, Secrets
 from relayx.control import protocol as control
 from relayx.control.logstream import LogStream
@@ -36,6 +37,7 @@ from relayx.data.plane import DataPlane
 from relayx.logs import LEVELS, Renderer
 from relayx.naming import RandomNames
 from relayx.net.newcomers import LINGER
+from relayx.net.tls import ListeningReactor, ServerFiles, ServerTls, reload_all
 from relayx.settings import control_settings, data_settings, rules
 
 _GONE_LOOK = 0.01
@@ -68,6 +70,7 @@ class GatewayService(Service):
         self._push = StatePush(reactor, self.control, self._recipients, self._state)
         self._telemetry = TelemetryTimer(reactor, self.control, self.data.bytes_moved)
         self._control_ports: list[Any] = []
+        self._tls: list[ServerTls] = []
         self._effects: deque[fx.Effect] = deque()
         self._performing = False
         self._tick_call: Any = None
@@ -126,7 +129,11 @@ class GatewayService(Service):
 
     def _listen_control(self, endpoint: str) -> None:
         outcome: list[Any] = []
-        serverFromString(self._reactor, endpoint).listen(self.control).addBoth(outcome.append)
+        try:
+            listening = ListeningReactor(self._reactor, self._tls_for(endpoint))
+            serverFromString(listening, endpoint).listen(self.control).addBoth(outcome.append)
+        except (RelayError, OSError) as fault:
+            raise BindError(f"cannot listen on control endpoint {endpoint}: {fault}") from None
         if not outcome:
             raise BindError(f"control endpoint {endpoint} did not listen at once")
         if isinstance(outcome[0], Failure):
@@ -134,6 +141,31 @@ class GatewayService(Service):
             reason = _reason(error) if error is not None else "unknown"
             raise BindError(f"cannot listen on control endpoint {endpoint}: {reason}")
         self._control_ports.append(outcome[0])
+
+    def _tls_for(self, endpoint: str) -> ServerTls | None:
+        """What an ``ssl:`` endpoint makes connections with; None where it is none."""
+        told = ssl_files(endpoint)
+        if told is None:
+            return None
+        tls = ServerTls(
+            ServerFiles(
+                certificate=told.certificate,
+                private_key=told.private_key,
+                chain=told.chain,
+                client_ca=self.config.control.client_ca,
+            )
+        )
+        self._tls.append(tls)
+        return tls
+
+    def reload_tls(self) -> None:
+        """Read certificates, keys and CAs again, for the connections that come from now on.
+
+        Nobody is dropped: what runs keeps what it began with.
+
+        :raises TlsFileError: naming the first file that cannot be used; all is as before then.
+        """
+        reload_all(self._tls)
 
     def _listen_data(self, number: int, protocol: PortProtocol) -> None:
         try:
@@ -229,11 +261,15 @@ class GatewayService(Service):
 
     # events of the control plane
 
-    def asked_to_register(self, conn: int, address: str, asked: Register, trace_id: str) -> None:
+    def asked_to_register(
+        self, conn: int, address: str, asked: Register, trace_id: str, identity: str | None = None
+    ) -> None:
         """See control.protocol.Events."""
         authentic = self.authentication.accepts(asked.secret)
         now = self._reactor.seconds()
-        self._perform(self.switchboard.registered(now, conn, address, asked, authentic, trace_id))
+        self._perform(
+            self.switchboard.registered(now, conn, address, asked, authentic, trace_id, identity)
+        )
 
     def failed_to_register(self, conn: int, address: str, error: PeerError) -> None:
         """See control.protocol.Events."""

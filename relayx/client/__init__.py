@@ -18,6 +18,7 @@ from relayx.client.errors import (
     StreamEnded,
     StreamReset,
     TimedOut,
+    TlsFailed,
 )
 from relayx.client.events import Connected, Disconnected, Ended, Events, LogLine, Unreachable
 from relayx.client.frontend import Frontend
@@ -26,11 +27,13 @@ from relayx.client.join import Joined, join
 from relayx.client.session import LeasedSession, Session
 from relayx.client.stream import Stream
 from relayx.client.streamfactory import StreamFactory, connect_stream
+from relayx.client.tls import ClientTls
 
 __all__ = [
     "Backend",
     "Backoff",
     "ClientError",
+    "ClientTls",
     "Connected",
     "ControlClient",
     "ControlLost",
@@ -52,6 +55,7 @@ __all__ = [
     "StreamFactory",
     "StreamReset",
     "TimedOut",
+    "TlsFailed",
     "Unreachable",
     "connect_stream",
     "join",

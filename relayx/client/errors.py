@@ -34,6 +34,13 @@ class ControlLost(ClientError, ConnectionLost):
     """The control connection ended before the answer, or did not come back in time."""
 
 
+class TlsFailed(ClientError):
+    """TLS with the gateway could not begin: whom it did not trust, or what did not fit.
+
+    Trying again seldom helps, unless somebody changes a certificate meanwhile.
+    """
+
+
 class TimedOut(ClientError):
     """The gateway is there, and did not answer within the time given."""
 

@@ -187,7 +187,7 @@ class Control(Section, frozen=True):
 
 
 class DataTls(Section, frozen=True):
-    """Section ``data.tls``: TLS on the data ports, off while both files are \"\"."""
+    """Section ``data.tls``: TLS on the data ports, off without its two files."""
 
     certificate: Annotated[str, _text('PEM file of the certificate and its chain; "": no TLS')] = ""
     private_key: Annotated[str, _text("PEM file of its private key, mode 0600")] = ""

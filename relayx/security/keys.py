@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from relayx.core.codec import shown
+from relayx.security.errors import plain
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
@@ -54,7 +54,7 @@ def checked_kid(text: str) -> str:
     :raises ValueError: where it may not, with what is allowed.
     """
     if not is_kid(text):
-        raise ValueError(f"{shown(text)} cannot name a key; allowed: {KID_ALLOWED}")
+        raise ValueError(f"{plain(text)} cannot name a key; allowed: {KID_ALLOWED}")
     return text
 
 

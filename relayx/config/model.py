@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from relayx.security.policy import OnExpired, Signing
+
 COUNT_MOST = 2**31 - 1
 KIB = 1024
 MIB = 1024 * KIB
@@ -85,21 +87,6 @@ class LogStream(StrEnum):
     OFF = "off"
     BE = "be"
     ALL = "all"
-
-
-class Signing(StrEnum):
-    """What becomes of the signatures of control messages (guide section 4.5)."""
-
-    OFF = "off"
-    ACCEPT = "accept"
-    REQUIRE = "require"
-
-
-class OnExpired(StrEnum):
-    """What an expired key is still good for."""
-
-    WARN = "warn"
-    REJECT = "reject"
 
 
 class ClientRole(StrEnum):

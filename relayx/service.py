@@ -37,7 +37,9 @@ from relayx.data.plane import DataPlane
 from relayx.logs import LEVELS, Renderer
 from relayx.naming import RandomNames
 from relayx.net.newcomers import LINGER
+from relayx.security.keydir import KeyFileError
 from relayx.settings import control_settings, data_settings, rules
+from relayx.trust import KeyWatch, read_keys
 
 _GONE_LOOK = 0.01
 _GONE_LIMIT = LINGER + 0.5
@@ -68,7 +70,10 @@ class GatewayService(Service):
         self._least = LEVELS[config.log.level]
         names = RandomNames()
         self.switchboard = Switchboard(rules(config), names)
-        self.control = control.ControlFactory(reactor, control_settings(config), self, names)
+        self._key_watch = KeyWatch(reactor, self._say)
+        self.control = control.ControlFactory(
+            reactor, control_settings(config), self, names, self._key_watch.trust
+        )
         self.data = DataPlane(reactor, data_settings(config), self)
         self._push = StatePush(reactor, self.control, self._recipients, self._state)
         self._telemetry = TelemetryTimer(reactor, self.control, self.data.bytes_moved)
@@ -116,6 +121,7 @@ class GatewayService(Service):
         """
         try:
             self._open_audit()
+            self._use_keys()
             for endpoint in self.config.control.endpoints or (
                 f"tcp:{self.config.relay.control_port}",
             ):
@@ -145,6 +151,12 @@ class GatewayService(Service):
             self._audit = AuditLog(path, report)
         except OSError as failed:
             raise StartError(f"audit.file {path} cannot be opened: {failed.strerror}") from None
+
+    def _use_keys(self) -> None:
+        try:
+            self._key_watch.use(read_keys(self.config.security))
+        except KeyFileError as error:
+            raise StartError(str(error)) from None
 
     def _close_audit(self) -> None:
         if self._audit is not None:
@@ -179,6 +191,7 @@ class GatewayService(Service):
     def startService(self) -> None:
         """Begin to serve."""
         super().startService()
+        self._key_watch.start()
         where = ", ".join(map(_spelled, self.control_addresses))
         ports = len(self.switchboard.board.ports)
         self._say(
@@ -218,6 +231,7 @@ class GatewayService(Service):
         self._stop_listening()
         self._push.close()
         self._telemetry.close()
+        self._key_watch.close()
         self._close_all()
         self._await_gone(self._reactor.seconds() + _GONE_LIMIT)
 

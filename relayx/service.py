@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from relayx import __version__
 from relayx.audit import AUDITED, AuditLog
 from relayx.authentication import Authentication
+from relayx.config.faults import ConfigError, Fault
 from relayx.config.model import Config, Secrets
 from relayx.control import protocol as control
 from relayx.control.logstream import LogStream
@@ -64,6 +65,7 @@ class GatewayService(Service):
 
     def __init__(self, config: Config, secrets: Secrets, reactor: Any) -> None:
         self.config = config
+        self.secrets = secrets
         self._reactor = reactor
         self.authentication = Authentication(secrets)
         self._log = Logger(namespace="relayx")
@@ -157,6 +159,24 @@ class GatewayService(Service):
             self._key_watch.use(read_keys(self.config.security))
         except KeyFileError as error:
             raise StartError(str(error)) from None
+
+    def reload(self, config: Config, secrets: Secrets) -> None:
+        """Take secrets and keys anew, all of them or, where one is wrong, none; drop nobody.
+
+        What else the configuration says is not looked at.
+
+        :raises ConfigError: with what is wrong; everything stays as it was.
+        """
+        try:
+            keys = read_keys(config.security)
+        except KeyFileError as error:
+            raise ConfigError([Fault(error.path, "", "", error.problem, error.allowed)]) from None
+        self.authentication.replace(secrets)
+        self._key_watch.use(keys)
+        if self._audit is not None:
+            self._audit.reopen()
+        self.config, self.secrets = config, secrets
+        self._say("info", "reloaded", "secrets and keys are read again")
 
     def _close_audit(self) -> None:
         if self._audit is not None:

@@ -18,7 +18,7 @@ BES = 200
 PORTS = 100
 """Of each of the two protocols."""
 
-SESSIONS = 1600
+SESSIONS = 1200
 STALL = 0.05
 """Seconds that one turn of the gateway's reactor may take."""
 

@@ -42,6 +42,10 @@ from relayx.security.keydir import KeyFileError
 from relayx.settings import control_settings, data_settings, rules
 from relayx.trust import KeyWatch, read_keys
 
+BACKLOG = 512
+"""Control connections that may wait to be accepted: all clients come back at once when a gateway
+has been started again, and one that finds no room tries again only a second later."""
+
 _GONE_LOOK = 0.01
 _GONE_LIMIT = LINGER + 0.5
 _LAST_LIMIT = 1.0
@@ -125,7 +129,7 @@ class GatewayService(Service):
             self._open_audit()
             self._use_keys()
             for endpoint in self.config.control.endpoints or (
-                f"tcp:{self.config.relay.control_port}",
+                f"tcp:{self.config.relay.control_port}:backlog={BACKLOG}",
             ):
                 self._listen_control(endpoint)
             for port in self.switchboard.board.ports:
@@ -381,6 +385,8 @@ class GatewayService(Service):
         connection = self.control.get(effect.conn)
         if connection is not None:
             connection.send(effect.message, effect.trace_id)
+            if isinstance(effect.message, PortState):
+                self._push.told(effect.conn)
 
     def _broadcast(self, effect: fx.Broadcast) -> None:
         line = self.control.encode(effect.message, effect.trace_id)

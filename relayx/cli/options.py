@@ -13,13 +13,14 @@ from click.core import ParameterSource
 
 from relayx.cli.running import Failed, say
 from relayx.cli.sources import env_file_option
+from relayx.cli.trust import TRUST_OPTIONS, find_trust
 from relayx.client import ClientTls, Gateway, TlsFailed
 from relayx.client.gateway import DEFAULT_PORT
 from relayx.config.durations import EXAMPLES, DurationError, parse_duration
 from relayx.config.faults import ConfigError
 from relayx.config.load import Environment, locate
-from relayx.config.model import LONGEST
-from relayx.config.secretfile import read_secrets
+from relayx.config.model import LONGEST, Secrets
+from relayx.config.secretfile import is_placeholder, read_secrets
 from relayx.core.codec import is_client_id
 from relayx.core.hello import SERVICE, SERVICE_ALLOWED
 from relayx.core.messages import Protocol
@@ -154,6 +155,8 @@ def gateway_options(command: Command) -> Command:
         gateway: str,
         client_id: str,
         env_file: str | None,
+        sign_with: str | None,
+        gateway_keys: str | None,
         connect_timeout: float,
         verbose: int,
         tls: bool,
@@ -171,10 +174,12 @@ def gateway_options(command: Command) -> Command:
         secured = client_tls(
             tls=tls, data_tls=data_tls, ca=ca, cert=cert, key=key, server_name=server_name
         )
+        secrets = find_secrets(env_file)
         where = Gateway(
             named.host,
             named.port,
-            find_secret(env_file),
+            secrets.auth_secret,
+            find_trust(sign_with, gateway_keys, secrets.relay_public_key),
             tls=secured if tls else None,
             data_tls=secured if data_tls and secured else False,
         )
@@ -204,6 +209,7 @@ _OPTIONS: list[Callable[[Command], Command]] = [
         " A client that has the same id already is replaced.",
     ),
     env_file_option,
+    *TRUST_OPTIONS,
     click.option(
         "--tls",
         is_flag=True,
@@ -258,14 +264,14 @@ _OPTIONS: list[Callable[[Command], Command]] = [
 ]
 
 
-def find_secret(env_file: str | None) -> str:
-    """The secret from RELAYX_SECRET, or else from the secret file.
+def find_secrets(env_file: str | None) -> Secrets:
+    """The secret from RELAYX_SECRET alone, or else what the secret file holds.
 
     :raises Failed: where there is none.
     """
     secret = os.environ.get(SECRET_VARIABLE, "")
     if secret:
-        return secret
+        return Secrets(secret)
     try:
         sources = locate(os.environ, None, env_file)
         prod = sources.environment is Environment.PROD
@@ -276,4 +282,4 @@ def find_secret(env_file: str | None) -> str:
         raise Failed("the secret file is not valid\n" + "\n".join(map(str, faults)))
     for warning in warnings:
         say(f"warning: {warning}")
-    return found.auth_secret
+    return found if not is_placeholder(found.relay_public_key) else Secrets(found.auth_secret)

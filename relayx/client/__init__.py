@@ -13,6 +13,7 @@ from relayx.client.errors import (
     ClientError,
     ControlLost,
     DataLost,
+    Distrusted,
     Refused,
     Stopped,
     StreamEnded,
@@ -28,6 +29,7 @@ from relayx.client.session import LeasedSession, Session
 from relayx.client.stream import Stream
 from relayx.client.streamfactory import StreamFactory, connect_stream
 from relayx.client.tls import ClientTls
+from relayx.security.trust import Trust
 
 __all__ = [
     "Backend",
@@ -40,6 +42,7 @@ __all__ = [
     "DataConnection",
     "DataLost",
     "Disconnected",
+    "Distrusted",
     "Ended",
     "Events",
     "Frontend",
@@ -56,6 +59,7 @@ __all__ = [
     "StreamReset",
     "TimedOut",
     "TlsFailed",
+    "Trust",
     "Unreachable",
     "connect_stream",
     "join",

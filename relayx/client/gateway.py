@@ -11,6 +11,7 @@ from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from relayx.client.tls import ClientTls, TlsEndpoint
+from relayx.security.trust import Trust
 
 DEFAULT_PORT = 5555
 DIAL_TIMEOUT = 3.0
@@ -26,6 +27,7 @@ class Gateway:
     :ivar host: a host name or an address, an IPv6 one without brackets.
     :ivar port: its control port.
     :ivar secret: what `register` proves; in no repr.
+    :ivar trust: signs control messages and verifies the gateway's; None: neither.
     :ivar tls: TLS on the control connection; None: none.
     :ivar data_tls: TLS on data connections, True: verified as on the control connection, or by
         what the system trusts where that has none. The certificate must name the host that is
@@ -35,6 +37,7 @@ class Gateway:
     host: str
     port: int = DEFAULT_PORT
     secret: str = field(default="", repr=False)
+    trust: Trust | None = field(default=None, repr=False, compare=False)
     tls: ClientTls | None = None
     data_tls: ClientTls | bool = False
 

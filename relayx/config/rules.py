@@ -14,6 +14,7 @@ from relayx.config.endpoints import ALLOWED, EndpointError, endpoint_port
 from relayx.config.faults import Fault, shown
 from relayx.config.limits import Machine, descriptor_fault, memory_warning
 from relayx.config.model import Config
+from relayx.config.security import security_faults, security_warnings
 from relayx.config.tlsfiles import Looked, look_at_endpoint, look_at_files
 
 PROD_REAPER_LEAST = 1.0
@@ -61,6 +62,7 @@ def rule_faults(checked: Checked) -> list[Fault]:
         *_disjoint(checked),
         *_files(checked).faults,
         *_descriptors(checked),
+        *security_faults(checked.file, checked.config.security, checked.broken),
     ]
 
 
@@ -80,6 +82,7 @@ def rule_warnings(checked: Checked) -> list[Fault]:
         if not seconds:
             found.append(Fault(file, key, "0s", "gives clients no time at all"))
     found += _files(checked).warnings + _endpoint_files(checked).warnings
+    found += security_warnings(file, config.security)
     memory = memory_warning(file, config, checked.machine.memory)
     return [*found, memory] if memory else found
 

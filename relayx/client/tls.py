@@ -263,8 +263,8 @@ def _private_key(path: str) -> crypto.PKey:
 def _check_match(certificate: str, private_key: str, own: crypto.X509, key: crypto.PKey) -> None:
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.use_certificate(own)
-    context.use_privatekey(key)
     try:
+        context.use_privatekey(key)
         context.check_privatekey()
     except SSL.Error:
         text = f"{private_key}: does not match the certificate {certificate}"

@@ -71,12 +71,12 @@ def load_context(files: ServerFiles) -> SSL.Context:
     context.set_session_id(secrets.token_bytes(16))
     context.set_passwd_cb(lambda *_: b"")  # OpenSSL would ask on the terminal
     _use(context.use_certificate_chain_file, files.certificate, "is no certificate in PEM")
-    _use(context.use_privatekey_file, files.private_key, "is no private key in PEM, unencrypted")
-    try:
-        context.check_privatekey()
-    except SSL.Error:
-        problem = f"does not match the certificate {files.certificate}"
-        raise TlsFileError(f"{files.private_key}: {problem}") from None
+    _use(
+        context.use_privatekey_file,
+        files.private_key,
+        "is no private key in PEM, unencrypted",
+        mismatch=f"does not match the certificate {files.certificate}",
+    )
     if files.chain:
         for certificate in _certificates(files.chain):
             context.add_extra_chain_cert(crypto.X509.from_cryptography(certificate))
@@ -104,12 +104,13 @@ def _certificates(path: str) -> list[x509.Certificate]:
         raise TlsFileError(f"{path}: holds no certificate in PEM") from None
 
 
-def _use(use: Callable[[str], object], path: str, problem: str) -> None:
+def _use(use: Callable[[str], object], path: str, problem: str, mismatch: str = "") -> None:
     _read(path)  # OpenSSL's own word for a missing file is hard to read
     try:
         use(path)
-    except SSL.Error:
-        raise TlsFileError(f"{path}: {problem}") from None
+    except SSL.Error as error:
+        mismatched = mismatch and "mismatch" in str(error)  # "key values", "key type"
+        raise TlsFileError(f"{path}: {mismatch if mismatched else problem}") from None
 
 
 def _read(path: str) -> bytes:

@@ -7,7 +7,6 @@ planes, and the next tick to the reactor.
 
 from __future__ import annotations
 
-import hmac
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -20,32 +19,43 @@ from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
 from relayx import __version__
+from relayx.audit import AUDITED, AuditLog
+from relayx.authentication import Authentication
+from relayx.config.faults import ConfigError, Fault
 from relayx.config.model import Config, Secrets
 from relayx.control import protocol as control
 from relayx.control.logstream import LogStream
 from relayx.control.statepush import StatePush
 from relayx.control.telemetry import TelemetryTimer
 from relayx.core import effects as fx
-from relayx.core.board import Rules
 from relayx.core.errors import PeerError, RelayError
 from relayx.core.hello import Hello
-from relayx.core.messages import Cause, Message, PortAlloc, PortState, Register, Role
+from relayx.core.messages import Cause, Message, PortState, Register, Role
 from relayx.core.messages import Protocol as PortProtocol
 from relayx.core.pairing import Outcome
 from relayx.core.switchboard import Switchboard
 from relayx.data.plane import DataPlane
-from relayx.data.plane import Settings as DataSettings
-from relayx.data.session import Limits
 from relayx.logs import LEVELS, Renderer
 from relayx.naming import RandomNames
 from relayx.net.newcomers import LINGER
+from relayx.security.keydir import KeyFileError
+from relayx.settings import control_settings, data_settings, rules
+from relayx.trust import KeyWatch, read_keys
+
+BACKLOG = 512
+"""Control connections that may wait to be accepted: all clients come back at once when a gateway
+has been started again, and one that finds no room tries again only a second later."""
 
 _GONE_LOOK = 0.01
 _GONE_LIMIT = LINGER + 0.5
 _LAST_LIMIT = 1.0
 
 
-class BindError(RelayError):
+class StartError(RelayError):
+    """The gateway cannot start; the text says what is in the way."""
+
+
+class BindError(StartError):
     """A port could not be listened on; the text names it."""
 
 
@@ -59,18 +69,18 @@ class GatewayService(Service):
 
     def __init__(self, config: Config, secrets: Secrets, reactor: Any) -> None:
         self.config = config
+        self.secrets = secrets
         self._reactor = reactor
-        self._accepted = [
-            secret.encode()
-            for secret in (secrets.auth_secret, secrets.auth_secret_previous)
-            if secret
-        ]
+        self.authentication = Authentication(secrets)
         self._log = Logger(namespace="relayx")
         self._least = LEVELS[config.log.level]
         names = RandomNames()
-        self.switchboard = Switchboard(_rules(config), names)
-        self.control = control.ControlFactory(reactor, _control_settings(config), self, names)
-        self.data = DataPlane(reactor, _data_settings(config), self)
+        self.switchboard = Switchboard(rules(config), names)
+        self._key_watch = KeyWatch(reactor, self._say)
+        self.control = control.ControlFactory(
+            reactor, control_settings(config), self, names, self._key_watch.trust
+        )
+        self.data = DataPlane(reactor, data_settings(config), self)
         self._push = StatePush(reactor, self.control, self._recipients, self._state)
         self._telemetry = TelemetryTimer(reactor, self.control, self.data.bytes_moved)
         self._control_ports: list[Any] = []
@@ -79,6 +89,7 @@ class GatewayService(Service):
         self._tick_call: Any = None
         self._stopping: Deferred[None] | None = None
         self._late: Any = None
+        self._audit: AuditLog | None = None
         self.log_stream = self._build_log_stream(config)
         self._carry_out: dict[type[fx.Effect], Callable[[Any], None]] = {
             fx.Send: self._send,
@@ -112,23 +123,69 @@ class GatewayService(Service):
         """Listen on every port, or on none.
 
         :raises BindError: naming the first port that cannot be bound.
+        :raises StartError: where a file cannot be used.
         """
         try:
+            self._open_audit()
+            self._use_keys()
             for endpoint in self.config.control.endpoints or (
-                f"tcp:{self.config.relay.control_port}",
+                f"tcp:{self.config.relay.control_port}:backlog={BACKLOG}",
             ):
                 self._listen_control(endpoint)
             for port in self.switchboard.board.ports:
                 self._listen_data(port.number, port.protocol)
-        except BindError:
+        except StartError:
             self._stop_listening()
             self._close_all()
             self.control.release()
             self.data.release()
+            self._close_audit()
             raise
         if self.log_stream is not None:
             globalLogPublisher.addObserver(self.log_stream)
         super().privilegedStartService()
+
+    def _open_audit(self) -> None:
+        path = self.config.audit.file
+        if not path:
+            return
+
+        def report(text: str) -> None:
+            self._reactor.callFromThread(self._log.error, "{text}", text=text)
+
+        try:
+            self._audit = AuditLog(path, report)
+        except OSError as failed:
+            raise StartError(f"audit.file {path} cannot be opened: {failed.strerror}") from None
+
+    def _use_keys(self) -> None:
+        try:
+            self._key_watch.use(read_keys(self.config.security))
+        except KeyFileError as error:
+            raise StartError(str(error)) from None
+
+    def reload(self, config: Config, secrets: Secrets) -> None:
+        """Take secrets and keys anew, all of them or, where one is wrong, none; drop nobody.
+
+        What else the configuration says is not looked at.
+
+        :raises ConfigError: with what is wrong; everything stays as it was.
+        """
+        try:
+            keys = read_keys(config.security)
+        except KeyFileError as error:
+            raise ConfigError([Fault(error.path, "", "", error.problem, error.allowed)]) from None
+        self.authentication.replace(secrets)
+        self._key_watch.use(keys)
+        if self._audit is not None:
+            self._audit.reopen()
+        self.config, self.secrets = config, secrets
+        self._say("info", "reloaded", "secrets and keys are read again")
+
+    def _close_audit(self) -> None:
+        if self._audit is not None:
+            self._audit.close()
+            self._audit = None
 
     def _listen_control(self, endpoint: str) -> None:
         outcome: list[Any] = []
@@ -158,11 +215,12 @@ class GatewayService(Service):
     def startService(self) -> None:
         """Begin to serve."""
         super().startService()
+        self._key_watch.start()
         where = ", ".join(map(_spelled, self.control_addresses))
-        self._log.info(
-            "{text}", text=f"relayx {__version__} serves {len(self.switchboard.board.ports)} data "
-            f"ports; control on {where}", event="started",
-        )  # fmt: skip
+        ports = len(self.switchboard.board.ports)
+        self._say(
+            "info", "started", f"relayx {__version__} serves {ports} data ports; control on {where}"
+        )
 
     def stopService(self) -> Deferred[None]:
         """Drain (contract section 9): the Deferred fires when nothing is left."""
@@ -171,9 +229,7 @@ class GatewayService(Service):
         super().stopService()
         self._stopping = Deferred()
         running = self.switchboard.sessions_running()
-        self._log.info(
-            "{text}", text=f"stopping: {running} sessions run", event="stopping"
-        )  # fmt: skip
+        self._say("info", "stopping", f"stopping: {running} sessions run")
         self._perform(self.switchboard.drain())
         if self.switchboard.sessions_running():
             timeout = self.config.data.drain_timeout
@@ -199,6 +255,7 @@ class GatewayService(Service):
         self._stop_listening()
         self._push.close()
         self._telemetry.close()
+        self._key_watch.close()
         self._close_all()
         self._await_gone(self._reactor.seconds() + _GONE_LIMIT)
 
@@ -217,9 +274,8 @@ class GatewayService(Service):
         self.data.release()
         counts = self.switchboard.sessions_ended()
         ended = ", ".join(f"{count} {cause}" for cause, count in sorted(counts.items()))
-        self._log.info(
-            "{text}", text=f"stopped; sessions ended: {ended or 'none'}", event="stopped"
-        )
+        self._say("info", "stopped", f"stopped; sessions ended: {ended or 'none'}")
+        self._close_audit()
         if self._stopping is not None:
             self._stopping.callback(None)
 
@@ -237,15 +293,9 @@ class GatewayService(Service):
 
     def asked_to_register(self, conn: int, address: str, asked: Register, trace_id: str) -> None:
         """See control.protocol.Events."""
-        authentic = self._is_authentic(asked.secret)
+        authentic = self.authentication.accepts(asked.secret)
         now = self._reactor.seconds()
         self._perform(self.switchboard.registered(now, conn, address, asked, authentic, trace_id))
-
-    def _is_authentic(self, secret: str) -> bool:
-        """Compare with every accepted secret, in constant time and in bytes."""
-        told = secret.encode("utf-8", "replace")
-        matches = [hmac.compare_digest(told, accepted) for accepted in self._accepted]
-        return any(matches)
 
     def failed_to_register(self, conn: int, address: str, error: PeerError) -> None:
         """See control.protocol.Events."""
@@ -265,8 +315,9 @@ class GatewayService(Service):
         """See control.protocol.Events."""
         client = self.switchboard.client(conn)
         who = f"{client.role} {client.client_id}" if client is not None else "a connection"
-        self._log.warn(
-            "{text}", text=f"{who} from {address} is dropped: {why}", event="dropped",
+        self._say(
+            "warn", "dropped", f"{who} from {address} is dropped: {why}",
+            role=str(client.role) if client is not None else "",
             address=address, client_id=client.client_id if client is not None else "",
         )  # fmt: skip
 
@@ -279,9 +330,9 @@ class GatewayService(Service):
 
     def hello_failed(self, port: int, address: str, text: str) -> None:
         """See data.plane.Events."""
-        self._log.info(
-            "{text}", text=f"port {port} refuses {address}: HELLO_INVALID: {text}",
-            event="refused", port=port, address=address, error_code="HELLO_INVALID",
+        self._say(
+            "info", "refused", f"port {port} refuses {address}: HELLO_INVALID: {text}",
+            port=port, address=address, error_code="HELLO_INVALID",
         )  # fmt: skip
 
     def link_lost(self, link: int) -> None:
@@ -334,6 +385,8 @@ class GatewayService(Service):
         connection = self.control.get(effect.conn)
         if connection is not None:
             connection.send(effect.message, effect.trace_id)
+            if isinstance(effect.message, PortState):
+                self._push.told(effect.conn)
 
     def _broadcast(self, effect: fx.Broadcast) -> None:
         line = self.control.encode(effect.message, effect.trace_id)
@@ -365,11 +418,15 @@ class GatewayService(Service):
         self._telemetry.subscribe(effect.conn)
 
     def _note(self, effect: fx.Note) -> None:
-        if LEVELS[effect.level] < self._least:
+        self._say(effect.level, effect.event, effect.text, **effect.fields)
+
+    def _say(self, level: str, event: str, text: str, **fields: Any) -> None:
+        """A line for the log, and for the record of who did what where it belongs there."""
+        if self._audit is not None and event in AUDITED:
+            self._audit.record(self._reactor.seconds(), event, text, fields)
+        if LEVELS[level] < self._least:
             return  # nobody would see it, and a line a session costs time
-        self._log.emit(
-            LEVELS[effect.level], "{text}", text=effect.text, event=effect.event, **effect.fields
-        )
+        self._log.emit(LEVELS[level], "{text}", text=text, event=event, **fields)
 
 
 def _reason(error: BaseException) -> str:
@@ -382,54 +439,3 @@ def _spelled(address: Any) -> str:
     if host is None:
         return str(address)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _rules(config: Config) -> Rules:
-    relay, data = config.relay, config.data
-    zmq, srt = relay.ports("zmq"), relay.ports("srt")
-    return Rules(
-        ports=PortAlloc(
-            zmq_start_port=zmq.start if zmq else 0,
-            zmq_end_port=zmq.stop - 1 if zmq else 0,
-            srt_start_port=srt.start if srt else 0,
-            srt_end_port=srt.stop - 1 if srt else 0,
-        ),
-        max_fe=relay.max_fe,
-        max_be=relay.max_be,
-        reaper_timeout=relay.reaper_timeout,
-        hello_timeout=data.hello_timeout,
-        admission=str(data.admission),
-        keep=data.be_on_fe_close == "keep",
-        advertise_host=data.advertise_host,
-        server=f"relayx/{__version__}",
-    )
-
-
-def _control_settings(config: Config) -> control.Settings:
-    told = config.control
-    return control.Settings(
-        register_timeout=told.register_timeout,
-        idle_timeout=told.idle_timeout,
-        max_message_bytes=told.max_message_bytes,
-        max_outbox_bytes=told.max_outbox_bytes,
-        max_unregistered=told.max_unregistered,
-        keepalive=config.data.keepalive,
-    )
-
-
-def _data_settings(config: Config) -> DataSettings:
-    told = config.data
-    return DataSettings(
-        interface=told.interface,
-        hello_timeout=told.hello_timeout,
-        max_waiting_hello=told.max_waiting_hello,
-        keepalive=told.keepalive,
-        ring_buffer_size=config.relay.ring_buffer_size,
-        splice=told.splice != "off",
-        limits=Limits(
-            drain_quiet=told.drain_quiet,
-            drain_limit=told.drain_limit,
-            idle_timeout=told.session_idle_timeout,
-            half_close_timeout=told.half_close_timeout,
-        ),
-    )

@@ -11,7 +11,8 @@ from msgspec import Meta
 
 from relayx.config.durations import EXAMPLES, DurationError, format_duration, parse_duration
 from relayx.config.faults import Fault, plain, shown
-from relayx.config.model import DURATION, Config, Section
+from relayx.config.model import DURATION, RATE, Config, Section
+from relayx.config.rates import RateError, parse_rate
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -31,23 +32,43 @@ class Key(msgspec.Struct, frozen=True):
         return (self.meta.extra or {}).get("kind") == DURATION
 
     @property
+    def is_rate(self) -> bool:
+        """Whether its text may be a number with k, M or G."""
+        return (self.meta.extra or {}).get("kind") == RATE
+
+    @property
+    def item(self) -> Any:
+        """The type of the items of a list, None where it is no list."""
+        return get_args(self.type)[0] if get_origin(self.type) is tuple else None
+
+    @property
     def allowed(self) -> str:
         """What its values may be, in words."""
         low, high = self.meta.ge, self.meta.le
+        if self.is_rate:
+            return "a number of bits/s such as 500k, 20M or 1.5G, or 0 for no limit"
         if low is not None and high is not None:
             if self.is_duration:
                 return f"{EXAMPLES}, from {format_duration(low)} to {format_duration(high)}"
             return f"an integer from {low} to {high}"
         if isinstance(self.type, type) and issubclass(self.type, StrEnum):
             return " | ".join(self.type)
-        return "a list of texts" if get_origin(self.type) is tuple else "a text"
+        if self.item is not None:
+            enumerated = issubclass(self.item, StrEnum)
+            return f"a list of {' | '.join(self.item) if enumerated else 'texts'}"
+        return "true | false" if self.type is bool else "a text"
 
 
-def section_keys(section: type[Section]) -> dict[str, Key]:
-    """The keys of a section by their bare name, in the order of the file."""
-    above = next(f.name for f in msgspec.structs.fields(Config) if f.type is section)
+def section_keys(section: type[Section], above: str = "") -> dict[str, Key]:
+    """The keys of a section by their bare name, in the order of the file.
+
+    :param above: what stands before the names; found out for a section of :func:`sections`.
+    """
+    above = above or next(name for name, kind in sections().items() if kind is section)
     found = {}
     for field in msgspec.structs.fields(section):
+        if _is_section(field.type):
+            continue
         # An optional key is a union of what it is and None.
         described = field.type if get_origin(field.type) is Annotated else get_args(field.type)[0]
         bare, meta = get_args(described)
@@ -55,30 +76,67 @@ def section_keys(section: type[Section]) -> dict[str, Key]:
     return found
 
 
+def nested_sections(section: type[Section]) -> dict[str, type[Section]]:
+    """The sections right inside of a section, by their bare name."""
+    fields = msgspec.structs.fields(section)
+    return {field.name: field.type for field in fields if _is_section(field.type)}
+
+
 def sections() -> dict[str, type[Section]]:
-    """The sections of the file by name, in its order."""
-    return {field.name: field.type for field in msgspec.structs.fields(Config)}
+    """The sections of the file by dotted name, in its order, a nested one after its outer one."""
+    found: dict[str, type[Section]] = {}
+    for field in msgspec.structs.fields(Config):
+        if _is_section(field.type):
+            found[field.name] = field.type
+            for name, inner in nested_sections(field.type).items():
+                found[f"{field.name}.{name}"] = inner
+    return found
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)
 
 
 def convert(file: str, key: Key, value: object) -> tuple[Any, list[Fault]]:
     """The value for the model, or the default and what is wrong with what the file has."""
     if value is None and key.default is None:
         return None, []
-    if get_origin(key.type) is tuple and isinstance(value, list):
-        faults = [
-            Fault(file, f"{key.name}[{index}]", shown(item), "is not a text")
-            for index, item in enumerate(value)
-            if not isinstance(item, str)
-        ]
-        return (key.default, faults) if faults else (tuple(value), [])
+    if key.item is not None and isinstance(value, list):
+        return _convert_list(file, key, value)
     try:
-        converted = _seconds(value) if key.is_duration else value
-        return msgspec.convert(converted, Annotated[key.type, key.meta]), []
-    except DurationError as error:
+        return msgspec.convert(_plain(key, value), Annotated[key.type, key.meta]), []
+    except (DurationError, RateError) as error:
         problem = str(error)
     except (msgspec.ValidationError, UnicodeEncodeError):  # the latter: half a surrogate pair
         problem = _problem(key, value)
     return key.default, [Fault(file, key.name, shown(value), problem, key.allowed)]
+
+
+def _convert_list(file: str, key: Key, value: list[object]) -> tuple[Any, list[Fault]]:
+    found, faults = [], []
+    for index, item in enumerate(value):
+        try:
+            found.append(msgspec.convert(item, key.item))
+        except (msgspec.ValidationError, UnicodeEncodeError):
+            name, problem = f"{key.name}[{index}]", "is not a text"
+            if issubclass(key.item, StrEnum):
+                problem = f"is none of {' | '.join(key.item)}"
+            faults.append(Fault(file, name, shown(item), problem))
+    return (key.default, faults) if faults else (tuple(found), [])
+
+
+_BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}
+
+
+def _plain(key: Key, value: object) -> object:
+    """What stands in the file as msgspec takes it."""
+    if key.is_duration:
+        return _seconds(value)
+    if key.is_rate and isinstance(value, str):
+        return parse_rate(value)
+    if key.type is bool and isinstance(value, str):
+        return _BOOLEANS.get(value, value)
+    return value
 
 
 def _seconds(value: object) -> object:

@@ -11,11 +11,18 @@ from typing import Any
 
 import msgspec
 
-from relayx.config.convert import convert, section_keys, sections, unknown
+from relayx.config.convert import (
+    Key,
+    convert,
+    nested_sections,
+    section_keys,
+    sections,
+    unknown,
+)
 from relayx.config.faults import ConfigError, Fault, shown
 from relayx.config.files import mapping, parse_yaml, read_text
 from relayx.config.limits import Machine
-from relayx.config.model import Config, Secrets
+from relayx.config.model import ClientPolicy, Config, Secrets
 from relayx.config.rules import Checked, rule_faults, rule_warnings
 from relayx.config.secretfile import read_secrets
 
@@ -108,24 +115,67 @@ def load(sources: Sources, machine: Machine | None = None) -> Loaded:
 
 
 def _read_config(path: str) -> tuple[dict[str, dict[str, Any]], list[Fault]]:
-    """The values of each section that a file has, and what is wrong with the others."""
+    """The values of each section that a file has, and what is wrong with the others.
+
+    The entries of ``clients`` are under "clients", by number.
+    """
     text, _ = read_text(path, "--config")
     document, faults = parse_yaml(path, text)
     top, wrong = mapping(path, "", document)
     faults += wrong
     keys = {name: section_keys(section) for name, section in sections().items()}
-    known = {"": list(keys), **{name: list(found) for name, found in keys.items()}}
+    known = {"": [name for name in keys if "." not in name] + ["clients"]}
+    for name, section in sections().items():
+        known[name] = [*keys[name], *nested_sections(section)]
     faults += _unknown(path, top, "", known)
     values: dict[str, dict[str, Any]] = {}
-    for name, section in keys.items():
-        found, wrong = mapping(path, name, top.get(name))
+    for name, section_of in keys.items():
+        above, _, bare = name.rpartition(".")
+        outer = top if not above else (top.get(above) or {})
+        found, wrong = mapping(path, name, outer.get(bare) if isinstance(outer, dict) else None)
         faults += wrong
-        faults += _unknown(path, found, name, known)
-        values[name] = {}
-        for bare, key in section.items():
-            if bare in found:
-                values[name][bare], wrong = convert(path, key, found[bare])
-                faults += wrong
+        values[name], wrong = _read_section(path, found, name, section_of, known)
+        faults += wrong
+    values["clients"], wrong = _read_clients(path, top.get("clients"), known)
+    return values, faults + wrong
+
+
+def _read_section(
+    path: str,
+    found: dict[object, object],
+    name: str,
+    keys: dict[str, Key],
+    known: dict[str, list[str]],
+) -> tuple[dict[str, Any], list[Fault]]:
+    faults = _unknown(path, found, name, known)
+    values: dict[str, Any] = {}
+    for bare, key in keys.items():
+        if bare in found:
+            values[bare], wrong = convert(path, key, found[bare])
+            faults += wrong
+    return values, faults
+
+
+def _read_clients(
+    path: str, entries: object, known: dict[str, list[str]]
+) -> tuple[dict[str, Any], list[Fault]]:
+    if entries is None:
+        return {}, []
+    if not isinstance(entries, list):
+        problem = "is not a list"
+        return {}, [Fault(path, "clients", shown(entries), problem, "a list of mappings")]
+    values: dict[str, Any] = {}
+    faults: list[Fault] = []
+    for index, entry in enumerate(entries):
+        name = f"clients[{index}]"
+        keys = section_keys(ClientPolicy, name)
+        found, wrong = mapping(path, name, entry)
+        faults += wrong
+        if "match" not in found and not wrong:
+            faults.append(Fault(path, f"{name}.match", "", "is missing", "a pattern of client_id"))
+        told, wrong = _read_section(path, found, name, keys, {**known, name: list(keys)})
+        faults += wrong
+        values[name] = {"match": "", **told}
     return values, faults
 
 
@@ -140,5 +190,13 @@ def _unknown(
 
 
 def _build(values: dict[str, dict[str, Any]]) -> Config:
-    made: dict[str, Any] = {name: section(**values[name]) for name, section in sections().items()}
-    return Config(**made)
+    made: dict[str, Any] = {}
+    for name, section in sections().items():
+        if "." not in name:
+            inner = {
+                bare: kind(**values[f"{name}.{bare}"])
+                for bare, kind in nested_sections(section).items()
+            }
+            made[name] = section(**values[name], **inner)
+    clients = tuple(ClientPolicy(**told) for told in values["clients"].values())
+    return Config(**made, clients=clients)

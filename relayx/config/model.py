@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from relayx.security.policy import OnExpired, Signing
+
 COUNT_MOST = 2**31 - 1
 KIB = 1024
 MIB = 1024 * KIB
@@ -20,6 +22,9 @@ LONGEST = 168 * 3600
 
 DURATION = "duration"
 """Mark of a key whose text is a Go style duration."""
+
+RATE = "rate"
+"""Mark of a key that is a number of bits a second, with k, M or G behind it where wanted."""
 
 
 def _count(text: str) -> Meta:
@@ -84,8 +89,22 @@ class LogStream(StrEnum):
     ALL = "all"
 
 
+class ClientRole(StrEnum):
+    """The roles that a client may register in."""
+
+    FE = "FE"
+    BE = "BE"
+
+
+class PortProtocol(StrEnum):
+    """The protocols of data ports."""
+
+    ZMQ = "zmq"
+    SRT = "srt"
+
+
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of the sections of the file."""
+    """Base of the sections of the file. A field that is a section itself is nested in it."""
 
 
 class Relay(Section, frozen=True):
@@ -145,6 +164,21 @@ class Control(Section, frozen=True):
     max_unregistered: Annotated[
         int, _count("connections that have not registered yet; past it the oldest is closed")
     ] = 256
+    client_ca: Annotated[
+        str,
+        _text(
+            "PEM file of the CAs that sign clients' certificates; TLS endpoints then ask every "
+            'client for one, whose common name is its client_id; "": none is asked for'
+        ),
+    ] = ""
+
+
+class DataTls(Section, frozen=True):
+    """Section ``data.tls``: TLS on the data ports, off without its two files."""
+
+    certificate: Annotated[str, _text('PEM file of the certificate and its chain; "": no TLS')] = ""
+    private_key: Annotated[str, _text("PEM file of its private key, mode 0600")] = ""
+    required: Annotated[bool, _text("refuse connections without TLS")] = False
 
 
 class Data(Section, frozen=True):
@@ -187,6 +221,7 @@ class Data(Section, frozen=True):
     drain_timeout: Annotated[
         float, _duration("how long running sessions get when the gateway stops")
     ] = 5.0
+    tls: DataTls = DataTls()
 
 
 class Http(Section, frozen=True):
@@ -203,14 +238,107 @@ class Log(Section, frozen=True):
     stream: Annotated[LogStream, _text("who gets `log` messages")] = LogStream.OFF
 
 
+class Security(Section, frozen=True):
+    """Section ``security``: signed control messages (guide section 4.5) and the keys for them."""
+
+    signing: Annotated[
+        Signing, _text("signatures of control messages; accept: those that are there are verified")
+    ] = Signing.OFF
+    keys: Annotated[
+        str, _text('directory of the gateway\'s own keys, see relayx keys; "": it signs nothing')
+    ] = ""
+    trusted_keys: Annotated[
+        str, _text('directory of the clients\' public keys, <kid>.pub each; "": none')
+    ] = ""
+    on_expired: Annotated[
+        OnExpired, _text("an expired key; reject: it neither signs nor verifies any more")
+    ] = OnExpired.WARN
+
+
+class ProxyProtocol(Section, frozen=True):
+    """Section ``proxy_protocol``: who stands in front of the gateway."""
+
+    trusted: Annotated[
+        tuple[str, ...],
+        _text(
+            "addresses and networks of load balancers; their connections begin with a PROXY "
+            "protocol header, v1 or v2, which tells the client's address"
+        ),
+    ] = ()
+
+
+class Limits(Section, frozen=True):
+    """Section ``limits``: what one client or one source may take. An IPv6 source is a /64."""
+
+    control_per_source: Annotated[int, _count("control connections of one source at once")] = 4096
+    unregistered_per_source: Annotated[
+        int,
+        _count("those of them that have not registered yet; past it the source's oldest is closed"),
+    ] = 128
+    failures_per_minute: Annotated[
+        int, _count("failed registrations of one source, which is then refused for failure_block")
+    ] = 30
+    failure_block: Annotated[
+        float, _duration("how long a source is refused that failed too often", least=1)
+    ] = 60.0
+    waiting_hello_per_source: Annotated[
+        int, _count("data connections of one source that have not said HELLO")
+    ] = 512
+    messages_per_second: Annotated[
+        int, _count("control messages of one client, up to twice as many in one second")
+    ] = 1000
+    leases_per_client: Annotated[int, _count("leases of one client at once")] = 1024
+
+
+class Audit(Section, frozen=True):
+    """Section ``audit``: the record of who did what."""
+
+    file: Annotated[str, _text('where it is written, one JSON object a line; "": nowhere')] = ""
+
+
+class ClientPolicy(Section, frozen=True):
+    """An entry of ``clients``: what holds for the clients whose ids match a pattern.
+
+    The first entry that matches a client's id holds for it alone.
+    """
+
+    match: Annotated[str, _text("pattern of client_id, with * and ?")]
+    secret_hash: Annotated[
+        str, _text('the clients\' own secret, as relayx secret hash prints it; "": auth_secret')
+    ] = ""
+    roles: Annotated[tuple[ClientRole, ...], _text("roles that they may register in")] = (
+        ClientRole.FE,
+        ClientRole.BE,
+    )
+    protocols: Annotated[tuple[PortProtocol, ...], _text("ports that they may use")] = (
+        PortProtocol.ZMQ,
+        PortProtocol.SRT,
+    )
+    max_leases: Annotated[int, _count("leases of each at once")] = COUNT_MOST
+    bandwidth: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10**12,
+            description="bits/s of each over all its sessions, both directions; 0: no limit",
+            extra={"kind": RATE},
+        ),
+    ] = 0
+
+
 class Config(msgspec.Struct, frozen=True):
     """The whole of a configuration file."""
 
     relay: Relay = Relay()
     control: Control = Control()
     data: Data = Data()
+    security: Security = Security()
+    proxy_protocol: ProxyProtocol = ProxyProtocol()
+    limits: Limits = Limits()
     http: Http = Http()
     log: Log = Log()
+    audit: Audit = Audit()
+    clients: tuple[ClientPolicy, ...] = ()
 
 
 class Secrets(msgspec.Struct, frozen=True):

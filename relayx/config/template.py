@@ -17,7 +17,7 @@ import msgspec
 
 from relayx.config.convert import Key, section_keys, sections
 from relayx.config.durations import format_duration
-from relayx.config.model import COUNT_MOST, MIB, Config, Level, Log, Relay
+from relayx.config.model import COUNT_MOST, MIB, Config, Level, Log, Relay, Section
 
 _PORTS = Relay(srt_start_port=30000, srt_end_port=30100, zmq_start_port=30101, zmq_end_port=30200)
 _WIDTH = 96
@@ -45,6 +45,17 @@ CONFIGS: Mapping[str, Config] = MappingProxyType(
 )
 """The guide's values, section 1.3, by kind."""
 
+_CLIENTS = (
+    "# what holds for clients by their ids: the first entry that matches; see SECURITY.rst",
+    "# - match: cam-*            # pattern of client_id, with * and ?",
+    '#   secret_hash: ""         # their own secret, as relayx secret hash prints it',
+    "#   roles: [BE]",
+    "#   protocols: [srt]",
+    "#   max_leases: 4",
+    "#   bandwidth: 20M          # bits/s over all sessions of each",
+    "clients: []",
+)
+
 PLACEHOLDER_KEY = "-----BEGIN PUBLIC KEY-----\nREPLACE_ME\n-----END PUBLIC KEY-----"
 """Stands where a public key belongs; see :func:`relayx.config.secretfile.is_placeholder`."""
 
@@ -61,10 +72,15 @@ def config_text(kind: str) -> str:
         "# Durations are Go style, such as 500ms, 2s or 1m30s. 'relayx check' checks this file.",
     ]
     for name, section in sections().items():
-        lines += ["", f"{name}:"]
+        above, _, bare_name = name.rpartition(".")
+        indent = "  " * name.count(".")
+        lines.append(f"{indent}# {_subject(section)}" if above else "")
+        lines.append(f"{indent}{bare_name}:")
+        values = getattr(getattr(config, above), bare_name) if above else getattr(config, name)
         for bare, key in section_keys(section).items():
-            lines += _comment(key)
-            lines.append(f"  {bare}: {_scalar(key, getattr(getattr(config, name), bare))}")
+            lines += [indent + line for line in _comment(key)]
+            lines.append(f"{indent}  {bare}: {_scalar(key, getattr(values, bare))}")
+    lines += ["", *_CLIENTS]
     return "\n".join(lines) + "\n"
 
 
@@ -77,6 +93,12 @@ def secrets_text(auth_secret: str, relay_public_key: str = "") -> str:
 def secrets_example(kind: str) -> str:
     """A secret file with placeholders, which no gateway takes in prod."""
     return secrets_text(f"{kind or 'local'}_secret_replace_me", PLACEHOLDER_KEY)
+
+
+def _subject(section: type[Section]) -> str:
+    """What a section is about, as its docstring says behind its name."""
+    text = (section.__doc__ or "").splitlines()[0]
+    return text.partition(": ")[2].rstrip(".")
 
 
 def _comment(key: Key) -> list[str]:
@@ -98,6 +120,8 @@ def _comment(key: Key) -> list[str]:
 def _scalar(key: Key, value: Any) -> str:
     if key.is_duration:
         return format_duration(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, str) and _PLAIN.fullmatch(value):
         return str(value)
     return json.dumps(value)

@@ -1,0 +1,65 @@
+"""What each part of the gateway goes by, made of the configuration (contract section 1)."""
+
+from __future__ import annotations
+
+from relayx import __version__
+from relayx.config.model import Config
+from relayx.control.protocol import Settings as ControlSettings
+from relayx.core.board import Rules
+from relayx.core.messages import PortAlloc
+from relayx.data.plane import Settings as DataSettings
+from relayx.data.session import Limits
+
+
+def rules(config: Config) -> Rules:
+    """What the core decides by."""
+    relay, data = config.relay, config.data
+    zmq, srt = relay.ports("zmq"), relay.ports("srt")
+    return Rules(
+        ports=PortAlloc(
+            zmq_start_port=zmq.start if zmq else 0,
+            zmq_end_port=zmq.stop - 1 if zmq else 0,
+            srt_start_port=srt.start if srt else 0,
+            srt_end_port=srt.stop - 1 if srt else 0,
+        ),
+        max_fe=relay.max_fe,
+        max_be=relay.max_be,
+        reaper_timeout=relay.reaper_timeout,
+        hello_timeout=data.hello_timeout,
+        admission=str(data.admission),
+        keep=data.be_on_fe_close == "keep",
+        advertise_host=data.advertise_host,
+        server=f"relayx/{__version__}",
+    )
+
+
+def control_settings(config: Config) -> ControlSettings:
+    """What the control plane goes by."""
+    told = config.control
+    return ControlSettings(
+        register_timeout=told.register_timeout,
+        idle_timeout=told.idle_timeout,
+        max_message_bytes=told.max_message_bytes,
+        max_outbox_bytes=told.max_outbox_bytes,
+        max_unregistered=told.max_unregistered,
+        keepalive=config.data.keepalive,
+    )
+
+
+def data_settings(config: Config) -> DataSettings:
+    """What the data plane goes by."""
+    told = config.data
+    return DataSettings(
+        interface=told.interface,
+        hello_timeout=told.hello_timeout,
+        max_waiting_hello=told.max_waiting_hello,
+        keepalive=told.keepalive,
+        ring_buffer_size=config.relay.ring_buffer_size,
+        splice=told.splice != "off",
+        limits=Limits(
+            drain_quiet=told.drain_quiet,
+            drain_limit=told.drain_limit,
+            idle_timeout=told.session_idle_timeout,
+            half_close_timeout=told.half_close_timeout,
+        ),
+    )

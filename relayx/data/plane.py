@@ -17,7 +17,8 @@ from relayx.data.connection import DataConnection
 from relayx.data.listener import DataPort
 from relayx.data.pump import BufferedPump, Pump
 from relayx.data.session import Limits, Session
-from relayx.data.splice import SplicePump, Splicer
+from relayx.data.splice import Splicer
+from relayx.data.splicepump import SplicePump
 from relayx.net.endwatch import EndWatch
 from relayx.net.newcomers import LINGER, Newcomers
 from relayx.net.tcp import Failure

@@ -14,6 +14,10 @@ class Authentication:
     """
 
     def __init__(self, secrets: Secrets) -> None:
+        self.replace(secrets)
+
+    def replace(self, secrets: Secrets) -> None:
+        """Accept these from now on; who is registered stays so."""
         self._accepted = [
             secret.encode()
             for secret in (secrets.auth_secret, secrets.auth_secret_previous)

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from relayx import __version__
 from relayx.audit import AUDITED, AuditLog
 from relayx.authentication import Authentication
+from relayx.config.faults import ConfigError, Fault
 from relayx.config.model import Config, Secrets
 from relayx.control import protocol as control
 from relayx.control.logstream import LogStream
@@ -37,7 +38,9 @@ from relayx.data.plane import DataPlane
 from relayx.logs import LEVELS, Renderer
 from relayx.naming import RandomNames
 from relayx.net.newcomers import LINGER
+from relayx.security.keydir import KeyFileError
 from relayx.settings import control_settings, data_settings, rules
+from relayx.trust import KeyWatch, read_keys
 
 _GONE_LOOK = 0.01
 _GONE_LIMIT = LINGER + 0.5
@@ -62,13 +65,17 @@ class GatewayService(Service):
 
     def __init__(self, config: Config, secrets: Secrets, reactor: Any) -> None:
         self.config = config
+        self.secrets = secrets
         self._reactor = reactor
         self.authentication = Authentication(secrets)
         self._log = Logger(namespace="relayx")
         self._least = LEVELS[config.log.level]
         names = RandomNames()
         self.switchboard = Switchboard(rules(config), names)
-        self.control = control.ControlFactory(reactor, control_settings(config), self, names)
+        self._key_watch = KeyWatch(reactor, self._say)
+        self.control = control.ControlFactory(
+            reactor, control_settings(config), self, names, self._key_watch.trust
+        )
         self.data = DataPlane(reactor, data_settings(config), self)
         self._push = StatePush(reactor, self.control, self._recipients, self._state)
         self._telemetry = TelemetryTimer(reactor, self.control, self.data.bytes_moved)
@@ -116,6 +123,7 @@ class GatewayService(Service):
         """
         try:
             self._open_audit()
+            self._use_keys()
             for endpoint in self.config.control.endpoints or (
                 f"tcp:{self.config.relay.control_port}",
             ):
@@ -145,6 +153,30 @@ class GatewayService(Service):
             self._audit = AuditLog(path, report)
         except OSError as failed:
             raise StartError(f"audit.file {path} cannot be opened: {failed.strerror}") from None
+
+    def _use_keys(self) -> None:
+        try:
+            self._key_watch.use(read_keys(self.config.security))
+        except KeyFileError as error:
+            raise StartError(str(error)) from None
+
+    def reload(self, config: Config, secrets: Secrets) -> None:
+        """Take secrets and keys anew, all of them or, where one is wrong, none; drop nobody.
+
+        What else the configuration says is not looked at.
+
+        :raises ConfigError: with what is wrong; everything stays as it was.
+        """
+        try:
+            keys = read_keys(config.security)
+        except KeyFileError as error:
+            raise ConfigError([Fault(error.path, "", "", error.problem, error.allowed)]) from None
+        self.authentication.replace(secrets)
+        self._key_watch.use(keys)
+        if self._audit is not None:
+            self._audit.reopen()
+        self.config, self.secrets = config, secrets
+        self._say("info", "reloaded", "secrets and keys are read again")
 
     def _close_audit(self) -> None:
         if self._audit is not None:
@@ -179,6 +211,7 @@ class GatewayService(Service):
     def startService(self) -> None:
         """Begin to serve."""
         super().startService()
+        self._key_watch.start()
         where = ", ".join(map(_spelled, self.control_addresses))
         ports = len(self.switchboard.board.ports)
         self._say(
@@ -218,6 +251,7 @@ class GatewayService(Service):
         self._stop_listening()
         self._push.close()
         self._telemetry.close()
+        self._key_watch.close()
         self._close_all()
         self._await_gone(self._reactor.seconds() + _GONE_LIMIT)
 

@@ -14,7 +14,7 @@ from typing import cast
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
-from relayx.security.errors import KeyFileError
+from relayx.security.errors import KeyFileError, plain
 from relayx.security.files import MOST_BYTES, read_file
 from relayx.security.keys import KEYS_ALLOWED, PrivateKey, PublicKey, problem_of
 
@@ -41,7 +41,7 @@ def read_private_key(path: str) -> PrivateKey:
         raise KeyFileError(
             path,
             f"holds a private key and is open to {who}, its mode is {mode:04o}",
-            "mode 0600 (chmod 600)",
+            f"mode 0600 (chmod 600 {plain(path)})",
         )
     return _private(path, data)
 

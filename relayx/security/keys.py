@@ -10,6 +10,7 @@ import hashlib
 import re
 from enum import StrEnum
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -41,6 +42,30 @@ class KeyType(StrEnum):
     RSA2048 = "rsa2048"
     RSA3072 = "rsa3072"
     P256 = "p256"
+
+
+class VerifyingKey(msgspec.Struct, frozen=True):
+    """A public key that messages are verified with.
+
+    :ivar kid: its name, or :data:`ANY_KID`.
+    :ivar expires: seconds since the epoch, None: never.
+    """
+
+    kid: str
+    public_key: PublicKey
+    expires: float | None = None
+
+
+class SigningKey(msgspec.Struct, frozen=True):
+    """A private key that messages are signed with.
+
+    :ivar kid: its name.
+    :ivar expires: seconds since the epoch, None: never.
+    """
+
+    kid: str
+    private_key: PrivateKey
+    expires: float | None = None
 
 
 def is_kid(text: str) -> bool:

@@ -20,7 +20,7 @@ from relayx.security.canonical import CanonicalError, canonical, parse
 from relayx.security.keys import (
     ANY_KID,
     PrivateKey,
-    PublicKey,
+    VerifyingKey,
     checked_kid,
     fingerprint,
     matches,
@@ -34,18 +34,6 @@ __all__ = ["OnExpired", "Signer", "Signing", "Verifier", "VerifyingKey", "signed
 
 _MOST_SIGN = 1024
 """Characters of ``sign``; the longest, of RSA with 4096 bits, has 684."""
-
-
-class VerifyingKey(msgspec.Struct, frozen=True):
-    """A public key that messages are verified with.
-
-    :ivar kid: its name, or :data:`relayx.security.keys.ANY_KID`.
-    :ivar expires: seconds since the epoch, None: never.
-    """
-
-    kid: str
-    public_key: PublicKey
-    expires: float | None = None
 
 
 def signed_bytes(document: dict[str, Any]) -> bytes:

@@ -11,9 +11,17 @@ DAY = 86_400.0
 
 def utc(seconds: float) -> str:
     """``2026-11-24T12:00:00Z`` of seconds since the epoch, cut into the years that it can say."""
+    return _moment(seconds).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def utc_day(seconds: float) -> str:
+    """``20261124``, likewise."""
+    return _moment(seconds).strftime("%Y%m%d")
+
+
+def _moment(seconds: float) -> datetime.datetime:
     whole = int(min(max(seconds, 0), _LATEST))
-    moment = datetime.datetime.fromtimestamp(whole, datetime.UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.datetime.fromtimestamp(whole, datetime.UTC)
 
 
 def from_utc(text: str) -> float:

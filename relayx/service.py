@@ -35,9 +35,12 @@ from relayx.core.messages import Protocol as PortProtocol
 from relayx.core.pairing import Outcome
 from relayx.core.switchboard import Switchboard
 from relayx.data.plane import DataPlane
+from relayx.data.tlscontext import TlsFilesError, load_context
 from relayx.logs import LEVELS, Renderer
 from relayx.naming import RandomNames
+from relayx.net.address import Networks
 from relayx.net.newcomers import LINGER
+from relayx.net.proxied import ProxiedFactory
 from relayx.security.keydir import KeyFileError
 from relayx.settings import control_settings, data_settings, rules
 from relayx.trust import KeyWatch, read_keys
@@ -52,7 +55,7 @@ class StartError(RelayError):
 
 
 class BindError(StartError):
-    """A port could not be listened on; the text names it."""
+    """A port could not be listened on, or not with what it needs; the text names it."""
 
 
 class GatewayService(Service):
@@ -80,6 +83,8 @@ class GatewayService(Service):
         self._push = StatePush(reactor, self.control, self._recipients, self._state)
         self._telemetry = TelemetryTimer(reactor, self.control, self.data.bytes_moved)
         self._control_ports: list[Any] = []
+        self._trusted = Networks(config.proxy_protocol.trusted)
+        self._proxied: list[ProxiedFactory] = []
         self._effects: deque[fx.Effect] = deque()
         self._performing = False
         self._tick_call: Any = None
@@ -185,7 +190,9 @@ class GatewayService(Service):
 
     def _listen_control(self, endpoint: str) -> None:
         outcome: list[Any] = []
-        serverFromString(self._reactor, endpoint).listen(self.control).addBoth(outcome.append)
+        serverFromString(self._reactor, endpoint).listen(self.wrap_control(self.control)).addBoth(
+            outcome.append
+        )
         if not outcome:
             raise BindError(f"control endpoint {endpoint} did not listen at once")
         if isinstance(outcome[0], Failure):
@@ -193,6 +200,32 @@ class GatewayService(Service):
             reason = _reason(error) if error is not None else "unknown"
             raise BindError(f"cannot listen on control endpoint {endpoint}: {reason}")
         self._control_ports.append(outcome[0])
+
+    def wrap_control(self, factory: Any) -> Any:
+        """A factory that reads PROXY headers below another, where proxies are trusted."""
+        if not self._trusted:
+            return factory
+        told = self.config.control
+        wrapped = ProxiedFactory(
+            self._reactor, factory, self._trusted, told.register_timeout, told.max_unregistered
+        )
+        self._proxied.append(wrapped)
+        return wrapped
+
+    def reload_data_tls(self) -> None:
+        """Load the files of ``data.tls`` again; connections that are there keep what they have.
+
+        :raises TlsFilesError: where they cannot be used; the old ones stay in use then.
+        """
+        told = self.config.data.tls
+        if told.certificate:
+            self.data.set_tls(load_context(told.certificate, told.private_key))
+
+    def _start_data_tls(self) -> None:
+        try:
+            self.reload_data_tls()
+        except TlsFilesError as error:
+            raise BindError(f"cannot serve TLS on the data ports: {error}") from None
 
     def _listen_data(self, number: int, protocol: PortProtocol) -> None:
         try:
@@ -282,6 +315,8 @@ class GatewayService(Service):
         self.data.stop_listening()
 
     def _close_all(self) -> None:
+        for proxied in self._proxied:
+            proxied.close()
         self.control.close()
         self.data.close()
 

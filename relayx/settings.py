@@ -56,6 +56,8 @@ def data_settings(config: Config) -> DataSettings:
         keepalive=told.keepalive,
         ring_buffer_size=config.relay.ring_buffer_size,
         splice=told.splice != "off",
+        tls_required=told.tls.required,
+        trusted=config.proxy_protocol.trusted,
         limits=Limits(
             drain_quiet=told.drain_quiet,
             drain_limit=told.drain_limit,

@@ -10,6 +10,7 @@ from itertools import combinations
 import msgspec
 
 from relayx.config.durations import format_duration
+from relayx.config.edge import edge_faults
 from relayx.config.endpoints import ALLOWED, EndpointError, endpoint_port
 from relayx.config.faults import Fault, shown
 from relayx.config.limits import Machine, descriptor_fault, memory_warning
@@ -60,6 +61,7 @@ def rule_faults(checked: Checked) -> list[Fault]:
         *_data_texts(checked),
         *_disjoint(checked),
         *_descriptors(checked),
+        *edge_faults(checked.file, checked.config, checked.broken),
         *security_faults(checked.file, checked.config.security, checked.broken),
     ]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from relayx.net.proxy import Address
 from relayx.net.tcp import Failure
 
 
@@ -18,6 +19,10 @@ class Carrier(Protocol):
     @property
     def failure(self) -> Failure | None:
         """Why the connection cannot go on, None while it can."""
+
+    @property
+    def route(self) -> tuple[Address, Address]:
+        """The addresses and ports of the peer and of the gateway."""
 
     @property
     def connected(self) -> Any:

@@ -56,6 +56,12 @@ class Newcomers(Generic[T]):
         """One has said who it is, or is gone."""
         self._deadlines.pop(connection, None)
 
+    def take_all(self) -> list[T]:
+        """Forget all of them, and return them."""
+        found = list(self._deadlines)
+        self._deadlines.clear()
+        return found
+
     def close(self) -> None:
         """Forget all of them."""
         self._deadlines.clear()

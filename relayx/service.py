@@ -35,15 +35,19 @@ from relayx.core.messages import Protocol as PortProtocol
 from relayx.core.pairing import Outcome
 from relayx.core.switchboard import Switchboard
 from relayx.data.plane import DataPlane
-from relayx.data.tlscontext import TlsFilesError, load_context
+from relayx.data.tlscontext import TlsFilesError
 from relayx.logs import LEVELS, Renderer
 from relayx.naming import RandomNames
 from relayx.net.address import Networks
 from relayx.net.newcomers import LINGER
 from relayx.net.proxied import ProxiedFactory
 from relayx.security.keydir import KeyFileError
-from relayx.settings import control_settings, data_settings, rules
+from relayx.settings import control_settings, data_settings, load_data_tls, rules
 from relayx.trust import KeyWatch, read_keys
+
+BACKLOG = 512
+"""Control connections that may wait to be accepted: all clients come back at once when a gateway
+has been started again, and one that finds no room tries again only a second later."""
 
 _GONE_LOOK = 0.01
 _GONE_LIMIT = LINGER + 0.5
@@ -55,7 +59,7 @@ class StartError(RelayError):
 
 
 class BindError(StartError):
-    """A port could not be listened on, or not with what it needs; the text names it."""
+    """A port could not be listened on; the text names it."""
 
 
 class GatewayService(Service):
@@ -129,8 +133,9 @@ class GatewayService(Service):
         try:
             self._open_audit()
             self._use_keys()
+            self._start_data_tls()
             for endpoint in self.config.control.endpoints or (
-                f"tcp:{self.config.relay.control_port}",
+                f"tcp:{self.config.relay.control_port}:backlog={BACKLOG}",
             ):
                 self._listen_control(endpoint)
             for port in self.switchboard.board.ports:
@@ -166,22 +171,27 @@ class GatewayService(Service):
             raise StartError(str(error)) from None
 
     def reload(self, config: Config, secrets: Secrets) -> None:
-        """Take secrets and keys anew, all of them or, where one is wrong, none; drop nobody.
+        """Take secrets, keys and ``data.tls`` anew, all of them or, where one is wrong, none; drop nobody.
 
         What else the configuration says is not looked at.
 
         :raises ConfigError: with what is wrong; everything stays as it was.
         """
         try:
+            data_tls = load_data_tls(config.data.tls)
+        except TlsFilesError as error:
+            raise ConfigError([Fault("", error.key, error.path, error.problem)]) from None
+        try:
             keys = read_keys(config.security)
         except KeyFileError as error:
             raise ConfigError([Fault(error.path, "", "", error.problem, error.allowed)]) from None
         self.authentication.replace(secrets)
         self._key_watch.use(keys)
+        self.data.set_tls(data_tls)
         if self._audit is not None:
             self._audit.reopen()
         self.config, self.secrets = config, secrets
-        self._say("info", "reloaded", "secrets and keys are read again")
+        self._say("info", "reloaded", "secrets, keys and certificates are read again")
 
     def _close_audit(self) -> None:
         if self._audit is not None:
@@ -217,15 +227,13 @@ class GatewayService(Service):
 
         :raises TlsFilesError: where they cannot be used; the old ones stay in use then.
         """
-        told = self.config.data.tls
-        if told.certificate:
-            self.data.set_tls(load_context(told.certificate, told.private_key))
+        self.data.set_tls(load_data_tls(self.config.data.tls))
 
     def _start_data_tls(self) -> None:
         try:
             self.reload_data_tls()
         except TlsFilesError as error:
-            raise BindError(f"cannot serve TLS on the data ports: {error}") from None
+            raise StartError(f"{error.key}: {error}") from None
 
     def _listen_data(self, number: int, protocol: PortProtocol) -> None:
         try:
@@ -416,6 +424,8 @@ class GatewayService(Service):
         connection = self.control.get(effect.conn)
         if connection is not None:
             connection.send(effect.message, effect.trace_id)
+            if isinstance(effect.message, PortState):
+                self._push.told(effect.conn)
 
     def _broadcast(self, effect: fx.Broadcast) -> None:
         line = self.control.encode(effect.message, effect.trace_id)

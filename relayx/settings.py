@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from OpenSSL.SSL import Context
+
 from relayx import __version__
-from relayx.config.model import Config
+
+from relayx.config.model import Config, DataTls
 from relayx.control.protocol import Settings as ControlSettings
 from relayx.core.board import Rules
 from relayx.core.messages import PortAlloc
 from relayx.data.plane import Settings as DataSettings
 from relayx.data.session import Limits
+from relayx.data.tlscontext import load_context
 
 
 def rules(config: Config) -> Rules:
@@ -65,3 +69,11 @@ def data_settings(config: Config) -> DataSettings:
             half_close_timeout=told.half_close_timeout,
         ),
     )
+
+
+def load_data_tls(told: DataTls) -> Context | None:
+    """TLS for the data ports, None where it is not configured.
+
+    :raises TlsFilesError: where a file cannot be used.
+    """
+    return load_context(told.certificate, told.private_key) if told.certificate else None

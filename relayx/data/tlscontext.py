@@ -11,7 +11,14 @@ CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:!aNULL"
 
 
 class TlsFilesError(RelayError):
-    """The files that ``data.tls`` names cannot be used; the text names the one at fault."""
+    """A file that ``data.tls`` names cannot be used.
+
+    :ivar key: the configuration key that names it, its `path`, and the `problem` with it.
+    """
+
+    def __init__(self, key: str, path: str, problem: str) -> None:
+        super().__init__(f"{path} {problem}")
+        self.key, self.path, self.problem = key, path, problem
 
 
 def load_context(certificate: str, private_key: str) -> SSL.Context:
@@ -30,31 +37,25 @@ def load_context(certificate: str, private_key: str) -> SSL.Context:
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_cipher_list(CIPHERS)
     context.set_passwd_cb(lambda *_: b"")  # OpenSSL would ask on the terminal
-    for key, path in (
-        ("data.tls.certificate", certificate),
-        ("data.tls.private_key", private_key),
-    ):
-        _check_readable(key, path)
+    told = {"data.tls.certificate": certificate, "data.tls.private_key": private_key}
+    for key, path in told.items():
+        try:
+            with open(path, "rb"):
+                pass
+        except OSError as error:
+            raise TlsFilesError(key, path, f"cannot be read: {error.strerror}") from None
     try:
         context.use_certificate_chain_file(certificate)
     except SSL.Error as error:
-        text = f"holds no certificate that can be used: {reasons(error)}"
-        raise TlsFilesError(f"data.tls.certificate: {certificate} {text}") from None
+        problem = f"holds no certificate that can be used: {reasons(error)}"
+        raise TlsFilesError("data.tls.certificate", certificate, problem) from None
     try:
         context.use_privatekey_file(private_key)
         context.check_privatekey()
     except SSL.Error as error:
-        text = f"holds no private key of {certificate}: {reasons(error)}"
-        raise TlsFilesError(f"data.tls.private_key: {private_key} {text}") from None
+        problem = f"holds no private key of {certificate}: {reasons(error)}"
+        raise TlsFilesError("data.tls.private_key", private_key, problem) from None
     return context
-
-
-def _check_readable(key: str, path: str) -> None:
-    try:
-        with open(path, "rb"):
-            pass
-    except OSError as error:
-        raise TlsFilesError(f"{key}: {path} cannot be read: {error.strerror}") from None
 
 
 def reasons(error: SSL.Error) -> str:

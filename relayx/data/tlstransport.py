@@ -99,7 +99,7 @@ class TlsTransport:
         if self._broken or self.read_ended:
             return
         plain, ended = self._decrypt(data)
-        if plain:
+        if plain and self.connected:
             self._owner.dataReceived(plain)
         if ended is not None:
             self._ended(ended)
@@ -168,8 +168,10 @@ class TlsTransport:
         self._owner.writeConnectionLost()
 
     def connectionLost(self, reason: TwistedFailure) -> None:
-        """The connection is closed."""
-        self._owner.connectionLost(reason)
+        """The connection is closed; nothing refers to the owner any more, which refers to us."""
+        owner = self._owner
+        del self._owner
+        owner.connectionLost(reason)
 
     def connection_failed(self) -> None:
         """The peer takes no more bytes; what it sent may still be on its way up."""

@@ -171,9 +171,9 @@ class GatewayService(Service):
             raise StartError(str(error)) from None
 
     def reload(self, config: Config, secrets: Secrets) -> None:
-        """Take secrets, keys and ``data.tls`` anew, all of them or, where one is wrong, none; drop nobody.
+        """Take secrets, keys and ``data.tls`` anew; drop nobody.
 
-        What else the configuration says is not looked at.
+        All of them or, where one is wrong, none. What else the configuration says is not looked at.
 
         :raises ConfigError: with what is wrong; everything stays as it was.
         """

@@ -5,7 +5,6 @@ from __future__ import annotations
 from OpenSSL.SSL import Context
 
 from relayx import __version__
-
 from relayx.config.model import Config, DataTls
 from relayx.control.protocol import Settings as ControlSettings
 from relayx.core.board import Rules

@@ -148,7 +148,7 @@ def pair_over(
     be.hello("BE", **be_hello)
     be.expect("RLX1OK")
     fe = gateway.open(TlsData, port) if fe_tls else gateway.dial11(port)
-    fe.hello("FE")
+    fe.hello("FE", "phone")
     fe.expect("RLX1PAIRED")
     be.expect("RLX1PAIRED")
     return fe, be

@@ -7,8 +7,12 @@ import struct
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import StringTransport
+from twisted.protocols.haproxy import proxyEndpoint
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from relayx.net.proxy import (
     SIGNATURE,
@@ -103,8 +107,8 @@ class Wrong(SynchronousTestCase):
 
     def test_version_1(self) -> None:
         for line in (
-            "TCP4", "TCP4 1.2.3.4 5.6.7.8 1", "TCP4 1.2.3.4 5.6.7.8 1 2 3", "UDP4 1.2.3.4 5.6.7.8 1 2",
-            " TCP4 1.2.3.4 5.6.7.8 1 2", "",
+            "TCP4", "TCP4 1.2.3.4 5.6.7.8 1", "TCP4 1.2.3.4 5.6.7.8 1 2 3",
+            "UDP4 1.2.3.4 5.6.7.8 1 2", " TCP4 1.2.3.4 5.6.7.8 1 2", "",
         ):  # fmt: skip
             self.check(b"PROXY " + line.encode() + b"\r\n", "not TCP4, TCP6 or UNKNOWN")
         for source in ("1.2.3", "::1", "1.2.3.4.5", "256.1.1.1", "a", "1.2.3.4\n"):
@@ -133,6 +137,14 @@ class Wrong(SynchronousTestCase):
             self.assertEqual(read([whole[:-1]]), (None, b""))
 
 
+@implementer(IStreamServerEndpoint)
+class Listening:
+    """An endpoint that keeps the factory it is given."""
+
+    def listen(self, factory: Factory) -> None:
+        self.factory = factory
+
+
 class Writing(SynchronousTestCase):
     """What is told to a BE's service."""
 
@@ -148,12 +160,10 @@ class Writing(SynchronousTestCase):
         self.assertEqual(header, Header(Address("fe80::1", 1), Address("fe80::2", 2)))
 
     def test_twisted_reads_it(self) -> None:
-        from twisted.internet.protocol import Factory, Protocol
-        from twisted.internet.testing import StringTransport
-
         for header in (V4, V6):
-            factory = HAProxyWrappingFactory(Factory.forProtocol(Protocol))
-            protocol = factory.buildProtocol(None)
+            endpoint = Listening()
+            proxyEndpoint(endpoint).listen(Factory.forProtocol(Protocol))
+            protocol = endpoint.factory.buildProtocol(None)
             protocol.makeConnection(StringTransport())
             protocol.dataReceived(encode_v2(*header) + b"rest")
             peer, host = protocol.getPeer(), protocol.getHost()
@@ -194,8 +204,8 @@ class Fuzzing(SynchronousTestCase):
             Address(str(host), port) for host, port in zip(hosts, ports, strict=True)
         )
         header, left = read([encode_v2(source, destination) + rest])
-        assert isinstance(header, Header) and header.source and header.destination
-        for told, meant in ((header.source, source), (header.destination, destination)):
+        self.assertIsInstance(header, Header)
+        for told, meant in zip(header, (source, destination), strict=True):
             family = socket.AF_INET6 if ":" in meant.host else socket.AF_INET
             self.assertEqual(
                 (socket.inet_pton(family, told.host), told.port),

@@ -48,6 +48,8 @@ class TlsData(Data11):
         self.tls = (context or client_context()).wrap_bio(
             self._incoming, self._outgoing, server_hostname=NAME
         )
+        self._taken: list[bytes] = []
+        self._ready = self._ended = False
         self._state, self._order = threading.Lock(), threading.Lock()
         if first:
             super().send(first)
@@ -67,6 +69,7 @@ class TlsData(Data11):
                 self._send_made()
                 self._receive_some(DEADLINE)
             else:
+                self._ready = True
                 self._send_made()
                 return
 
@@ -85,6 +88,8 @@ class TlsData(Data11):
             raise TruncatedError("TCP ended without close_notify")
         with self._state:
             self._incoming.write(data)
+            if self._ready:
+                self._take_records()
 
     def encrypt(self, data: bytes) -> bytes:
         """The records that carry `data`, which are the next to be sent."""
@@ -110,19 +115,31 @@ class TlsData(Data11):
         :raises EndedError: at the close_notify.
         :raises TruncatedError: where TCP ends without one.
         """
-        while True:
-            try:
-                with self._state:
-                    data = self.tls.read(1 << 18)
-            except ssl.SSLWantReadError:
-                self._receive_some(within)
-                continue
-            except ssl.SSLZeroReturnError:
-                raise EndedError from None
-            if not data:
+        while not (data := self._decrypted()):
+            if self._ended:
                 raise EndedError
-            self.held += data
-            return
+            self._receive_some(within)
+        self.held += data
+
+    def _decrypted(self) -> bytes:
+        """All that can be decrypted now.
+
+        Nothing is left in the BIO, since ``unwrap`` would take it for a wrong answer to ours.
+        """
+        with self._state:
+            self._take_records()
+            taken, self._taken = self._taken, []
+        return b"".join(taken)
+
+    def _take_records(self) -> None:
+        try:
+            while data := self.tls.read(1 << 18):
+                self._taken.append(data)
+            self._ended = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self._ended = True
 
     def shutdown(self) -> None:
         """Say close_notify; go on reading."""

@@ -69,6 +69,9 @@ class Carrier(Protocol):
     def discard_unread(self) -> None:
         """Throw away what has come so far; what comes from now on stays."""
 
+    def limit_reads(self, size: int) -> None:
+        """Read at most so many bytes at once."""
+
     def start_watching(self) -> None:
         """Have the end seen from now on, though nobody reads the connection."""
 

@@ -228,6 +228,10 @@ class TlsTransport:
         if self._records.inside:
             self._skipped = self._records.complete
 
+    def limit_reads(self, size: int) -> None:
+        """Read at most so many bytes at once, as they come encrypted."""
+        self._lower.limit_reads(size)
+
     def start_watching(self) -> None:
         """Have the end seen from now on, though nobody reads the connection."""
         self._lower.start_watching()

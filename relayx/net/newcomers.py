@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -43,6 +43,9 @@ class Newcomers(Generic[T]):
     def __len__(self) -> int:
         return len(self._deadlines)
 
+    def __iter__(self) -> Iterator[T]:
+        return iter(list(self._deadlines))
+
     def add(self, connection: T) -> None:
         """One more has come."""
         self._deadlines[connection] = self._reactor.seconds() + self._timeout
@@ -55,12 +58,6 @@ class Newcomers(Generic[T]):
     def discard(self, connection: T) -> None:
         """One has said who it is, or is gone."""
         self._deadlines.pop(connection, None)
-
-    def take_all(self) -> list[T]:
-        """Forget all of them, and return them."""
-        found = list(self._deadlines)
-        self._deadlines.clear()
-        return found
 
     def close(self) -> None:
         """Forget all of them."""

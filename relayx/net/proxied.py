@@ -158,6 +158,6 @@ class ProxiedFactory(ServerFactory):
 
     def close(self) -> None:
         """Close those that wait."""
-        for connection in self.waiting.take_all():
+        for connection in self.waiting:
             connection.abort()
         self.waiting.close()

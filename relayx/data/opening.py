@@ -1,16 +1,14 @@
 """What a data connection may begin with, and in which order that is told apart.
 
-This is the one place that says so:
+This is the one place that says so::
 
-=====  ========================  ====================================================  ==========
-order  first bytes               where                                                 then
-=====  ========================  ====================================================  ==========
-1      ``PROXY `` or             required from an address in                           2, 3
-       ``\\r\\n\\r\\n\\0\\r\\nQUIT\\n``  ``proxy_protocol.trusted``, else refused
-2      ``0x16``                  where ``data.tls`` is configured, else refused        3 inside it
-3      ``RLX1HELLO ``            inside TLS; outside where not ``data.tls.required``   waiting
-(4)    ``0xff``                  ZMTP, with the issue that brings it                   waiting
-=====  ========================  ====================================================  ==========
+    first bytes                    where                                          then
+    1   "PROXY " (version 1),      required from an address in                    2 or 3
+        CR LF CR LF NUL ... (2)    proxy_protocol.trusted; else refused
+    2   0x16                       where data.tls is configured; else refused     3, inside TLS
+    3   "RLX1HELLO "               inside TLS, and outside it unless              waiting
+                                   data.tls.required
+    (4) 0xff                       ZMTP, with the issue that brings it            waiting
 
 All of it has ``data.hello_timeout``, and whatever is refused is ``HELLO_INVALID`` (contract
 section 6). Where neither TLS nor a trusted proxy is configured, a connection reads HELLO alone

@@ -104,7 +104,7 @@ class DataPlane:
             else None
         )
         self.tls: Context | None = None
-        self._trusted = Networks(settings.trusted)
+        self._trusted = Networks(settings.trusted) if settings.trusted else None
         self._next_link = 0
         self._ports: list[DataPort] = []
         self._connections: dict[int, DataConnection] = {}
@@ -176,10 +176,11 @@ class DataPlane:
     def build(self, number: int, host: str) -> DataConnection:
         """Make the protocol of an accepted connection."""
         self._next_link += 1
+        proxied = self._trusted is not None and host in self._trusted
         opening = None
-        if self.tls is not None or (self._trusted and host in self._trusted):
+        if proxied or self.tls is not None:
             opening = Opening(
-                proxied=host in self._trusted,
+                proxied=proxied,
                 tls=self.tls is not None,
                 tls_required=self._settings.tls_required,
             )

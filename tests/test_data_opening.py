@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -135,6 +135,7 @@ class Fuzzing(SynchronousTestCase):
         st.booleans(),
         st.booleans(),
     )
+    @settings(deadline=None)
     def test_any_order(
         self, parts: list[bytes], proxied: bool, tls: bool, tls_required: bool
     ) -> None:

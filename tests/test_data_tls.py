@@ -8,7 +8,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from OpenSSL import SSL
 from twisted.internet.task import Clock
@@ -273,10 +273,35 @@ class Discarding(Bed):
         self.assertEqual(self.owner.heard, ["end"])
 
 
+class Fuzzing(Bed):
+    """Whatever comes, it is told as a failure and raises nothing."""
+
+    @given(st.binary(max_size=300), st.integers(0, 400), st.booleans())
+    @settings(deadline=None)
+    def test_any_bytes(self, noise: bytes, at: int, ready: bool) -> None:
+        self.setUp()
+        if ready:
+            self.shake_hands()
+            good = self.said_by_peer(b"x" * 100)
+        else:
+            self.assertRaises(ssl.SSLWantReadError, self.peer.do_handshake)
+            good = self.outgoing.read()
+        data = good[:at] + noise + good[at + len(noise) :]
+        for start in range(0, len(data), 37):
+            self.tls.dataReceived(data[start : start + 37])
+        self.tls.readConnectionLost()
+        self.assertEqual(self.owner.heard.count("end"), 0)
+        self.assertEqual(len(self.owner.heard), 1)
+        self.assertIn(self.owner.got, (b"", b"x" * 100))
+        self.tls.write(b"never mind")
+        self.tls.loseConnection()
+
+
 class Records(SynchronousTestCase):
     """Counting through records, whatever way they are cut."""
 
     @given(st.lists(st.integers(0, 400), max_size=6), st.data())
+    @settings(deadline=None)
     def test_any_cut(self, sizes: list[int], data: st.DataObject) -> None:
         ends = []
         stream = b""

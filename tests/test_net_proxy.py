@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
@@ -181,6 +181,7 @@ class Fuzzing(SynchronousTestCase):
     """Whatever comes is a header or a ProxyError, the same in every cut."""
 
     @given(st.binary(max_size=200), st.data())
+    @settings(deadline=None)
     def test_any_bytes(self, tail: bytes, data: st.DataObject) -> None:
         start = data.draw(
             st.sampled_from(
@@ -199,6 +200,7 @@ class Fuzzing(SynchronousTestCase):
         st.tuples(st.integers(0, 65535), st.integers(0, 65535)),
         st.binary(max_size=30),
     )
+    @settings(deadline=None)
     def test_what_is_written_is_read(self, hosts: tuple, ports: tuple, rest: bytes) -> None:
         source, destination = (
             Address(str(host), port) for host, port in zip(hosts, ports, strict=True)

@@ -149,8 +149,10 @@ class DataConnection:
 
     def tls_failed(self, reason: str) -> None:
         """What came is not TLS as it should be; no more of it can be read."""
-        if self.hello is None:
+        if self._opening is not None:
             self._plane.hello_failed(self, HelloError(f"TLS: {reason}"))
+        elif self.hello is None:
+            self.transport.loseConnection()  # it has been turned away before
         else:
             self._plane.tls_failed(self, reason)
             self.transport.fail(Reason.RESET)
@@ -206,9 +208,11 @@ class DataConnection:
 
     def _begin_tls(self, data: bytes) -> None:
         context, lower = self._plane.tls, self.transport
-        if context is not None and isinstance(lower, DataTransport):
-            self.transport = tls = TlsTransport(lower, self, context)
-            tls.dataReceived(data)
+        if context is None or not isinstance(lower, DataTransport):
+            self._plane.hello_failed(self, HelloError("TLS is not served here any more"))
+            return
+        self.transport = tls = TlsTransport(lower, self, context)
+        tls.dataReceived(data)
 
     def _take_early(self, data: bytes) -> None:
         self.held += data

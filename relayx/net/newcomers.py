@@ -40,11 +40,11 @@ class Newcomers(Generic[T]):
         self._deadlines: OrderedDict[T, float] = OrderedDict()
         self._call: Any = None
 
-    def __len__(self) -> int:
-        return len(self._deadlines)
-
     def __iter__(self) -> Iterator[T]:
         return iter(list(self._deadlines))
+
+    def __len__(self) -> int:
+        return len(self._deadlines)
 
     def add(self, connection: T) -> None:
         """One more has come."""

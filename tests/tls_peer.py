@@ -1,74 +1,171 @@
-"""A gateway's data port that speaks TLS, played by Python's own, for one connection."""
+"""A data connection over TLS, by Python's own ssl; each direction ends alone, as over TCP.
+
+``ssl.SSLSocket`` has no half-close, so this drives an ``SSLObject`` with memory BIOs. A sending
+and a receiving thread may use it at once.
+"""
 
 from __future__ import annotations
 
-import socket
 import ssl
 import threading
-from collections.abc import Callable
+from functools import cache
 from typing import Any
 
-from relayx.core.hello import Waiting, encode_answer
-from tests.certificates import Pair
-from tests.guide_peer import DEADLINE
-from tests.live import random_host
-from tests.test_client_fakes import PAIRED
-
-ANSWERS = encode_answer(Waiting()) + encode_answer(PAIRED)
+from tests.data_certificates import NAME, pair
+from tests.guide_peer import DEADLINE, EndedError, WasResetError
+from tests.live import Data11, Gateway
 
 
-def server_context(pair: Pair) -> ssl.SSLContext:
-    """A server's context of Python's own."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pair.certificate, pair.key)
-    return context
+@cache
+def client_context() -> ssl.SSLContext:
+    """Trusts the test gateways' certificate alone."""
+    return ssl.create_default_context(cafile=str(pair()[0]))
 
 
-class Served:
-    """Plays the gateway to one connection, in a thread, by Python's own TLS."""
+class TruncatedError(WasResetError):
+    """TCP ended without a close_notify."""
+
+
+class TlsData(Data11):
+    """A data connection that begins with TLS; the methods are those of a plain one.
+
+    :param context: what to verify by.
+    :param first: bytes to send before TLS, such as a PROXY header.
+    :param handshake: False to leave it to the caller.
+    """
 
     def __init__(
-        self, context: ssl.SSLContext | None, script: Callable[[ssl.SSLSocket], object]
+        self,
+        address: tuple[str, int],
+        *,
+        context: ssl.SSLContext | None = None,
+        first: bytes = b"",
+        handshake: bool = True,
+        **options: Any,
     ) -> None:
-        self._context = context
-        self._script = script
-        self._listening = socket.create_server((random_host(), 0))
-        self._listening.settimeout(DEADLINE)
-        self.host, self.port = self._listening.getsockname()
-        self._thread = threading.Thread(target=self._serve)
+        super().__init__(address, **options)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = (context or client_context()).wrap_bio(
+            self._incoming, self._outgoing, server_hostname=NAME
+        )
+        self._taken: list[bytes] = []
+        self._ready = self._ended = False
+        self._state, self._order = threading.Lock(), threading.Lock()
+        if first:
+            super().send(first)
+        if handshake:
+            try:
+                self.handshake()
+            except BaseException:
+                self.socket.close()
+                raise
 
-    def __enter__(self) -> Served:
-        self._thread.start()
-        return self
+    def handshake(self) -> None:
+        """Do the handshake."""
+        while True:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._send_made()
+                self._receive_some(DEADLINE)
+            else:
+                self._ready = True
+                self._send_made()
+                return
 
-    def __exit__(self, *_: object) -> None:
-        self._thread.join(2 * DEADLINE)
-        self._listening.close()
+    def _send_made(self) -> None:
+        super().send(self._outgoing.read())
 
-    def _serve(self) -> None:
-        peer: Any = self._listening.accept()[0]
-        peer.settimeout(DEADLINE)
+    def _receive_some(self, within: float) -> None:
+        self.socket.settimeout(max(within, 0.001))
         try:
-            if self._context is not None:
-                peer = self._context.wrap_socket(peer, server_side=True)
-            self._script(peer)
-        except (ssl.SSLError, ConnectionError):
-            pass  # the client is what is tested
+            data = self.socket.recv(1 << 18)
+        except ConnectionResetError as error:
+            raise WasResetError(str(error)) from None
         finally:
-            peer.close()
+            self.socket.settimeout(DEADLINE)
+        if not data:
+            raise TruncatedError("TCP ended without close_notify")
+        with self._state:
+            self._incoming.write(data)
+            if self._ready:
+                self._take_records()
+
+    def encrypt(self, data: bytes) -> bytes:
+        """The records that carry `data`, which are the next to be sent."""
+        with self._state:
+            left = memoryview(data)
+            while left:
+                left = left[self.tls.write(left) :]
+            return self._outgoing.read()
+
+    def send(self, data: bytes) -> None:
+        """Send everything."""
+        with self._order:
+            for start in range(0, len(data), 1 << 20):
+                super().send(self.encrypt(data[start : start + (1 << 20)]))
+
+    def send_raw(self, data: bytes) -> None:
+        """Send bytes that are not encrypted."""
+        super().send(data)
+
+    def fill(self, within: float = DEADLINE) -> None:
+        """Wait for more decrypted bytes.
+
+        :raises EndedError: at the close_notify.
+        :raises TruncatedError: where TCP ends without one.
+        """
+        while not (data := self._decrypted()):
+            if self._ended:
+                raise EndedError
+            self._receive_some(within)
+        self.held += data
+
+    def _decrypted(self) -> bytes:
+        """All that can be decrypted now.
+
+        Nothing is left in the BIO, since ``unwrap`` would take it for a wrong answer to ours.
+        """
+        with self._state:
+            self._take_records()
+            taken, self._taken = self._taken, []
+        return b"".join(taken)
+
+    def _take_records(self) -> None:
+        try:
+            while data := self.tls.read(1 << 18):
+                self._taken.append(data)
+            self._ended = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self._ended = True
+
+    def shutdown(self) -> None:
+        """Say close_notify; go on reading."""
+        with self._order:
+            with self._state:
+                try:
+                    self.tls.unwrap()
+                except ssl.SSLWantReadError:
+                    pass
+                made = self._outgoing.read()
+            super().send(made)
+
+    def cut(self) -> None:
+        """End TCP's stream without a close_notify."""
+        super().shutdown()
 
 
-def paired(peer: ssl.SSLSocket) -> None:
-    """Read HELLO, and answer that the session has begun."""
-    held = b""
-    while not held.endswith(b"\n"):
-        held += peer.recv(1)
-    peer.sendall(ANSWERS)
-
-
-def rest(peer: ssl.SSLSocket) -> bytes:
-    """All up to the client's close_notify."""
-    found = b""
-    while data := peer.recv(65536):
-        found += data
-    return found
+def pair_over(
+    gateway: Gateway, port: int, *, fe_tls: bool = True, be_tls: bool = True, **be_hello: Any
+) -> tuple[Data11, Data11]:
+    """A session with TLS at either end or both: its FE's and its BE's connection."""
+    be = gateway.open(TlsData, port) if be_tls else gateway.dial11(port)
+    be.hello("BE", **be_hello)
+    be.expect("RLX1OK")
+    fe = gateway.open(TlsData, port) if fe_tls else gateway.dial11(port)
+    fe.hello("FE", "phone")
+    fe.expect("RLX1PAIRED")
+    be.expect("RLX1PAIRED")
+    return fe, be

@@ -16,6 +16,7 @@ from relayx.core.messages import (
     Register,
     Role,
 )
+from relayx.core.policy import Policy
 from relayx.core.roster import TAKEOVERS_TOLD, Client
 
 
@@ -35,12 +36,22 @@ class Registration:
         """
         try:
             role = self._check(asked, authentic)
+            self.policy(asked).check_role(role)
             replaced = self._board.roster.predecessors(role, asked.client_id, asked.instance)
             self._check_capacity(role, replaced)
         except PeerError as error:
             self.reject(conn, address, error, trace_id)
             return
         self._admit(now, conn, address, asked, role, replaced, trace_id)
+
+    def policy(self, asked: Register) -> Policy:
+        """What holds for a client that asks to register, whoever it is."""
+        board = self._board
+        same = None
+        if asked.instance and asked.role in list(Role):
+            role = Role(asked.role)
+            same = _same(board.roster.predecessors(role, asked.client_id, asked.instance), asked)
+        return board.policies.of(same.asked_id if same else asked.client_id)
 
     def reject(self, conn: int, address: str, error: PeerError, trace_id: str = "") -> None:
         """Answer with ``auth`` and an error, then close."""
@@ -88,10 +99,13 @@ class Registration:
         trace_id: str,
     ) -> None:
         board = self._board
-        same = next((old for old in replaced if old.instance == asked.instance), None)
+        same = _same(replaced, asked)
         name = asked.client_id or (same.client_id if same else board.names.client_id(role))
         v11 = asked.protocol == PROTOCOL_VERSION
-        client = Client(conn, role, name, address, v11=v11, instance=asked.instance)
+        client = Client(
+            conn, role, name, address, v11=v11, instance=asked.instance,
+            asked_id=same.asked_id if same else asked.client_id,
+        )  # fmt: skip
         for old in replaced:
             self._leave_place(now, old, client)
         board.roster.add(client)
@@ -226,6 +240,11 @@ class Registration:
             f"BE {client.client_id} did not come back; {len(links)} of its connections are closed",
             client_id=client.client_id, address=client.address,
         )  # fmt: skip
+
+
+def _same(replaced: list[Client], asked: Register) -> Client | None:
+    """The client that comes back by its instance, if it does."""
+    return next((old for old in replaced if old.instance == asked.instance), None)
 
 
 def _key_of(client: Client) -> KeyExchange:

@@ -47,6 +47,7 @@ from relayx.core.messages import (
     Role,
 )
 from relayx.core.pairing import Outcome, Pairing
+from relayx.core.policy import Policies, Policy
 from relayx.core.registration import Registration
 from relayx.core.roster import Client
 
@@ -58,8 +59,8 @@ class Switchboard:
     epoch and returns the effects to carry out, in order.
     """
 
-    def __init__(self, rules: Rules, names: Names) -> None:
-        self.board = Board(rules, names)
+    def __init__(self, rules: Rules, names: Names, policies: Policies | None = None) -> None:
+        self.board = Board(rules, names, policies)
         self._leasing = Leasing(self.board)
         self._pairing = Pairing(self.board, self._leasing)
         self._registration = Registration(self.board, self._leasing)
@@ -178,7 +179,15 @@ class Switchboard:
             self.board.end_session(session, cause)
         return self.board.take()
 
+    def replace_policies(self, policies: Policies) -> None:
+        """Go by other policies from now on; what was granted under the old ones stays."""
+        self.board.policies = policies
+
     # queries
+
+    def policy(self, asked: Register) -> Policy:
+        """What holds for a client that asks to register."""
+        return self._registration.policy(asked)
 
     def client(self, conn: int) -> Client | None:
         """Who a control connection belongs to, None before it has registered."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from relayx import __version__
-from relayx.config.model import Config
+from relayx.config.model import ClientPolicy, Config
 from relayx.control.protocol import Settings as ControlSettings
 from relayx.core.board import Rules
-from relayx.core.messages import PortAlloc
+from relayx.core.messages import PortAlloc, Protocol, Role
+from relayx.core.policy import Policies, Policy
 from relayx.data.plane import Settings as DataSettings
 from relayx.data.session import Limits
 
@@ -30,6 +33,22 @@ def rules(config: Config) -> Rules:
         keep=data.be_on_fe_close == "keep",
         advertise_host=data.advertise_host,
         server=f"relayx/{__version__}",
+        leases_per_client=config.limits.leases_per_client,
+    )
+
+
+def policies(entries: Iterable[ClientPolicy]) -> Policies:
+    """What clients may do by their ids."""
+    return Policies(
+        Policy(
+            match=entry.match,
+            roles=tuple(Role(role) for role in entry.roles),
+            protocols=tuple(Protocol(protocol) for protocol in entry.protocols),
+            max_leases=entry.max_leases,
+            bandwidth=entry.bandwidth,
+            own_secret=bool(entry.secret_hash),
+        )
+        for entry in entries
     )
 
 
@@ -43,6 +62,9 @@ def control_settings(config: Config) -> ControlSettings:
         max_outbox_bytes=told.max_outbox_bytes,
         max_unregistered=told.max_unregistered,
         keepalive=config.data.keepalive,
+        per_source=config.limits.control_per_source,
+        unregistered_per_source=config.limits.unregistered_per_source,
+        messages_per_second=config.limits.messages_per_second,
     )
 
 
@@ -53,6 +75,7 @@ def data_settings(config: Config) -> DataSettings:
         interface=told.interface,
         hello_timeout=told.hello_timeout,
         max_waiting_hello=told.max_waiting_hello,
+        waiting_hello_per_source=config.limits.waiting_hello_per_source,
         keepalive=told.keepalive,
         ring_buffer_size=config.relay.ring_buffer_size,
         splice=told.splice != "off",

@@ -20,6 +20,7 @@ from relayx.data.session import Limits, Session
 from relayx.data.splice import SplicePump, Splicer
 from relayx.net.endwatch import EndWatch
 from relayx.net.newcomers import LINGER, Newcomers
+from relayx.net.sources import source_of
 from relayx.net.tcp import Failure
 
 _END_TEXT = {
@@ -54,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     interface: str = ""
     hello_timeout: float = 2.0
     max_waiting_hello: int = 1024
+    waiting_hello_per_source: int = 512
     keepalive: float = 15.0
     ring_buffer_size: int = 33554432
     splice: bool = True
@@ -102,6 +104,7 @@ class DataPlane:
             settings.max_waiting_hello,
             timed_out=self._no_hello,
             crowded_out=DataConnection.close,
+            per_source=settings.waiting_hello_per_source,
         )
         self.leaving: Newcomers[DataConnection] = Newcomers(
             reactor,
@@ -165,7 +168,7 @@ class DataPlane:
     def connected(self, connection: DataConnection) -> None:
         """A connection is there; it has ``hello_timeout`` to say HELLO."""
         self._connections[connection.link] = connection
-        self._newcomers.add(connection)
+        self._newcomers.add(connection, source_of(connection.address))
         connection.transport.begin()
 
     def _no_hello(self, connection: DataConnection) -> None:

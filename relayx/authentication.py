@@ -1,27 +1,100 @@
-"""Whether a client that registers has the right secret (contract section 1, secret file)."""
+"""Whether a client that registers has the right secret (contract section 1, secret file).
+
+A client whose policy has a secret of its own must give that one; it is kept as a scrypt hash,
+which takes tens of milliseconds to compare with and is done in a thread. What was right once
+is known again by an HMAC under a key of this process, so that coming back costs nothing.
+"""
 
 from __future__ import annotations
 
 import hmac
+import secrets as tokens
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from relayx.config.model import Secrets
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+
+from relayx.config.model import ClientPolicy, Secrets
+from relayx.core.codec import shown
+from relayx.core.messages import Register
+from relayx.core.policy import Policy
+from relayx.net.sources import Seldom
+from relayx.security import secrethash
+
+SlowCheck = Callable[[Callable[[], bool]], Deferred[bool]]
+"""Does what takes long somewhere else."""
 
 
 class Authentication:
     """Compares what a client says with what is accepted.
 
     :param secrets: what the secret file holds.
+    :param entries: ``clients`` of the configuration.
+    :param clock: an IReactorTime.
+    :ivar previous_used: how often ``auth_secret_previous`` was the right one.
     """
 
-    def __init__(self, secrets: Secrets) -> None:
-        self._accepted = [
-            secret.encode()
-            for secret in (secrets.auth_secret, secrets.auth_secret_previous)
-            if secret
-        ]
+    _log = Logger(namespace="relayx")
 
-    def accepts(self, secret: str) -> bool:
-        """Compare with every accepted secret, in constant time and in bytes."""
-        told = secret.encode("utf-8", "replace")
-        matches = [hmac.compare_digest(told, accepted) for accepted in self._accepted]
-        return any(matches)
+    def __init__(self, secrets: Secrets, entries: Iterable[ClientPolicy], clock: Any) -> None:
+        self.previous_used = 0
+        self._clock = clock
+        self._told = Seldom()
+        self._key = tokens.token_bytes(32)
+        self._known: dict[str, bytes] = {}
+        self.replace(secrets, entries)
+
+    def replace(self, secrets: Secrets, entries: Iterable[ClientPolicy]) -> None:
+        """Accept other secrets from now on; clients that are registered stay.
+
+        :raises ValueError: where a hash is none; the old secrets hold then.
+        """
+        own = {e.match: secrethash.parse(e.secret_hash) for e in entries if e.secret_hash}
+        self._current = secrets.auth_secret.encode("utf-8", "replace")
+        self._previous = secrets.auth_secret_previous.encode("utf-8", "replace")
+        self._own = own
+        known = {str(hashed) for hashed in own.values()}
+        self._known = {text: digest for text, digest in self._known.items() if text in known}
+
+    def check(self, asked: Register, policy: Policy, slowly: SlowCheck) -> Deferred[bool]:
+        """Compare, in constant time and in bytes; fires at once where nothing is slow.
+
+        :param policy: what holds for the client.
+        """
+        if policy.own_secret:
+            return self._check_own(asked.secret, self._own.get(policy.match), slowly)
+        return succeed(self._check_shared(asked))
+
+    def _check_shared(self, asked: Register) -> bool:
+        told = asked.secret.encode("utf-8", "replace")
+        current = bool(self._current) and hmac.compare_digest(told, self._current)
+        previous = bool(self._previous) and hmac.compare_digest(told, self._previous)
+        if previous and not current:
+            self.previous_used += 1
+            who = f"{shown(asked.role)} {shown(asked.client_id)}"
+            if self._told.may(who, self._clock.seconds()):
+                text = (
+                    f"{who} still registers with auth_secret_previous, "
+                    f"which was used {self.previous_used} times so far"
+                )
+                self._log.info("{text}", text=text, event="previous_secret")
+        return current or previous
+
+    def _check_own(
+        self, told: str, hashed: secrethash.SecretHash | None, slowly: SlowCheck
+    ) -> Deferred[bool]:
+        if hashed is None:
+            return succeed(False)
+        digest = hmac.digest(self._key, told.encode("utf-8", "replace"), "sha256")
+        text = str(hashed)
+        known = self._known.get(text)
+        if known is not None and hmac.compare_digest(known, digest):
+            return succeed(True)
+
+        def remember(right: bool) -> bool:
+            if right and hashed in self._own.values():
+                self._known[text] = digest
+            return right
+
+        return slowly(lambda: hashed.matches(told)).addCallback(remember)

@@ -33,10 +33,12 @@ from relayx.core.messages import Protocol as PortProtocol
 from relayx.core.pairing import Outcome
 from relayx.core.switchboard import Switchboard
 from relayx.data.plane import DataPlane
+from relayx.entrance import Entrance
 from relayx.logs import LEVELS, Renderer
 from relayx.naming import RandomNames
 from relayx.net.newcomers import LINGER
-from relayx.settings import control_settings, data_settings, rules
+from relayx.net.sources import Failures
+from relayx.settings import control_settings, data_settings, policies, rules
 
 _GONE_LOOK = 0.01
 _GONE_LIMIT = LINGER + 0.5
@@ -58,12 +60,17 @@ class GatewayService(Service):
     def __init__(self, config: Config, secrets: Secrets, reactor: Any) -> None:
         self.config = config
         self._reactor = reactor
-        self.authentication = Authentication(secrets)
+        self.authentication = Authentication(secrets, config.clients, reactor)
         self._log = Logger(namespace="relayx")
         self._least = LEVELS[config.log.level]
         names = RandomNames()
-        self.switchboard = Switchboard(rules(config), names)
+        self.switchboard = Switchboard(rules(config), names, policies(config.clients))
         self.control = control.ControlFactory(reactor, control_settings(config), self, names)
+        limits = config.limits
+        self._entrance = Entrance(
+            reactor, self.control, self.authentication, self.switchboard.policy,
+            Failures(limits.failures_per_minute, limits.failure_block),
+        )  # fmt: skip
         self.data = DataPlane(reactor, data_settings(config), self)
         self._push = StatePush(reactor, self.control, self._recipients, self._state)
         self._telemetry = TelemetryTimer(reactor, self.control, self.data.bytes_moved)
@@ -231,12 +238,21 @@ class GatewayService(Service):
 
     def asked_to_register(self, conn: int, address: str, asked: Register, trace_id: str) -> None:
         """See control.protocol.Events."""
-        authentic = self.authentication.accepts(asked.secret)
-        now = self._reactor.seconds()
-        self._perform(self.switchboard.registered(now, conn, address, asked, authentic, trace_id))
+
+        def admit(authentic: bool) -> None:
+            now = self._reactor.seconds()
+            self._perform(
+                self.switchboard.registered(now, conn, address, asked, authentic, trace_id)
+            )
+
+        def reject(error: PeerError) -> None:
+            self._perform(self.switchboard.rejected(conn, address, error, trace_id))
+
+        self._entrance.ask(conn, address, asked, admit, reject)
 
     def failed_to_register(self, conn: int, address: str, error: PeerError) -> None:
         """See control.protocol.Events."""
+        self._entrance.failed(address, error)
         self._perform(self.switchboard.rejected(conn, address, error))
 
     def requested(self, conn: int, message: Message, msg_id: str, trace_id: str) -> None:

@@ -136,6 +136,8 @@ class ControlProtocol(LineReceiver):
 
     def go_on(self) -> None:
         """Act on what came meanwhile, in its order, and read on."""
+        if not self._held:
+            return
         self._held = False
         if self._closing:
             self._kept = b""

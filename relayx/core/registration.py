@@ -59,8 +59,10 @@ class Registration:
         answer = Auth(status="error", error_code=error.code, error=error.text)
         board.emit(fx.Send(conn, answer, trace_id))
         board.emit(fx.CloseControl(conn))
+        # One that tries on while it is refused could fill the log; it was warned of before.
+        level = "info" if error.code is Code.RATE_LIMITED else "warn"
         board.note(
-            "warn", "register_failed", f"control connection from {address} is refused: {error}",
+            level, "register_failed", f"control connection from {address} is refused: {error}",
             address=address, error_code=str(error.code), trace_id=trace_id,
         )  # fmt: skip
 

@@ -80,9 +80,11 @@ class Switchboard:
         self._registration.register(now, conn, address, asked, authentic, trace_id)
         return self.board.take(trace_id)
 
-    def rejected(self, conn: int, address: str, error: PeerError) -> list[Effect]:
+    def rejected(
+        self, conn: int, address: str, error: PeerError, trace_id: str = ""
+    ) -> list[Effect]:
         """A connection did not register as it should: ``auth`` with the error, then close."""
-        self._registration.reject(conn, address, error, error.trace_id)
+        self._registration.reject(conn, address, error, trace_id or error.trace_id)
         return self.board.take()
 
     def requested(

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.logger import Logger
 
 from relayx.config.model import ClientPolicy, Secrets
 from relayx.core.codec import shown
@@ -25,6 +24,9 @@ from relayx.security import secrethash
 SlowCheck = Callable[[Callable[[], bool]], Deferred[bool]]
 """Does what takes long somewhere else."""
 
+Say = Callable[..., None]
+"""Takes a level, an event, a text, and fields by name, for the log."""
+
 
 class Authentication:
     """Compares what a client says with what is accepted.
@@ -32,13 +34,15 @@ class Authentication:
     :param secrets: what the secret file holds.
     :param entries: ``clients`` of the configuration.
     :param clock: an IReactorTime.
+    :param say: writes a line in the log.
     :ivar previous_used: how often ``auth_secret_previous`` was the right one.
     """
 
-    _log = Logger(namespace="relayx")
-
-    def __init__(self, secrets: Secrets, entries: Iterable[ClientPolicy], clock: Any) -> None:
+    def __init__(
+        self, secrets: Secrets, entries: Iterable[ClientPolicy], clock: Any, say: Say
+    ) -> None:
         self.previous_used = 0
+        self._say = say
         self._clock = clock
         self._told = Seldom()
         self._key = tokens.token_bytes(32)
@@ -78,7 +82,7 @@ class Authentication:
                     f"{who} still registers with auth_secret_previous, "
                     f"which was used {self.previous_used} times so far"
                 )
-                self._log.info("{text}", text=text, event="previous_secret")
+                self._say("info", "previous_secret", text, client_id=shown(asked.client_id)[1:-1])
         return current or previous
 
     def _check_own(

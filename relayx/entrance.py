@@ -12,7 +12,7 @@ from typing import Any
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from relayx.authentication import Authentication
+from relayx.authentication import Authentication, Say
 from relayx.control.protocol import ControlFactory
 from relayx.core.errors import Code, PeerError
 from relayx.core.messages import Register
@@ -37,6 +37,7 @@ class Entrance:
     :param reactor: an IReactorTime and IReactorThreads.
     :param control: the connections.
     :param policy: what holds for a client that asks.
+    :param say: writes a line in the log.
     """
 
     _log = Logger(namespace="relayx")
@@ -48,12 +49,14 @@ class Entrance:
         authentication: Authentication,
         policy: PolicyOf,
         failures: Failures,
+        say: Say,
     ) -> None:
         self._reactor = reactor
         self._control = control
         self._authentication = authentication
         self._policy = policy
         self._failures = failures
+        self._say = say
         self._checks = SlowChecks(reactor)
 
     def ask(self, conn: int, address: str, asked: Register, admit: Admit, reject: Reject) -> None:
@@ -119,4 +122,4 @@ class Entrance:
                 f"{source} is refused for {failures.block:g} s: {failures.limit} of its "
                 "registrations failed within a minute, limits.failures_per_minute"
             )
-            self._log.warn("{text}", text=text, event="blocked", address=source)
+            self._say("warn", "blocked", text, address=source)

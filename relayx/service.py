@@ -19,6 +19,7 @@ from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
 from relayx import __version__
+from relayx.audit import AUDITED, AuditLog
 from relayx.authentication import Authentication
 from relayx.config.model import Config, Secrets
 from relayx.control import protocol as control
@@ -38,14 +39,20 @@ from relayx.logs import LEVELS, Renderer
 from relayx.naming import RandomNames
 from relayx.net.newcomers import LINGER
 from relayx.net.sources import Failures
+from relayx.security.keydir import KeyFileError
 from relayx.settings import control_settings, data_settings, policies, rules
+from relayx.trust import KeyWatch, read_keys
 
 _GONE_LOOK = 0.01
 _GONE_LIMIT = LINGER + 0.5
 _LAST_LIMIT = 1.0
 
 
-class BindError(RelayError):
+class StartError(RelayError):
+    """The gateway cannot start; the text says what is in the way."""
+
+
+class BindError(StartError):
     """A port could not be listened on; the text names it."""
 
 
@@ -60,16 +67,19 @@ class GatewayService(Service):
     def __init__(self, config: Config, secrets: Secrets, reactor: Any) -> None:
         self.config = config
         self._reactor = reactor
-        self.authentication = Authentication(secrets, config.clients, reactor)
+        self.authentication = Authentication(secrets, config.clients, reactor, self._say)
         self._log = Logger(namespace="relayx")
         self._least = LEVELS[config.log.level]
         names = RandomNames()
         self.switchboard = Switchboard(rules(config), names, policies(config.clients))
-        self.control = control.ControlFactory(reactor, control_settings(config), self, names)
+        self._key_watch = KeyWatch(reactor, self._say)
+        self.control = control.ControlFactory(
+            reactor, control_settings(config), self, names, self._key_watch.trust
+        )
         limits = config.limits
         self._entrance = Entrance(
             reactor, self.control, self.authentication, self.switchboard.policy,
-            Failures(limits.failures_per_minute, limits.failure_block),
+            Failures(limits.failures_per_minute, limits.failure_block), self._say,
         )  # fmt: skip
         self.data = DataPlane(reactor, data_settings(config), self)
         self._push = StatePush(reactor, self.control, self._recipients, self._state)
@@ -80,6 +90,7 @@ class GatewayService(Service):
         self._tick_call: Any = None
         self._stopping: Deferred[None] | None = None
         self._late: Any = None
+        self._audit: AuditLog | None = None
         self.log_stream = self._build_log_stream(config)
         self._carry_out: dict[type[fx.Effect], Callable[[Any], None]] = {
             fx.Send: self._send,
@@ -113,23 +124,51 @@ class GatewayService(Service):
         """Listen on every port, or on none.
 
         :raises BindError: naming the first port that cannot be bound.
+        :raises StartError: where a file cannot be used.
         """
         try:
+            self._open_audit()
+            self._use_keys()
             for endpoint in self.config.control.endpoints or (
                 f"tcp:{self.config.relay.control_port}",
             ):
                 self._listen_control(endpoint)
             for port in self.switchboard.board.ports:
                 self._listen_data(port.number, port.protocol)
-        except BindError:
+        except StartError:
             self._stop_listening()
             self._close_all()
             self.control.release()
             self.data.release()
+            self._close_audit()
             raise
         if self.log_stream is not None:
             globalLogPublisher.addObserver(self.log_stream)
         super().privilegedStartService()
+
+    def _open_audit(self) -> None:
+        path = self.config.audit.file
+        if not path:
+            return
+
+        def report(text: str) -> None:
+            self._reactor.callFromThread(self._log.error, "{text}", text=text)
+
+        try:
+            self._audit = AuditLog(path, report)
+        except OSError as failed:
+            raise StartError(f"audit.file {path} cannot be opened: {failed.strerror}") from None
+
+    def _use_keys(self) -> None:
+        try:
+            self._key_watch.use(read_keys(self.config.security))
+        except KeyFileError as error:
+            raise StartError(str(error)) from None
+
+    def _close_audit(self) -> None:
+        if self._audit is not None:
+            self._audit.close()
+            self._audit = None
 
     def _listen_control(self, endpoint: str) -> None:
         outcome: list[Any] = []
@@ -159,11 +198,12 @@ class GatewayService(Service):
     def startService(self) -> None:
         """Begin to serve."""
         super().startService()
+        self._key_watch.start()
         where = ", ".join(map(_spelled, self.control_addresses))
-        self._log.info(
-            "{text}", text=f"relayx {__version__} serves {len(self.switchboard.board.ports)} data "
-            f"ports; control on {where}", event="started",
-        )  # fmt: skip
+        ports = len(self.switchboard.board.ports)
+        self._say(
+            "info", "started", f"relayx {__version__} serves {ports} data ports; control on {where}"
+        )
 
     def stopService(self) -> Deferred[None]:
         """Drain (contract section 9): the Deferred fires when nothing is left."""
@@ -172,9 +212,7 @@ class GatewayService(Service):
         super().stopService()
         self._stopping = Deferred()
         running = self.switchboard.sessions_running()
-        self._log.info(
-            "{text}", text=f"stopping: {running} sessions run", event="stopping"
-        )  # fmt: skip
+        self._say("info", "stopping", f"stopping: {running} sessions run")
         self._perform(self.switchboard.drain())
         if self.switchboard.sessions_running():
             timeout = self.config.data.drain_timeout
@@ -200,6 +238,7 @@ class GatewayService(Service):
         self._stop_listening()
         self._push.close()
         self._telemetry.close()
+        self._key_watch.close()
         self._close_all()
         self._await_gone(self._reactor.seconds() + _GONE_LIMIT)
 
@@ -218,9 +257,8 @@ class GatewayService(Service):
         self.data.release()
         counts = self.switchboard.sessions_ended()
         ended = ", ".join(f"{count} {cause}" for cause, count in sorted(counts.items()))
-        self._log.info(
-            "{text}", text=f"stopped; sessions ended: {ended or 'none'}", event="stopped"
-        )
+        self._say("info", "stopped", f"stopped; sessions ended: {ended or 'none'}")
+        self._close_audit()
         if self._stopping is not None:
             self._stopping.callback(None)
 
@@ -269,8 +307,9 @@ class GatewayService(Service):
         """See control.protocol.Events."""
         client = self.switchboard.client(conn)
         who = f"{client.role} {client.client_id}" if client is not None else "a connection"
-        self._log.warn(
-            "{text}", text=f"{who} from {address} is dropped: {why}", event="dropped",
+        self._say(
+            "warn", "dropped", f"{who} from {address} is dropped: {why}",
+            role=str(client.role) if client is not None else "",
             address=address, client_id=client.client_id if client is not None else "",
         )  # fmt: skip
 
@@ -283,9 +322,9 @@ class GatewayService(Service):
 
     def hello_failed(self, port: int, address: str, text: str) -> None:
         """See data.plane.Events."""
-        self._log.info(
-            "{text}", text=f"port {port} refuses {address}: HELLO_INVALID: {text}",
-            event="refused", port=port, address=address, error_code="HELLO_INVALID",
+        self._say(
+            "info", "refused", f"port {port} refuses {address}: HELLO_INVALID: {text}",
+            port=port, address=address, error_code="HELLO_INVALID",
         )  # fmt: skip
 
     def link_lost(self, link: int) -> None:
@@ -369,11 +408,15 @@ class GatewayService(Service):
         self._telemetry.subscribe(effect.conn)
 
     def _note(self, effect: fx.Note) -> None:
-        if LEVELS[effect.level] < self._least:
+        self._say(effect.level, effect.event, effect.text, **effect.fields)
+
+    def _say(self, level: str, event: str, text: str, **fields: Any) -> None:
+        """A line for the log, and for the record of who did what where it belongs there."""
+        if self._audit is not None and event in AUDITED:
+            self._audit.record(self._reactor.seconds(), event, text, fields)
+        if LEVELS[level] < self._least:
             return  # nobody would see it, and a line a session costs time
-        self._log.emit(
-            LEVELS[effect.level], "{text}", text=effect.text, event=effect.event, **effect.fields
-        )
+        self._log.emit(LEVELS[level], "{text}", text=text, event=event, **fields)
 
 
 def _reason(error: BaseException) -> str:

@@ -21,7 +21,7 @@ from relayx.config.faults import ConfigError
 from relayx.config.limits import descriptor_line, memory_line, raise_descriptor_limit
 from relayx.config.load import Loaded, load, locate
 from relayx.logs import LineObserver, Renderer
-from relayx.service import BindError, GatewayService
+from relayx.service import GatewayService, StartError
 
 _log = Logger(namespace="relayx")
 
@@ -104,7 +104,7 @@ class Runner(MultiService):
             _log.warn("{text}", text=str(warning))
         try:
             super().privilegedStartService()
-        except BindError as error:
+        except StartError as error:
             self._remove_pid_file()
             if not self._server_options.get("nodaemon", True):
                 _log.error("{text}", text=str(error))

@@ -66,5 +66,7 @@ class Files(TestCase):
 
 
 def with_key(key: str, value: Any) -> dict[str, Any]:
-    section, name = key.split(".")
-    return {section: {name: value}}
+    whole = value
+    for name in reversed(key.split(".")):
+        whole = {name: whole}
+    return whole

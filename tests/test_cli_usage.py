@@ -135,28 +135,28 @@ class SecretTests(SynchronousTestCase):
     def test_file(self) -> None:
         """The file's current secret."""
         path = self.file({"auth_secret": "new one", "auth_secret_previous": "old one"})
-        self.assertEqual(options.find_secret(path), "new one")
+        self.assertEqual(options.find_secrets(path).auth_secret, "new one")
         self.assertEqual(self.said, [])
 
     def test_environment_beats_the_file(self) -> None:
         """RELAYX_SECRET is taken though the file is broken."""
         os.environ["RELAYX_SECRET"] = "from the environment"
-        self.assertEqual(options.find_secret("/nowhere"), "from the environment")
+        self.assertEqual(options.find_secrets("/nowhere").auth_secret, "from the environment")
 
     def test_warning(self) -> None:
         """Others who may read the file are a warning, in prod a fault; the secret is in neither."""
         path = self.file({"auth_secret": "quite-secret-" * 4}, 0o644)
-        self.assertEqual(options.find_secret(path), "quite-secret-" * 4)
+        self.assertEqual(options.find_secrets(path).auth_secret, "quite-secret-" * 4)
         self.assertIn("chmod 600", self.said[0])
         self.assertNotIn("quite-secret", self.said[0])
         os.environ["RELAY_ENV"] = "prod"
-        refused = self.assertRaises(Failed, options.find_secret, path)
+        refused = self.assertRaises(Failed, options.find_secrets, path)
         self.assertIn("chmod 600", refused.message)
         self.assertNotIn("quite-secret", refused.message)
 
     def test_faults(self) -> None:
         """All faults are told."""
-        failed = self.assertRaises(Failed, options.find_secret, self.file({"auth_secre": ""}))
+        failed = self.assertRaises(Failed, options.find_secrets, self.file({"auth_secre": ""}))
         self.assertIn("nearest is auth_secret", failed.message)
         self.assertIn("is missing", failed.message)
 

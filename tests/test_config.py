@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ control:
   max_message_bytes: 65536
   max_outbox_bytes: 1048576
   max_unregistered: 256
+  client_ca: ""
 data:
   interface: ""
   advertise_host: ""
@@ -44,6 +47,28 @@ data:
   keepalive: 15s
   drain_timeout: 5s
   splice: auto
+  tls:
+    certificate: ""
+    private_key: ""
+    required: false
+security:
+  signing: off
+  keys: ""
+  trusted_keys: ""
+  on_expired: warn
+proxy_protocol:
+  trusted: []
+limits:
+  control_per_source: 4096
+  unregistered_per_source: 128
+  failures_per_minute: 30
+  failure_block: 1m
+  waiting_hello_per_source: 512
+  messages_per_second: 1000
+  leases_per_client: 1024
+audit:
+  file: ""
+clients: []
 http:
   endpoint: tcp:8080:interface=127.0.0.1
 log:
@@ -51,7 +76,8 @@ log:
   format: text
   stream: off
 """
-"""As they stand in the contract, without the port keys, whose default is to be absent."""
+"""As they stand in the contract and the files of configs/, without the port keys, whose default
+is to be absent."""
 
 CHANGED: dict[str, tuple[Any, Any]] = {
     "relay.max_fe": (7, 7),
@@ -82,6 +108,23 @@ CHANGED: dict[str, tuple[Any, Any]] = {
     "data.keepalive": ("1s", 1.0),
     "data.drain_timeout": ("0", 0.0),
     "data.splice": ("off", "off"),
+    "control.client_ca": ("ca.pem", "ca.pem"),
+    "data.tls.certificate": ("chain.pem", "chain.pem"),
+    "data.tls.private_key": ("key.pem", "key.pem"),
+    "data.tls.required": ("yes", True),
+    "security.signing": ("accept", "accept"),
+    "security.keys": ("keys", "keys"),
+    "security.trusted_keys": ("trusted", "trusted"),
+    "security.on_expired": ("reject", "reject"),
+    "proxy_protocol.trusted": (["10.0.0.0/8", "::1"], ("10.0.0.0/8", "::1")),
+    "limits.control_per_source": (1, 1),
+    "limits.unregistered_per_source": (1, 1),
+    "limits.failures_per_minute": (1, 1),
+    "limits.failure_block": ("1s", 1.0),
+    "limits.waiting_hello_per_source": (1, 1),
+    "limits.messages_per_second": (1, 1),
+    "limits.leases_per_client": (1, 1),
+    "audit.file": ("audit.jsonl", "audit.jsonl"),
     "http.endpoint": ("", ""),
     "log.level": ("error", "error"),
     "log.format": ("json", "json"),
@@ -118,12 +161,42 @@ REFUSED: dict[str, list[Any]] = {
     "data.keepalive": ["999ms", "0s", "32768s"],
     "data.drain_timeout": ["-1ms", 5],
     "data.splice": ["on", True],
+    "control.client_ca": [5, None],
+    "data.tls.certificate": [5, None],
+    "data.tls.private_key": [5, None],
+    "data.tls.required": ["maybe", 1, None],
+    "security.signing": ["on", True],
+    "security.keys": [5, None],
+    "security.trusted_keys": [5, None],
+    "security.on_expired": ["stop", None],
+    "proxy_protocol.trusted": ["10.0.0.1", [5]],
+    "limits.control_per_source": [0],
+    "limits.unregistered_per_source": [0],
+    "limits.failures_per_minute": [0],
+    "limits.failure_block": ["999ms", 5],
+    "limits.waiting_hello_per_source": [0],
+    "limits.messages_per_second": [0],
+    "limits.leases_per_client": [0],
+    "audit.file": [5, None],
     "http.endpoint": ["8080", "tcp:x", "tcp:70000", 8080, None],
     "log.level": ["warning", 1],
     "log.format": ["xml", 1],
     "log.stream": ["fe", False],
 }
 """For each key what its file may not say."""
+
+
+def _dotted(whole: dict[str, Any], above: str = "") -> Iterator[str]:
+    """The names of the keys of a mapping of mappings."""
+    for name, value in whole.items():
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{above}{name}.")
+        else:
+            yield above + name
+
+
+def _value(config: Config, key: str) -> Any:
+    return functools.reduce(getattr, key.split("."), config)
 
 
 class Keys(Files):
@@ -133,7 +206,7 @@ class Keys(Files):
         written = self.load(DEFAULTS).config
         self.assertEqual(written, Config())
         self.assertEqual(self.load("").config, Config())
-        listed = {f"{s}.{k}" for s, keys in yaml.safe_load(DEFAULTS).items() for k in keys}
+        listed = set(_dotted(yaml.safe_load(DEFAULTS))) - {"clients"}
         every = {key.name for s in sections().values() for key in section_keys(s).values()}
         self.assertEqual(every - listed, {k for k in every if "srt_" in k or "zmq_" in k})
         self.assertEqual(listed - every, set())
@@ -141,16 +214,18 @@ class Keys(Files):
         self.assertEqual(set(REFUSED), every)
 
     def test_every_key_is_read(self) -> None:
-        whole: dict[str, dict[str, Any]] = {}
+        whole: dict[str, Any] = {}
         for key, (text, _) in CHANGED.items():
-            section, name = key.split(".")
-            whole.setdefault(section, {})[name] = text
+            *sections, name = key.split(".")
+            inner = whole
+            for section in sections:
+                inner = inner.setdefault(section, {})
+            inner[name] = text
         config = self.load(whole).config
         for key, (_, value) in CHANGED.items():
-            section, name = key.split(".")
-            found = getattr(getattr(config, section), name)
+            found, default = _value(config, key), _value(Config(), key)
             self.assertEqual(found, value, key)
-            self.assertNotEqual(found, getattr(getattr(Config(), section), name), key)
+            self.assertNotEqual(found, default, key)
 
     def test_every_key_has_its_range(self) -> None:
         for key, values in REFUSED.items():
@@ -211,7 +286,7 @@ class Keys(Files):
             ({"data": {"control_port": 1}}, "data.control_port", "relay.control_port"),
             ({"max_fe": 1}, "max_fe", "relay.max_fe"),
             ({"relai": {}}, "relai", "relay"),
-            ({5: 1}, "5", "relay"),
+            ({5: 1}, "5", ""),
             ({"log": {"qqqq": 1}}, "log.qqqq", "log."),
         ):
             fault = self.fault(config)

@@ -154,8 +154,9 @@ class Templates(Files):
         for kind in CONFIGS:
             lines = config_text(kind).splitlines()
             for before, line in pairwise(lines):
-                if line.startswith("  ") and not line.startswith("  #"):
-                    self.assertTrue(before.startswith("  # "), line)
+                bare = line.lstrip()
+                if bare != line and not bare.startswith("#"):
+                    self.assertTrue(before.lstrip().startswith("# "), line)
 
     def test_example_secrets_are_for_replacing(self) -> None:
         self.load("", secrets_example("dev"))

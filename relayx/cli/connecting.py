@@ -15,6 +15,7 @@ from relayx.client import (
     Connected,
     ControlClient,
     Disconnected,
+    Distrusted,
     Refused,
     Stopped,
     Unreachable,
@@ -51,6 +52,8 @@ async def first_connection(reactor: Any, control: ControlClient, timeout: float)
         why = failures[-1].value if failures else None
         if isinstance(why, Refused):
             raise refused(control, why) from None
+        if isinstance(why, Distrusted):
+            raise Failed(f"the gateway at {control.gateway} is not trusted: {why}") from None
         tail = f": {reason(why)}" if why is not None else ""
         raise Failed(f"no gateway at {control.gateway} within {timeout:g} s{tail}") from None
     except Refused as error:

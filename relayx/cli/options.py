@@ -12,13 +12,14 @@ import click
 
 from relayx.cli.running import Failed, say
 from relayx.cli.sources import env_file_option
+from relayx.cli.trust import TRUST_OPTIONS, find_trust
 from relayx.client import Gateway
 from relayx.client.gateway import DEFAULT_PORT
 from relayx.config.durations import EXAMPLES, DurationError, parse_duration
 from relayx.config.faults import ConfigError
 from relayx.config.load import Environment, locate
-from relayx.config.model import LONGEST
-from relayx.config.secretfile import read_secrets
+from relayx.config.model import LONGEST, Secrets
+from relayx.config.secretfile import is_placeholder, read_secrets
 from relayx.core.codec import is_client_id
 from relayx.core.hello import SERVICE, SERVICE_ALLOWED
 from relayx.core.messages import Protocol
@@ -120,6 +121,8 @@ def gateway_options(command: Command) -> Command:
         gateway: str,
         client_id: str,
         env_file: str | None,
+        sign_with: str | None,
+        gateway_keys: str | None,
         connect_timeout: float,
         verbose: int,
         **others: Any,
@@ -128,7 +131,9 @@ def gateway_options(command: Command) -> Command:
             named = Gateway.parse(gateway, "")
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--gateway") from None
-        where = Gateway(named.host, named.port, find_secret(env_file))
+        secrets = find_secrets(env_file)
+        trust = find_trust(sign_with, gateway_keys, secrets.relay_public_key)
+        where = Gateway(named.host, named.port, secrets.auth_secret, trust)
         return command(target=Target(where, client_id, connect_timeout, verbose), **others)
 
     given: Command = with_target
@@ -155,6 +160,7 @@ _OPTIONS: list[Callable[[Command], Command]] = [
         " A client that has the same id already is replaced.",
     ),
     env_file_option,
+    *TRUST_OPTIONS,
     click.option(
         "--connect-timeout",
         type=duration,
@@ -168,14 +174,14 @@ _OPTIONS: list[Callable[[Command], Command]] = [
 ]
 
 
-def find_secret(env_file: str | None) -> str:
-    """The secret from RELAYX_SECRET, or else from the secret file.
+def find_secrets(env_file: str | None) -> Secrets:
+    """The secret from RELAYX_SECRET alone, or else what the secret file holds.
 
     :raises Failed: where there is none.
     """
     secret = os.environ.get(SECRET_VARIABLE, "")
     if secret:
-        return secret
+        return Secrets(secret)
     try:
         sources = locate(os.environ, None, env_file)
         prod = sources.environment is Environment.PROD
@@ -186,4 +192,4 @@ def find_secret(env_file: str | None) -> str:
         raise Failed("the secret file is not valid\n" + "\n".join(map(str, faults)))
     for warning in warnings:
         say(f"warning: {warning}")
-    return found.auth_secret
+    return found if not is_placeholder(found.relay_public_key) else Secrets(found.auth_secret)

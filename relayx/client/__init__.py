@@ -13,6 +13,7 @@ from relayx.client.errors import (
     ClientError,
     ControlLost,
     DataLost,
+    Distrusted,
     Refused,
     Stopped,
     StreamEnded,
@@ -26,6 +27,7 @@ from relayx.client.join import Joined, join
 from relayx.client.session import LeasedSession, Session
 from relayx.client.stream import Stream
 from relayx.client.streamfactory import StreamFactory, connect_stream
+from relayx.security.trust import Trust
 
 __all__ = [
     "Backend",
@@ -37,6 +39,7 @@ __all__ = [
     "DataConnection",
     "DataLost",
     "Disconnected",
+    "Distrusted",
     "Ended",
     "Events",
     "Frontend",
@@ -52,6 +55,7 @@ __all__ = [
     "StreamFactory",
     "StreamReset",
     "TimedOut",
+    "Trust",
     "Unreachable",
     "connect_stream",
     "join",

@@ -234,7 +234,7 @@ class ControlClient:
             self._lost(reason)
             lost(reason)
 
-        return Link(self._reactor, register, self._received, link_lost)
+        return Link(self._reactor, register, self._received, link_lost, self.gateway.trust)
 
     def _registered(self, link: Link, auth: Auth) -> None:
         self._link = link

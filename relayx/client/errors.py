@@ -34,6 +34,17 @@ class ControlLost(ClientError, ConnectionLost):
     """The control connection ended before the answer, or did not come back in time."""
 
 
+class Distrusted(ControlLost):
+    """The gateway's messages are not what its key would have signed: nothing it says counts.
+
+    :ivar code: ``SIGNATURE_INVALID``, ``REPLAYED`` or ``RATE_LIMITED``.
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = str(code)
+
+
 class TimedOut(ClientError):
     """The gateway is there, and did not answer within the time given."""
 

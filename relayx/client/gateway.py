@@ -10,6 +10,8 @@ from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
+from relayx.security.trust import Trust
+
 DEFAULT_PORT = 5555
 DIAL_TIMEOUT = 3.0
 
@@ -24,11 +26,13 @@ class Gateway:
     :ivar host: a host name or an address, an IPv6 one without brackets.
     :ivar port: its control port.
     :ivar secret: what `register` proves; in no repr.
+    :ivar trust: signs control messages and verifies the gateway's; None: neither.
     """
 
     host: str
     port: int = DEFAULT_PORT
     secret: str = field(default="", repr=False)
+    trust: Trust | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.host:

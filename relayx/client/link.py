@@ -13,17 +13,20 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from relayx.client.errors import ClientError, ControlLost, Refused
+from relayx.client.errors import ClientError, ControlLost, Distrusted, Refused
 from relayx.client.sockets import set_up
 from relayx.core.codec import Envelope, ObjectStream, decode_envelope, decode_payload, encode, shown
 from relayx.core.errors import Code, FramingError, PeerError
 from relayx.core.messages import REPLIES, Auth, Message, Ping, Pong, Register
+from relayx.security.trust import Trust
 
 BEAT = 1.0
 MISSED_BEATS = 3
 AUTH_TIMEOUT = 5.0
 CLOSE_TIMEOUT = 1.0
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+_OF_SIGNATURES = {Code.SIGNATURE_INVALID, Code.REPLAYED, Code.RATE_LIMITED}
 
 Receiver = Callable[[Message | str, str], None]
 """Takes a message, or a log line, and its `trace_id`."""
@@ -35,6 +38,8 @@ class Link(Protocol):
     :param register: the first message.
     :param received: gets every message after `auth`; types that are not known are left out.
     :param lost: called once, with the reason, when a registered connection has ended.
+    :param trust: signs what is sent, and verifies what comes: a message that fails ends the
+        connection with `Distrusted`.
 
     :ivar auth: fires when the gateway has taken the registration; fails with `Refused`, or
         with `ControlLost` where the connection ends before any answer. Cancelling it resets
@@ -50,10 +55,12 @@ class Link(Protocol):
         register: Register,
         received: Receiver,
         lost: Callable[[Failure], None],
+        trust: Trust | None = None,
     ) -> None:
         self._reactor = reactor
         self._register = register
         self._received = received
+        self._trust = trust or Trust()
         self.auth: Deferred[Auth] = Deferred(self._cancelled)
         self._result: Deferred[Auth] | None = self.auth
         self._lost = lost
@@ -76,7 +83,8 @@ class Link(Protocol):
         now_ms = int(self._reactor.seconds() * 1000)
         msg_id = f"{uuid.uuid4()}-{now_ms}"
         if self.transport is not None and not self.over:
-            self.transport.write(encode(message, msg_id=msg_id, ts_ms=now_ms, trace_id=trace_id))
+            line = encode(message, msg_id=msg_id, ts_ms=now_ms, trace_id=trace_id)
+            self.transport.write(self._trust.sign(line))
         return msg_id
 
     def ping(self) -> int:
@@ -122,11 +130,15 @@ class Link(Protocol):
     def _take(self, raw: bytes) -> None:
         try:
             envelope = decode_envelope(raw)
+            self._trust.check(raw, envelope, self._reactor.seconds())
             message = self._typed(envelope)
         except FramingError:
             raise
         except PeerError as error:
-            self._log.warn("a message of the gateway is left out: {error}", error=error.text)
+            if error.code in _OF_SIGNATURES:
+                self.drop(Distrusted(error.code, f"a message of the gateway: {error.text}"))
+            else:
+                self._log.warn("a message of the gateway is left out: {error}", error=error.text)
             return
         if isinstance(message, Auth):
             self._authenticated(message)

@@ -171,10 +171,10 @@ def _read_clients(
         keys = section_keys(ClientPolicy, name)
         found, wrong = mapping(path, name, entry)
         faults += wrong
+        if "match" not in found and not wrong:
+            faults.append(Fault(path, f"{name}.match", "", "is missing", "a pattern of client_id"))
         told, wrong = _read_section(path, found, name, keys, {**known, name: list(keys)})
         faults += wrong
-        if "match" not in found and not any(fault.key == name for fault in wrong):
-            faults.append(Fault(path, f"{name}.match", "", "is missing", "a pattern of client_id"))
         values[name] = {"match": "", **told}
     return values, faults
 

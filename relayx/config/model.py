@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from relayx.security.policy import OnExpired, Signing
+
 COUNT_MOST = 2**31 - 1
 KIB = 1024
 MIB = 1024 * KIB
@@ -85,21 +87,6 @@ class LogStream(StrEnum):
     OFF = "off"
     BE = "be"
     ALL = "all"
-
-
-class Signing(StrEnum):
-    """What becomes of the signatures of control messages (guide section 4.5)."""
-
-    OFF = "off"
-    ACCEPT = "accept"
-    REQUIRE = "require"
-
-
-class OnExpired(StrEnum):
-    """What an expired key is still good for."""
-
-    WARN = "warn"
-    REJECT = "reject"
 
 
 class ClientRole(StrEnum):
@@ -187,7 +174,7 @@ class Control(Section, frozen=True):
 
 
 class DataTls(Section, frozen=True):
-    """Section ``data.tls``: TLS on the data ports, off while both files are \"\"."""
+    """Section ``data.tls``: TLS on the data ports, off without its two files."""
 
     certificate: Annotated[str, _text('PEM file of the certificate and its chain; "": no TLS')] = ""
     private_key: Annotated[str, _text("PEM file of its private key, mode 0600")] = ""

@@ -14,6 +14,7 @@ from relayx.config.endpoints import ALLOWED, EndpointError, endpoint_port
 from relayx.config.faults import Fault, shown
 from relayx.config.limits import Machine, descriptor_fault, memory_warning
 from relayx.config.model import Config
+from relayx.config.security import security_faults, security_warnings
 
 PROD_REAPER_LEAST = 1.0
 """Seconds."""
@@ -59,6 +60,7 @@ def rule_faults(checked: Checked) -> list[Fault]:
         *_data_texts(checked),
         *_disjoint(checked),
         *_descriptors(checked),
+        *security_faults(checked.file, checked.config.security, checked.broken),
     ]
 
 
@@ -77,6 +79,7 @@ def rule_warnings(checked: Checked) -> list[Fault]:
     ):
         if not seconds:
             found.append(Fault(file, key, "0s", "gives clients no time at all"))
+    found += security_warnings(file, config.security)
     memory = memory_warning(file, config, checked.machine.memory)
     return [*found, memory] if memory else found
 

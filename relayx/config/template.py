@@ -17,7 +17,7 @@ import msgspec
 
 from relayx.config.convert import Key, section_keys, sections
 from relayx.config.durations import format_duration
-from relayx.config.model import COUNT_MOST, MIB, Config, Level, Log, Relay
+from relayx.config.model import COUNT_MOST, MIB, Config, Level, Log, Relay, Section
 
 _PORTS = Relay(srt_start_port=30000, srt_end_port=30100, zmq_start_port=30101, zmq_end_port=30200)
 _WIDTH = 96
@@ -74,8 +74,7 @@ def config_text(kind: str) -> str:
     for name, section in sections().items():
         above, _, bare_name = name.rpartition(".")
         indent = "  " * name.count(".")
-        if not above:
-            lines.append("")
+        lines.append(f"{indent}# {_subject(section)}" if above else "")
         lines.append(f"{indent}{bare_name}:")
         values = getattr(getattr(config, above), bare_name) if above else getattr(config, name)
         for bare, key in section_keys(section).items():
@@ -94,6 +93,12 @@ def secrets_text(auth_secret: str, relay_public_key: str = "") -> str:
 def secrets_example(kind: str) -> str:
     """A secret file with placeholders, which no gateway takes in prod."""
     return secrets_text(f"{kind or 'local'}_secret_replace_me", PLACEHOLDER_KEY)
+
+
+def _subject(section: type[Section]) -> str:
+    """What a section is about, as its docstring says behind its name."""
+    text = (section.__doc__ or "").splitlines()[0]
+    return text.partition(": ")[2].rstrip(".")
 
 
 def _comment(key: Key) -> list[str]:

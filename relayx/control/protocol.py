@@ -32,6 +32,7 @@ from relayx.net.address import plain
 from relayx.net.newcomers import LINGER, Newcomers
 from relayx.net.sources import OpenCounts, Seldom, source_of
 from relayx.net.tcp import is_dead, set_keepalive
+from relayx.security.trust import Trust
 
 
 class Events(Protocol):
@@ -176,6 +177,11 @@ class ControlProtocol(LineReceiver):
         if not self._pace.allows(self.last_heard):
             self._slow_down(envelope)
             return
+        try:
+            self.factory.trust.check(raw, envelope, self.factory.reactor.seconds())
+        except PeerError as error:
+            self._distrust(error)
+            return
         if not self._asked and envelope.type != Register.TYPE:
             self._reject(envelope)
             return
@@ -200,6 +206,15 @@ class ControlProtocol(LineReceiver):
         self._send_error(
             PeerError(Code.RATE_LIMITED, text, msg_id=envelope.msg_id, trace_id=envelope.trace_id)
         )
+
+    def _distrust(self, error: PeerError) -> None:
+        """A message whose signature is missing or wrong: it is answered and not acted upon."""
+        if self._asked:
+            self._send_error(error)
+        else:
+            self._asked = True
+            self.factory.newcomers.discard(self)
+            self.factory.events.failed_to_register(self.conn, self.address, error)
 
     def _pass_on(self, message: Message, envelope: Envelope) -> None:
         events = self.factory.events
@@ -297,8 +312,19 @@ class ControlFactory(ServerFactory):
 
     noisy = False
 
-    def __init__(self, reactor: Any, settings: Settings, events: Events, names: Any) -> None:
-        """:param names: gives ``msg_id(unix_ms)``."""
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        events: Events,
+        names: Any,
+        trust: Trust | None = None,
+    ) -> None:
+        """:param names: gives ``msg_id(unix_ms)``.
+
+        :param trust: signs what is sent and verifies what comes.
+        """
+        self.trust = trust or Trust()
         self.reactor = reactor
         self.settings = settings
         self.events = events
@@ -369,7 +395,8 @@ class ControlFactory(ServerFactory):
     def encode(self, message: Message | str, trace_id: str = "") -> bytes:
         """One message as a line, with its ``msg_id`` and ``ts_ms``."""
         now = int(self.reactor.seconds() * 1000)
-        return encode(message, msg_id=self._names.msg_id(now), ts_ms=now, trace_id=trace_id)
+        line = encode(message, msg_id=self._names.msg_id(now), ts_ms=now, trace_id=trace_id)
+        return self.trust.sign(line)
 
     def close(self) -> None:
         """Close every connection, and accept no more messages."""

@@ -42,7 +42,8 @@ class Leasing:
             board.send(client, refusal, trace_id)
             board.note(
                 "info", "refused", f"{client.role} {client.client_id} gets no lease: {error}",
-                client_id=client.client_id, error_code=str(error.code), trace_id=trace_id,
+                role=str(client.role), client_id=client.client_id, address=client.address,
+                error_code=str(error.code), trace_id=trace_id,
             )  # fmt: skip
             return
         zmq_port, srt_port = _numbers(lease.ports)
@@ -63,8 +64,8 @@ class Leasing:
         board.note(
             "info", "granted",
             f"{client.role} {client.client_id} leases {_listed(lease.ports)} as {lease.session_id}",
-            client_id=client.client_id, session_id=lease.session_id, trace_id=trace_id,
-            zmq_port=zmq_port, srt_port=srt_port,
+            role=str(client.role), client_id=client.client_id, address=client.address,
+            session_id=lease.session_id, trace_id=trace_id, zmq_port=zmq_port, srt_port=srt_port,
         )  # fmt: skip
 
     def _grant(self, now: float, client: Client, asked: PortAcquire, trace_id: str) -> Lease:
@@ -203,7 +204,9 @@ class Leasing:
         board.note(
             "info", "lease_ended",
             f"lease {lease.session_id} ends on {_listed(ended)}" + (f": {code}" if code else ""),
+            role=str(lease.role), client_id=lease.owner.client_id, address=lease.owner.address,
             session_id=lease.session_id, error_code=code, trace_id=trace_id,
+            zmq_port=zmq_port, srt_port=srt_port,
         )  # fmt: skip
 
 

@@ -66,7 +66,8 @@ class Pairing:
             "warn" if seen else "info", "refused",
             f"port {link.port.number} refuses {link.role} {shown(link.client_id)} "
             f"from {link.address}: {error}",
-            port=link.port.number, client_id=link.client_id, error_code=str(error.code),
+            port=link.port.number, role=str(link.role), client_id=link.client_id,
+            address=link.address, error_code=str(error.code),
         )  # fmt: skip
 
     def _admit_be(self, link: Link, port: Port) -> None:

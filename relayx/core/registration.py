@@ -40,7 +40,7 @@ class Registration:
             replaced = self._board.roster.predecessors(role, asked.client_id, asked.instance)
             self._check_capacity(role, replaced)
         except PeerError as error:
-            self.reject(conn, address, error, trace_id)
+            self.reject(conn, address, error, trace_id, asked)
             return
         self._admit(now, conn, address, asked, role, replaced, trace_id)
 
@@ -53,16 +53,26 @@ class Registration:
             same = _same(board.roster.predecessors(role, asked.client_id, asked.instance), asked)
         return board.policies.of(same.asked_id if same else asked.client_id)
 
-    def reject(self, conn: int, address: str, error: PeerError, trace_id: str = "") -> None:
+    def reject(
+        self,
+        conn: int,
+        address: str,
+        error: PeerError,
+        trace_id: str = "",
+        asked: Register | None = None,
+    ) -> None:
         """Answer with ``auth`` and an error, then close."""
         board = self._board
         answer = Auth(status="error", error_code=error.code, error=error.text)
         board.emit(fx.Send(conn, answer, trace_id))
         board.emit(fx.CloseControl(conn))
-        # One that tries on while it is refused could fill the log; it was warned of before.
-        level = "info" if error.code is Code.RATE_LIMITED else "warn"
+        # Who tries on while it is refused must not fill the log; it was warned of before.
+        limited = error.code is Code.RATE_LIMITED
+        level, event = ("debug", "register_limited") if limited else ("warn", "register_failed")
         board.note(
-            level, "register_failed", f"control connection from {address} is refused: {error}",
+            level, event, f"control connection from {address} is refused: {error}",
+            role=shown(asked.role)[1:-1] if asked else "",
+            client_id=shown(asked.client_id)[1:-1] if asked else "",
             address=address, error_code=str(error.code), trace_id=trace_id,
         )  # fmt: skip
 
@@ -109,7 +119,7 @@ class Registration:
             asked_id=same.asked_id if same else asked.client_id,
         )  # fmt: skip
         for old in replaced:
-            self._leave_place(now, old, client)
+            self._leave_place(now, old, client, trace_id)
         board.roster.add(client)
         for old in replaced:
             self._pass_leases(old, client)
@@ -139,7 +149,7 @@ class Registration:
             if link.lease is not None and link.lease.owner is old:
                 link.lease.owner = heir
 
-    def _leave_place(self, now: float, old: Client, client: Client) -> None:
+    def _leave_place(self, now: float, old: Client, client: Client, trace_id: str) -> None:
         board = self._board
         again = old.instance == client.instance
         client.takeovers.extend(old.takeovers)
@@ -152,6 +162,7 @@ class Registration:
             board.note(
                 "info", "taken_over", text,
                 role=str(client.role), client_id=client.client_id, address=client.address,
+                trace_id=trace_id,
             )  # fmt: skip
             client.takeovers.append(now)
             if len(client.takeovers) > TAKEOVERS_TOLD and now - client.takeovers[0] <= 60:
@@ -182,7 +193,8 @@ class Registration:
             board.note(
                 "warn", "private_key",
                 f"BE {client.client_id} sent a private key; it was dropped and must be replaced",
-                client_id=client.client_id, trace_id=trace_id,
+                role=str(client.role), client_id=client.client_id, address=client.address,
+                trace_id=trace_id,
             )  # fmt: skip
         client.public_key = told.public_key
         board.broadcast(Role.FE, _key_of(client), trace_id)

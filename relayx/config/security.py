@@ -1,0 +1,47 @@
+"""The rules for section ``security``: the key directories that it names can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from relayx.config.faults import Fault, shown
+from relayx.config.model import Security
+from relayx.security.keydir import KeyFileError, signing_key, verifying_keys
+from relayx.security.policy import Signing
+
+
+def security_faults(file: str, security: Security, broken: frozenset[str]) -> Iterator[Fault]:
+    """What is wrong with it.
+
+    :param broken: the dotted keys that could not be read; nothing is said about those.
+    """
+    if security.signing is Signing.OFF or "security.signing" in broken:
+        return
+    needed = security.signing is Signing.REQUIRE and "security.trusted_keys" not in broken
+    if needed and not security.trusted_keys:
+        problem = "is missing, and security.signing = require refuses whoever has no key in it"
+        yield Fault(file, "security.trusted_keys", "", problem, "a directory of <kid>.pub")
+    for key, path, read in (
+        ("security.keys", security.keys, signing_key),
+        ("security.trusted_keys", security.trusted_keys, verifying_keys),
+    ):
+        if not path or key in broken:
+            continue
+        try:
+            read(path)
+        except KeyFileError as error:
+            yield Fault(file, key, shown(path), f"cannot be used: {error}")
+
+
+def security_warnings(file: str, security: Security) -> Iterator[Fault]:
+    """What is allowed and yet hardly meant."""
+    if security.signing is Signing.OFF:
+        for key, path in (
+            ("security.keys", security.keys),
+            ("security.trusted_keys", security.trusted_keys),
+        ):
+            if path:
+                yield Fault(file, key, shown(path), "is not used: security.signing is off")
+    elif not security.keys:
+        problem = "is empty: the gateway signs nothing, and clients that verify it refuse it"
+        yield Fault(file, "security.keys", "", problem)

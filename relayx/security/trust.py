@@ -1,0 +1,28 @@
+"""What one side signs its messages with, and what it verifies the other's by."""
+
+from __future__ import annotations
+
+from relayx.core.codec import Envelope
+from relayx.security.signing import Signer, Verifier
+
+
+class Trust:
+    """Both halves, each of which may be missing, and may be another one from now on.
+
+    :ivar signer: signs what is sent; None: it goes out unsigned.
+    :ivar verifier: looks at what is received; None: signatures are not looked at.
+    """
+
+    __slots__ = ("signer", "verifier")
+
+    def __init__(self, signer: Signer | None = None, verifier: Verifier | None = None) -> None:
+        self.signer = signer
+        self.verifier = verifier
+
+    def sign(self, line: bytes) -> bytes:
+        """A line of :func:`relayx.core.codec.encode` as it is to go out."""
+        return line if self.signer is None else self.signer.sign_line(line)
+
+    def check(self, raw: bytes, envelope: Envelope, now: float) -> str:
+        """The kid of a message that may be acted upon; see :meth:`Verifier.check`."""
+        return "" if self.verifier is None else self.verifier.check(raw, envelope, now)

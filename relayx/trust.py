@@ -1,0 +1,116 @@
+"""The gateway's keys: loaded, watched until they expire, and loaded again.
+
+Configuration section ``security``, guide sections 3.4 and 4.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from relayx.config.model import Security
+from relayx.security.expiry import Alarm, expiry_alarms
+from relayx.security.keydir import signing_key, verifying_keys
+from relayx.security.keys import SigningKey, VerifyingKey
+from relayx.security.policy import OnExpired, Signing
+from relayx.security.signing import Signer, Verifier
+from relayx.security.trust import Trust
+
+LOOK = 3600.0
+"""Seconds between two looks for keys that expire."""
+
+Say = Callable[[str, str, str], None]
+"""Takes a level, an event and a text."""
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """What was read of the key directories.
+
+    :ivar own: the key that signs, None for none.
+    :ivar trusted: the keys that clients may sign with.
+    """
+
+    security: Security
+    own: SigningKey | None = None
+    trusted: tuple[VerifyingKey, ...] = ()
+
+
+def read_keys(security: Security) -> Keys:
+    """Read what the configuration names.
+
+    :raises KeyFileError: naming the first file that cannot be used.
+    """
+    if security.signing == Signing.OFF:
+        return Keys(security)
+    return Keys(
+        security,
+        signing_key(security.keys) if security.keys else None,
+        verifying_keys(security.trusted_keys) if security.trusted_keys else (),
+    )
+
+
+class KeyWatch:
+    """What the gateway signs with and verifies by, and the alarms before keys expire.
+
+    :param reactor: an IReactorTime.
+    :param say: takes each alarm once.
+    :ivar trust: for the control plane.
+    """
+
+    def __init__(self, reactor: Any, say: Say) -> None:
+        self.trust = Trust()
+        self._reactor = reactor
+        self._say = say
+        self._keys = Keys(Security())
+        self._told: set[tuple[str, float, int]] = set()
+        self._call: Any = None
+
+    def use(self, keys: Keys) -> None:
+        """Sign and verify with these from now on; what was seen already stays seen."""
+        own = keys.own
+        signing, on_expired = Signing(keys.security.signing), OnExpired(keys.security.on_expired)
+        self._keys = keys
+        self.trust.signer = (
+            None if own is None else Signer(own.kid, own.private_key, own.expires, on_expired)
+        )
+        verifier = self.trust.verifier
+        if signing is Signing.OFF:
+            self.trust.verifier = None
+        elif verifier is None:
+            self.trust.verifier = Verifier(keys.trusted, signing, on_expired)
+        else:
+            verifier.signing, verifier.on_expired = signing, on_expired
+            verifier.replace(keys.trusted)
+
+    def start(self) -> None:
+        """Look for keys that expire, now and every hour."""
+        self._call = self._reactor.callLater(LOOK, self.start)
+        keys: list[SigningKey | VerifyingKey] = list(self._keys.trusted)
+        if self._keys.own is not None:
+            keys.append(self._keys.own)
+        for alarm in expiry_alarms(keys, self._reactor.seconds()):
+            told = (alarm.kid, alarm.expires, alarm.days)
+            if told not in self._told:
+                self._told.add(told)
+                self._say("error" if alarm.days <= 1 else "warn", "key_expiry", self._text(alarm))
+
+    def _text(self, alarm: Alarm) -> str:
+        own = self._keys.own
+        whose = "the gateway's" if own is not None and own.kid == alarm.kid else "a client's"
+        text = f"{whose} {alarm}"
+        if alarm.days:
+            return text
+        rejects = self._keys.security.on_expired == OnExpired.REJECT
+        return text + (
+            "; it neither signs nor verifies any more, security.on_expired is reject"
+            if rejects
+            else "; it is used all the same, security.on_expired is warn"
+        )
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None

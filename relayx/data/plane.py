@@ -18,6 +18,7 @@ from relayx.data.listener import DataPort
 from relayx.data.pump import BufferedPump, Pump
 from relayx.data.session import Limits, Session
 from relayx.data.splice import SplicePump, Splicer
+from relayx.data.throttle import Allowances, ThrottledPump
 from relayx.net.endwatch import EndWatch
 from relayx.net.newcomers import LINGER, Newcomers
 from relayx.net.sources import source_of
@@ -95,6 +96,7 @@ class DataPlane:
             if settings.splice and hasattr(os, "splice")
             else None
         )
+        self._allowances = Allowances(reactor)
         self._next_link = 0
         self._ports: list[DataPort] = []
         self._connections: dict[int, DataConnection] = {}
@@ -238,11 +240,18 @@ class DataPlane:
         session.start()
 
     def _build_session(self, effect: fx.Pair, fe: DataConnection, be: DataConnection) -> Session:
+        if effect.limits:
+            return self._join(effect, fe, be, ThrottledPump(
+                fe.transport, be.transport, self._allowances, effect.limits, self.reactor
+            ))  # fmt: skip
         pump: Pump = (
             SplicePump(fe.transport, be.transport, self._splicer)
             if self._splicer is not None and self._splicer.works
             else BufferedPump(fe.transport, be.transport)
         )
+        return self._join(effect, fe, be, pump)
+
+    def _join(self, effect: fx.Pair, fe: DataConnection, be: DataConnection, pump: Pump) -> Session:
         session = Session(
             effect.pairing_id, fe.transport, be.transport, pump, effect.keep,
             self._settings.limits, self, self.reactor,

@@ -188,6 +188,10 @@ class DataTransport(tcp.Server):
         """Whether bytes have come that were not read yet."""
         return bool(self.connected and unread(self.socket))
 
+    def limit_reads(self, size: int) -> None:
+        """Read at most so many bytes at once."""
+        self.bufferSize = size
+
     def pauseProducing(self) -> None:
         """Stop reading; the end of the connection is still seen."""
         self.paused = True

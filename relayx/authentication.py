@@ -47,19 +47,21 @@ class Authentication:
         self._told = Seldom()
         self._key = tokens.token_bytes(32)
         self._known: dict[str, bytes] = {}
+        self._own: dict[str, secrethash.SecretHash] = {}
         self.replace(secrets, entries)
 
-    def replace(self, secrets: Secrets, entries: Iterable[ClientPolicy]) -> None:
-        """Accept other secrets from now on; clients that are registered stay.
+    def replace(self, secrets: Secrets, entries: Iterable[ClientPolicy] | None = None) -> None:
+        """Accept other secrets from now on; who is registered stays so.
 
+        :param entries: None: those of before.
         :raises ValueError: where a hash is none; the old secrets hold then.
         """
-        own = {e.match: secrethash.parse(e.secret_hash) for e in entries if e.secret_hash}
+        if entries is not None:
+            self._own = {e.match: secrethash.parse(e.secret_hash) for e in entries if e.secret_hash}
+            texts = {str(hashed) for hashed in self._own.values()}
+            self._known = {text: known for text, known in self._known.items() if text in texts}
         self._current = secrets.auth_secret.encode("utf-8", "replace")
         self._previous = secrets.auth_secret_previous.encode("utf-8", "replace")
-        self._own = own
-        known = {str(hashed) for hashed in own.values()}
-        self._known = {text: digest for text, digest in self._known.items() if text in known}
 
     def check(self, asked: Register, policy: Policy, slowly: SlowCheck) -> Deferred[bool]:
         """Compare, in constant time and in bytes; fires at once where nothing is slow.

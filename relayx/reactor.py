@@ -2,18 +2,46 @@
 
 It is Twisted's epoll reactor, turned around: it waits on the :class:`~relayx.data.road.Road`,
 in which its own epoll set is one descriptor among those of the sessions. A session's event goes
-to its lane without a turn of the reactor's main loop; everything else happens as before. Under
-any other reactor the road is one of its readers, and a little slower.
+to its lane without a turn of the reactor's main loop. Under any other reactor the road is one of
+its readers, and a little slower.
+
+Everything else happens as before, a little at a time: Twisted's reactor serves all that is ready
+before it looks again, which takes a hundred milliseconds where a thousand clients come at once
+or hundreds of ports change. Here it is a few of them at a time, in turn with sessions and timers.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+from twisted.internet import tcp
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.main import installReactor
+from twisted.python import log
 
 from relayx.data.road import Road
+
+FEW = 2
+"""Descriptors that are served before the clock is looked at. One of them may take milliseconds: a
+lease that is granted is told to every client of the other role."""
+
+TURN = 0.005
+"""Seconds for which descriptors are served before sessions and timers get their turn. What is
+left is at the head of epoll's list, so that each comes round."""
+
+ACCEPTS = 8
+"""Connections that one listening socket takes at a time. More than that, and newcomers would
+pile up faster than what they say is read."""
+
+
+class Door(tcp.Port):
+    """A listening socket of Twisted's that takes a few connections at a time."""
+
+    def doRead(self) -> None:
+        """Accept; Twisted takes more each time where many come."""
+        self.numberAccepts = ACCEPTS
+        super().doRead()
 
 
 class RelayxReactor(EPollReactor):
@@ -37,16 +65,40 @@ class RelayxReactor(EPollReactor):
     def doPoll(self, timeout: Any) -> None:
         """Serve sessions until the reactor itself has something to do."""
         if self._road is None:
-            super().doPoll(timeout)
+            self._serve(-1 if timeout is None else timeout)
             return
         left: float | None = timeout
         while self._road is not None and not self._road.wait(-1 if left is None else left):
             left = self.timeout()
             if left == 0 or not self.running:
                 return
-        super().doPoll(0)
+        self._serve(0)
 
     doIteration = doPoll
+
+    def _serve(self, timeout: float) -> None:
+        """Wait for descriptors of the reactor's own and serve them, until it is enough."""
+        until = 0.0
+        while True:
+            ready = self._poller.poll(timeout, FEW)
+            until = until or time.monotonic() + TURN
+            for descriptor, events in ready:
+                selectable = self._selectables.get(descriptor)
+                if selectable is not None:
+                    log.callWithLogger(
+                        selectable, self._doReadOrWrite, selectable, descriptor, events
+                    )
+            if len(ready) < FEW or time.monotonic() >= until:
+                return
+            timeout = 0
+
+    def listenTCP(
+        self, port: int, factory: Any, backlog: int = 50, interface: str = ""
+    ) -> tcp.Port:
+        """See twisted.internet.interfaces.IReactorTCP."""
+        door = Door(port, factory, backlog, interface, self)
+        door.startListening()
+        return door
 
 
 def install() -> None:

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from relayx import __version__
 from relayx.audit import AUDITED, AuditLog
 from relayx.authentication import Authentication
+from relayx.config.faults import ConfigError, Fault
 from relayx.config.model import Config, Secrets
 from relayx.control import protocol as control
 from relayx.control.logstream import LogStream
@@ -42,6 +43,10 @@ from relayx.net.sources import Failures
 from relayx.security.keydir import KeyFileError
 from relayx.settings import control_settings, data_settings, policies, rules
 from relayx.trust import KeyWatch, read_keys
+
+BACKLOG = 512
+"""Control connections that may wait to be accepted: all clients come back at once when a gateway
+has been started again, and one that finds no room tries again only a second later."""
 
 _GONE_LOOK = 0.01
 _GONE_LIMIT = LINGER + 0.5
@@ -66,6 +71,7 @@ class GatewayService(Service):
 
     def __init__(self, config: Config, secrets: Secrets, reactor: Any) -> None:
         self.config = config
+        self.secrets = secrets
         self._reactor = reactor
         self.authentication = Authentication(secrets, config.clients, reactor, self._say)
         self._log = Logger(namespace="relayx")
@@ -130,7 +136,7 @@ class GatewayService(Service):
             self._open_audit()
             self._use_keys()
             for endpoint in self.config.control.endpoints or (
-                f"tcp:{self.config.relay.control_port}",
+                f"tcp:{self.config.relay.control_port}:backlog={BACKLOG}",
             ):
                 self._listen_control(endpoint)
             for port in self.switchboard.board.ports:
@@ -164,6 +170,24 @@ class GatewayService(Service):
             self._key_watch.use(read_keys(self.config.security))
         except KeyFileError as error:
             raise StartError(str(error)) from None
+
+    def reload(self, config: Config, secrets: Secrets) -> None:
+        """Take secrets and keys anew, all of them or, where one is wrong, none; drop nobody.
+
+        What else the configuration says is not looked at.
+
+        :raises ConfigError: with what is wrong; everything stays as it was.
+        """
+        try:
+            keys = read_keys(config.security)
+        except KeyFileError as error:
+            raise ConfigError([Fault(error.path, "", "", error.problem, error.allowed)]) from None
+        self.authentication.replace(secrets)
+        self._key_watch.use(keys)
+        if self._audit is not None:
+            self._audit.reopen()
+        self.config, self.secrets = config, secrets
+        self._say("info", "reloaded", "secrets and keys are read again")
 
     def _close_audit(self) -> None:
         if self._audit is not None:
@@ -377,6 +401,8 @@ class GatewayService(Service):
         connection = self.control.get(effect.conn)
         if connection is not None:
             connection.send(effect.message, effect.trace_id)
+            if isinstance(effect.message, PortState):
+                self._push.told(effect.conn)
 
     def _broadcast(self, effect: fx.Broadcast) -> None:
         line = self.control.encode(effect.message, effect.trace_id)

@@ -30,8 +30,9 @@ import msgspec
 import yaml
 from twisted.internet import defer, reactor, threads
 
-from relayx.config.model import Config, Secrets
+from relayx.config.model import ClientPolicy, Config, Secrets
 from relayx.service import BindError, GatewayService
+from tests import turns
 from tests.guide_peer import DEADLINE, Control, Data
 
 SECRET = "loopback-secret-of-more-than-32-bytes"
@@ -39,7 +40,8 @@ CONTROL_PORT = 5555
 DATA_PORTS = range(20000, 32000, 200)
 """Where the data ports of one gateway may begin: below the ports that the system hands out."""
 
-Sections = dict[str, dict[str, Any]]
+Sections = dict[str, Any]
+"""Configuration keys by section, and under "clients" the list of its entries."""
 PeerType = TypeVar("PeerType", Control, Data)
 
 
@@ -259,7 +261,7 @@ def settings(peers: Peers, sections: Sections) -> Sections:
     host = peers.host
     found: Sections = {
         "relay": {"control_port": peers.control_port},
-        "control": {"endpoints": [f"tcp:{peers.control_port}:interface={host}"]},
+        "control": {"endpoints": [f"tcp:{peers.control_port}:interface={host}:backlog=512"]},
         "data": {"interface": host, "drain_timeout": 0.5},
         "http": {"endpoint": ""},
     }
@@ -268,12 +270,16 @@ def settings(peers: Peers, sections: Sections) -> Sections:
             found["relay"][f"{name}_start_port"] = ports[0]
             found["relay"][f"{name}_end_port"] = ports[-1]
     for name, keys in sections.items():
-        found.setdefault(name, {}).update(keys)
+        if name == "clients":
+            found[name] = keys
+        else:
+            found.setdefault(name, {}).update(keys)
     return found
 
 
 def _config(sections: Sections) -> Config:
-    whole = Config()
+    clients = tuple(ClientPolicy(**entry) for entry in sections.pop("clients", ()))
+    whole = Config(clients=clients)
     changed = {
         name: msgspec.structs.replace(
             getattr(whole, name),
@@ -312,7 +318,7 @@ def _started(zmq: int, srt: int, secrets: dict[str, str], sections: Sections) ->
 
 
 def live(
-    *, zmq: int = 3, srt: int = 2, secrets: dict[str, str] | None = None, **sections: dict[str, Any]
+    *, zmq: int = 3, srt: int = 2, secrets: dict[str, str] | None = None, **sections: Any
 ) -> Callable[[Callable[..., None]], Callable[..., defer.Deferred[None]]]:
     """Run a test in a thread, with a gateway as its argument.
 
@@ -348,6 +354,7 @@ class Subprocess(Peers):
     """``twistd -n relayx`` with a configuration of its own, in a directory of its own."""
 
     process: subprocess.Popen[bytes]
+    not_passed_on: tuple[str, ...] = ("RELAY",)
 
     def __init__(self, host: str, zmq: int, srt: int) -> None:
         super().__init__(host, zmq, srt)
@@ -377,7 +384,10 @@ class Subprocess(Peers):
         config_file.parent.mkdir(parents=True, exist_ok=True)
         config_file.write_text(
             yaml.safe_dump(
-                {name: {k: _written(v) for k, v in keys.items()} for name, keys in whole.items()}
+                {
+                    name: {k: _written(v) for k, v in keys.items()} if name != "clients" else keys
+                    for name, keys in whole.items()
+                }
             )
         )
         secret_file.write_text(json.dumps({"auth_secret": SECRET}))
@@ -394,16 +404,21 @@ class Subprocess(Peers):
         root = Path(origin).parent.parent  # type: ignore[arg-type]
         path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
         how = [f"--logfile={self.directory / 'twistd.log'}"] if daemon else ["-n"]
+        known = {k: v for k, v in os.environ.items() if not k.startswith(self.not_passed_on)}
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-c", "from twisted.scripts.twistd import run; run()", *how),
+                *(sys.executable, *self.program(), *how),
                 *(f"--pidfile={self.pid_file}", "relayx", *arguments),
             ],
             cwd=self.directory,
-            env={**_environment(), "PYTHONPATH": path, **env},
+            env={**known, "PYTHONPATH": path, **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
+
+    def program(self) -> tuple[str, ...]:
+        """What Python runs, which gets the arguments of twistd."""
+        return ("-c", "from twisted.scripts.twistd import run; run()")
 
     def wait_until_listening(self) -> None:
         """Try to connect whenever the process has written something, until that works."""
@@ -436,8 +451,23 @@ class Subprocess(Peers):
         return int(line.split()[1]) * 1024
 
 
-def _environment() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if not key.startswith("RELAY")}
+class Timed(Subprocess):
+    """The same, with the turns of its reactor timed; coverage, which takes most of the time of
+    what it looks at, leaves this process alone. Its log is in ``twistd.log``."""
+
+    not_passed_on = ("RELAY", "COVERAGE_PROCESS")
+
+    @property
+    def _timed(self) -> Path:
+        return self.directory / "turns"
+
+    def program(self) -> tuple[str, ...]:
+        """See :mod:`tests.turns`."""
+        return ("-P", turns.__file__, str(self._timed), "--logfile=twistd.log")
+
+    def turns(self) -> list[turns.Turn]:
+        """The turns of its reactor, once it has ended."""
+        return turns.read(self._timed)
 
 
 def _written(value: Any) -> Any:
@@ -445,12 +475,20 @@ def _written(value: Any) -> Any:
     return f"{round(value * 1000)}ms" if isinstance(value, float) else value
 
 
+SubprocessType = TypeVar("SubprocessType", bound=Subprocess)
+
+
 @contextmanager
 def twistd(
-    directory: str, *, zmq: int = 2, srt: int = 0, **sections: dict[str, Any]
-) -> Iterator[Subprocess]:
+    directory: str,
+    *,
+    zmq: int = 2,
+    srt: int = 0,
+    kind: type[SubprocessType] = Subprocess,  # type: ignore[assignment]
+    **sections: dict[str, Any],
+) -> Iterator[SubprocessType]:
     """A listening gateway in a process of its own; killed in the end where it still runs."""
-    gateway = Subprocess(random_host(), zmq, srt)
+    gateway = kind(random_host(), zmq, srt)
     gateway.start(directory, sections)
     with killed_in_the_end(gateway):
         gateway.wait_until_listening()

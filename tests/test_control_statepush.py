@@ -229,11 +229,39 @@ class Slices(Pushing):
         self.number = 2
         self.push.changed("u")
         self.clock.pump([TURN] * 3)
-        self.assertEqual(self.got(-1), [2], "nobody gets a state older than what is known")
+        self.assertEqual(self.got(-1), [1])
+        self.assertEqual(sorted(self.asked), [False, True], "made once however long it takes")
         self.clock.advance(0.02)
         self.clock.pump([TURN] * 3)
         (message,) = self.wire(-1).said()
         self.assertEqual((message["payload"]["zmq_total"], message["trace_id"]), (2, "u"))
+
+    def test_nobody_gets_a_state_older_than_one_that_it_has(self) -> None:
+        self.push.changed("")
+        self.clock.advance(0.02)
+        self.number = 2
+        self.push.changed("")
+        self.push.told(self.protocol(-1).conn)
+        self.clock.pump([TURN] * 3)
+        self.assertEqual((self.got(-1), self.got(-2)), ([], [1]))
+        self.clock.advance(0.02)
+        self.clock.pump([TURN] * 3)
+        self.assertEqual((self.got(-1), self.got(-2)), ([2], [2]))
+
+    def test_who_was_told_the_same_is_not_passed_over(self) -> None:
+        """It may have asked for one protocol only, and no other push is due."""
+        self.push.changed("")
+        self.clock.advance(0.02)
+        self.push.told(self.protocol(-1).conn)
+        self.clock.pump([TURN] * 3)
+        self.assertEqual(self.got(-1), [1])
+
+    def test_who_was_told_before_a_push_is_not_passed_over(self) -> None:
+        self.push.told(self.protocol(-1).conn)
+        self.push.changed("")
+        self.clock.advance(0.02)
+        self.clock.pump([TURN] * 3)
+        self.assertEqual(self.got(-1), [1])
 
     def test_closed_in_between(self) -> None:
         self.push.changed("")

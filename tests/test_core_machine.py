@@ -5,6 +5,7 @@ After each event the board must agree with a model made from the effects; see te
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
@@ -192,6 +193,10 @@ class Gateway(Model, RuleBasedStateMachine):
         assert self.of_state("waiting") == []
 
 
+EXAMPLES = int(os.environ.get("RELAYX_TEST_EXAMPLES", "60"))
+"""Rounds of 50 events each; the suite's time is limited, so set more for a deep look."""
+
+
 def run(machine: type[Gateway], examples: int) -> None:
     """Run a machine. What it finds is not shrunk, which takes minutes: the suite has three.
 
@@ -213,4 +218,4 @@ class Churn(SynchronousTestCase):
     """Random events (sections 3 to 9)."""
 
     def test_rules_hold(self) -> None:
-        run(Gateway, 200)
+        run(Gateway, EXAMPLES)

@@ -17,6 +17,8 @@ from relayx import __version__
 COMMANDS = {
     "init": "Write a configuration and a secret file to start from.",
     "check": "Say everything that is wrong with the configuration.",
+    "keys": "Make, list, rotate and check the keys that sign messages.",
+    "secret": "Change the secret that clients register with, or hash one.",
     "demo": "Start a gateway and send a file through it both ways.",
     "be": "Be a back end: forward, run a command or echo.",
     "fe": "Be a front end: a local port that leads to a back end.",

@@ -9,6 +9,7 @@ from itertools import combinations
 
 import msgspec
 
+from relayx.config.clients import client_faults
 from relayx.config.durations import format_duration
 from relayx.config.endpoints import ALLOWED, EndpointError, endpoint_port
 from relayx.config.faults import Fault, shown
@@ -60,6 +61,7 @@ def rule_faults(checked: Checked) -> list[Fault]:
         *_data_texts(checked),
         *_disjoint(checked),
         *_descriptors(checked),
+        *client_faults(checked.file, checked.config.clients, checked.broken),
         *security_faults(checked.file, checked.config.security, checked.broken),
     ]
 

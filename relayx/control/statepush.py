@@ -1,4 +1,8 @@
-"""Pushes ``port_state`` to every client: coalesced, encoded once, in slices (section 4)."""
+"""Pushes ``port_state`` to every client: coalesced, encoded once, in slices (section 4).
+
+What changes while a push is under way goes out with the next one. Nobody gets a state older than
+one that it has: who was told the newer one meanwhile is passed over.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +45,7 @@ class StatePush:
         self._sending = False
         self._changed = False
         self._traces: set[str] = set()
+        self._ahead: set[int] = set()
         self._began = 0.0
         self._not_before = 0.0
         self._closed = False
@@ -51,6 +56,15 @@ class StatePush:
         if len(self._traces) < 2:
             self._traces.add(trace_id)
         self._schedule()
+
+    def told(self, conn: int) -> None:
+        """A client was sent the state that is now.
+
+        Where it has changed since the push under way began, that one passes the client over; the
+        next one, which is due then, does not.
+        """
+        if self._sending and self._changed:
+            self._ahead.add(conn)
 
     def close(self) -> None:
         """Push no more."""
@@ -71,32 +85,26 @@ class StatePush:
         self._began = self._reactor.seconds()
         trace_id = next(iter(self._traces)) if len(self._traces) == 1 else ""
         self._traces.clear()
-        self._send_slice(self._lines(trace_id))
+        self._ahead.clear()
+        recipients = self._recipients()
+        lines = {
+            v11: self._factory.encode(self._state(v11), trace_id)
+            for v11 in {v11 for _, v11 in recipients}
+        }
+        self._send_slice(iter(recipients), lines)
 
-    def _lines(self, trace_id: str) -> Iterator[tuple[int, bytes]]:
-        """Each recipient with its line, encoded once for each of the two kinds of client."""
-        encoded: dict[bool, bytes] = {}
-        for conn, v11 in self._recipients():
-            if self._changed:  # since this push began; nobody gets a state older than another
-                encoded.clear()
-                trace_id = ""
-            line = encoded.get(v11)
-            if line is None:
-                line = encoded[v11] = self._factory.encode(self._state(v11), trace_id)
-            yield conn, line
-
-    def _send_slice(self, lines: Iterator[tuple[int, bytes]]) -> None:
+    def _send_slice(self, recipients: Iterator[tuple[int, bool]], lines: dict[bool, bytes]) -> None:
         self._call = None
         for _ in range(SLICE):
-            following = next(lines, None)
+            following = next(recipients, None)
             if following is None:
                 self._finish()
                 return
-            conn, line = following
+            conn, v11 = following
             connection = self._factory.get(conn)
-            if connection is not None:
-                connection.outbox.send_newest("port_state", line)
-        self._call = self._reactor.callLater(0, self._send_slice, lines)
+            if connection is not None and conn not in self._ahead:
+                connection.outbox.send_newest("port_state", lines[v11])
+        self._call = self._reactor.callLater(0, self._send_slice, recipients, lines)
 
     def _finish(self) -> None:
         """The longer a push took, the longer until the next: under load they go apart."""

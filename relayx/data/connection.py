@@ -35,7 +35,8 @@ class DataConnection:
     """The protocol of an accepted data connection.
 
     What arrives goes to `_take`, which is another function at each stage: reading HELLO,
-    keeping early bytes, throwing bytes away, or handing them to the session.
+    keeping early bytes, throwing bytes away, or handing them to the session. It is not bound to
+    the connection, which would then refer to itself and be left to the garbage collector.
     """
 
     __slots__ = (
@@ -64,7 +65,7 @@ class DataConnection:
         self.waiting = False
         self._plane = plane
         self._reader: HelloReader | None = HelloReader()
-        self._take: Callable[[bytes], None] = self._take_hello
+        self._take: Callable[[DataConnection, bytes], None] = DataConnection._take_hello
 
     # IProtocol
 
@@ -78,7 +79,7 @@ class DataConnection:
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes have come."""
-        self._take(data)
+        self._take(self, data)
 
     def connectionLost(self, reason: Failure) -> None:
         """The connection is closed and nothing is left to read."""
@@ -134,7 +135,7 @@ class DataConnection:
         if said is not None:
             self.hello, self.held = said
             self._reader = None
-            self._take = self._take_early
+            self._take = DataConnection._take_early
             self._plane.said_hello(self, self.hello)
 
     def _take_early(self, data: bytes) -> None:
@@ -159,18 +160,18 @@ class DataConnection:
     def pair(self, session: Session) -> bytes:
         """Become one side of a session; return what came before it."""
         held, self.held = self.held, b""
-        if self.waiting and self._take == self._take_nothing:
+        if self.waiting and self._take is DataConnection._take_nothing:
             self.transport.discard_unread()
         self.waiting = False
         self.session = session
-        self._take = self._take_session
+        self._take = DataConnection._take_session
         return held
 
     def keep(self) -> None:
         """The session is over and this BE waits for the next one; until then it says nothing."""
         self.session = None
         self.waiting = True
-        self._take = self._take_nothing
+        self._take = DataConnection._take_nothing
         self.transport.resumeProducing()
 
     def answer(self, answer: Answer) -> None:
@@ -191,7 +192,7 @@ class DataConnection:
         self.waiting = False
         self.held = b""
         self._reader = None
-        self._take = self._take_nothing
+        self._take = DataConnection._take_nothing
         if not self.transport.connected:
             return
         self.transport.resumeProducing()

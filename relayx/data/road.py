@@ -21,7 +21,9 @@ IN = getattr(select, "EPOLLIN", 1)
 OUT = getattr(select, "EPOLLOUT", 4)
 BROKEN = getattr(select, "EPOLLERR", 8) | getattr(select, "EPOLLHUP", 16)
 
-BATCH = 256
+BATCH = 32
+"""Lanes that are served before the next look: to end a session costs as much as many messages."""
+
 TURN = 0.002
 """Seconds for which sessions may be served before the reactor gets its turn."""
 

@@ -40,6 +40,7 @@ from relayx.core.messages import (
     Register,
     Role,
 )
+from relayx.security.trust import Trust
 
 FINAL = frozenset({Code.AUTH_FAILED, Code.TAKEN_OVER, Code.INVALID_REQUEST})
 """Refusals of a registration that trying again cannot mend."""
@@ -66,6 +67,7 @@ class ControlClient:
     :param jitter: returns a random number from 0 up to 1.
 
     :ivar instance: random, one for each object.
+    :ivar trust: its own of `Gateway.trust`; other keys put there count from the next message on.
     :ivar client_id: what the gateway calls this client; before the first `auth`, as given.
     :ivar connected: whether the client is registered now.
     :ivar events: what comes unasked, `Events.on`.
@@ -89,6 +91,7 @@ class ControlClient:
         self.role = role
         self.client_id = client_id
         self.instance = secrets.token_hex(16)
+        self.trust = gateway.trust.of_one_client() if gateway.trust else Trust()
         self.connected = False
         self.events = Events()
         self.state: PortState | None = None
@@ -253,7 +256,7 @@ class ControlClient:
             self._lost(reason)
             lost(reason)
 
-        return Link(self._reactor, register, self._received, link_lost, self.gateway.trust)
+        return Link(self._reactor, register, self._received, link_lost, self.trust)
 
     def _registered(self, link: Link, auth: Auth) -> None:
         self._link = link

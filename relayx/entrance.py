@@ -97,6 +97,9 @@ class Entrance:
             held = self._control.get(conn)
             if held is None:
                 return
+            if held.closing:
+                held.go_on()
+                return
             if isinstance(result, Failure):
                 self._log.failure("a secret could not be compared", result)
             elif self._policy(asked) is not policy:  # changed meanwhile

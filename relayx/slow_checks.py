@@ -13,8 +13,8 @@ from relayx.core.errors import Code, PeerError
 
 AT_ONCE = 2
 PER_SOURCE = 32
-MOST = 256
-"""Checks under way, waiting for one source, and waiting altogether."""
+MOST = 128
+"""Checks under way, waiting for one source, and waiting altogether: some three seconds' worth."""
 
 Check = Callable[[], bool]
 

@@ -87,14 +87,14 @@ class GatewayService(Service):
         self._push = StatePush(reactor, self.control, self._recipients, self._state)
         self._telemetry = TelemetryTimer(reactor, self.control, self.data.bytes_moved)
         self._control_ports: list[Any] = []
-        self._trusted = Networks(config.proxy_protocol.trusted)
-        self._proxied: list[ProxiedFactory] = []
         self._effects: deque[fx.Effect] = deque()
         self._performing = False
         self._tick_call: Any = None
         self._stopping: Deferred[None] | None = None
         self._late: Any = None
         self._audit: AuditLog | None = None
+        self._trusted = Networks(config.proxy_protocol.trusted)
+        self._proxied: list[ProxiedFactory] = []
         self.log_stream = self._build_log_stream(config)
         self._carry_out: dict[type[fx.Effect], Callable[[Any], None]] = {
             fx.Send: self._send,
@@ -211,6 +211,15 @@ class GatewayService(Service):
             raise BindError(f"cannot listen on control endpoint {endpoint}: {reason}")
         self._control_ports.append(outcome[0])
 
+    def _listen_data(self, number: int, protocol: PortProtocol) -> None:
+        try:
+            self.data.listen(number)
+        except CannotListenError as error:
+            where = self.config.data.interface or "every IPv4 address"
+            raise BindError(
+                f"cannot listen on {protocol} port {number} of {where}: {_reason(error)}"
+            ) from None
+
     def wrap_control(self, factory: Any) -> Any:
         """A factory that reads PROXY headers below another, where proxies are trusted."""
         if not self._trusted:
@@ -234,15 +243,6 @@ class GatewayService(Service):
             self.reload_data_tls()
         except TlsFilesError as error:
             raise StartError(f"{error.key}: {error}") from None
-
-    def _listen_data(self, number: int, protocol: PortProtocol) -> None:
-        try:
-            self.data.listen(number)
-        except CannotListenError as error:
-            where = self.config.data.interface or "every IPv4 address"
-            raise BindError(
-                f"cannot listen on {protocol} port {number} of {where}: {_reason(error)}"
-            ) from None
 
     @property
     def control_addresses(self) -> list[Any]:

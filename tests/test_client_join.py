@@ -158,8 +158,6 @@ class JoinTests(JoinCase):
 class SocketTests(TestCase):
     """What only real sockets show."""
 
-    timeout = 30
-
     async def joined(self) -> tuple[socket.socket, socket.socket, Deferred[Joined]]:
         """Two plain sockets whose other ends are joined."""
         accepted: list[Stream] = []

@@ -24,8 +24,6 @@ def nested(levels: int) -> bytes:
 class Accepted(TestCase):
     """Every way of writing a stream of objects (section 2)."""
 
-    timeout = 30
-
     def pong(self, client: Control, stamp: int) -> None:
         self.assertEqual(client.expect("pong", c_send=stamp)["c_send"], stamp)
 
@@ -115,8 +113,6 @@ class Accepted(TestCase):
 class Written(TestCase):
     """What the gateway writes (section 2)."""
 
-    timeout = 30
-
     @live()
     def test_one_compact_object_a_line(self, gateway: Gateway) -> None:
         """Section 2: one compact object a line, with msg_id and ts_ms."""
@@ -167,8 +163,6 @@ class Written(TestCase):
 
 class Broken(TestCase):
     """A broken stream: one error, readable, then an end of stream and no reset (section 2)."""
-
-    timeout = 30
 
     def refused(self, client: Control, data: bytes) -> None:
         client.ping()
@@ -264,8 +258,6 @@ class Broken(TestCase):
 
 class Refused(TestCase):
     """A well-formed message that means nothing: an error, and the connection stays."""
-
-    timeout = 30
 
     @live()
     def test_unknown_type(self, gateway: Gateway) -> None:

@@ -31,8 +31,6 @@ def _read_until_pong(client: Control, stamp: int) -> tuple[int, list[int]]:
 class PingTests(TestCase):
     """ping and pong (section 3)."""
 
-    timeout = 30
-
     @live()
     def test_pong(self, gateway: Gateway) -> None:
         """Section 3: c_send as it was, and two unix times in nanoseconds."""
@@ -48,8 +46,6 @@ class PingTests(TestCase):
 
 class PortAllocTests(TestCase):
     """port_alloc from a BE, and telemetry (section 3)."""
-
-    timeout = 30
 
     @live()
     def test_ranges_to_every_fe(self, gateway: Gateway) -> None:
@@ -119,8 +115,6 @@ class PortAllocTests(TestCase):
 class KeyExchangeTests(TestCase):
     """key_exchange (section 3)."""
 
-    timeout = 30
-
     @live()
     def test_forwarded_to_every_fe(self, gateway: Gateway) -> None:
         """Section 3: to every FE with the BE's client_id; not to a BE."""
@@ -174,8 +168,6 @@ class KeyExchangeTests(TestCase):
 
 class LogStreamTests(TestCase):
     """log.stream (sections 1 and 3)."""
-
-    timeout = 30
 
     def lines(self, client: Control) -> list[Any]:
         client.ping()

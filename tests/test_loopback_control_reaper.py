@@ -23,8 +23,6 @@ def lose(client: Control) -> float:
 class Reaping(TestCase):
     """A BE that nobody follows (section 8)."""
 
-    timeout = 30
-
     def after(self, lost: float, least: float = 0.3, most: float = 1.5) -> None:
         """About reaper_timeout has passed since the BE was lost."""
         self.assertTrue(least <= time.monotonic() - lost < most, time.monotonic() - lost)
@@ -174,8 +172,6 @@ class Reaping(TestCase):
 
 class PassingOn(TestCase):
     """What passes to a BE that is registered when the time has passed (section 8)."""
-
-    timeout = 30
 
     @live(relay=SHORT)
     def test_to_the_same_client_id(self, gateway: Gateway) -> None:

@@ -13,8 +13,6 @@ from tests.live import CONTROL_PORT, SECRET, Control11, Gateway, live
 class Registering(TestCase):
     """register and auth (section 3)."""
 
-    timeout = 30
-
     def refused(self, client: Control, code: str) -> None:
         """The answer is auth with this code, then an end of stream."""
         found = client.rest()
@@ -152,8 +150,6 @@ class Registering(TestCase):
 
 class Limits(TestCase):
     """Limits on connections (sections 1 and 3)."""
-
-    timeout = 30
 
     @live(control={"max_unregistered": 2})
     def test_max_unregistered(self, gateway: Gateway) -> None:

@@ -19,8 +19,6 @@ KEYS = {
 class Content(TestCase):
     """What port_state carries (section 4)."""
 
-    timeout = 30
-
     @live()
     def test_at_first(self, gateway: Gateway) -> None:
         """Section 4: all ports empty; lists are sorted and never null."""
@@ -138,8 +136,6 @@ class Content(TestCase):
 
 class Pushing(TestCase):
     """When port_state is pushed (section 4)."""
-
-    timeout = 30
 
     @live()
     def test_soon(self, gateway: Gateway) -> None:

@@ -14,8 +14,6 @@ ELSEWHERE = "127.0.0.21"
 class Admission(TestCase):
     """data.admission: open, peer, ticket (section 6)."""
 
-    timeout = 30
-
     @live(data={"admission": "open"})
     def test_open(self, gateway: Gateway) -> None:
         """Section 6: anyone, registered or not."""
@@ -106,8 +104,6 @@ class Admission(TestCase):
 
 class LeasedPorts(TestCase):
     """Who may use a port under a lease, in open and peer (section 6)."""
-
-    timeout = 30
 
     @live()
     def test_ways_in(self, gateway: Gateway) -> None:

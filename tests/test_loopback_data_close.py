@@ -34,8 +34,6 @@ class Pair:
 class Ends(TestCase):
     """End of stream in either direction (section 7)."""
 
-    timeout = 30
-
     @live()
     def test_half_close_by_the_fe(self, gateway: Gateway) -> None:
         """Section 7: passed on after all its bytes; the other direction goes on to its end."""
@@ -127,8 +125,6 @@ class Ends(TestCase):
 class Resets(TestCase):
     """A side that resets (section 7)."""
 
-    timeout = 30
-
     @live()
     def test_passed_on(self, gateway: Gateway) -> None:
         """Section 7: the other side is reset too, after what was sent has been delivered."""
@@ -190,8 +186,6 @@ class Resets(TestCase):
 class Timeouts(TestCase):
     """half_close_timeout and session_idle_timeout (sections 1 and 7)."""
 
-    timeout = 30
-
     @live(data={"half_close_timeout": 0.5})
     def test_half_close(self, gateway: Gateway) -> None:
         """Section 7: one direction ended and no progress in the other; progress extends it."""
@@ -244,8 +238,6 @@ class Timeouts(TestCase):
 
 class SessionEnd(TestCase):
     """session_end (section 3)."""
-
-    timeout = 30
 
     @live()
     def test_what_it_carries(self, gateway: Gateway) -> None:
@@ -309,8 +301,6 @@ class SessionEnd(TestCase):
 
 class Modes(TestCase):
     """Which mode a session has (sections 1, 6 and 7)."""
-
-    timeout = 30
 
     def is_closed_with_the_fe(self, gateway: Gateway, witness: Control, **hello: str) -> bool:
         """Whether an FE's end of stream reaches a v1 BE that said this."""

@@ -35,8 +35,6 @@ def gateway_held() -> Iterator[None]:
 class Corners(TestCase):
     """By splice, which is the default, where the system has it."""
 
-    timeout = 30
-
     @live(zmq=4, srt=0, data={"admission": "open"})
     def test_a_reset_harms_no_other_session(self, gateway: Gateway) -> None:
         """Bytes for a side that has just been reset: their pipe is not used again."""
@@ -71,8 +69,6 @@ class Corners(TestCase):
 
 class ControlEnds(TestCase):
     """A control client that ends its stream behind its last message (section 2)."""
-
-    timeout = 30
 
     @live()
     def test_it_still_gets_its_answer(self, gateway: Gateway) -> None:

@@ -41,8 +41,6 @@ def _in_hex(address: tuple[str, int]) -> str:
 class Saying(TestCase):
     """Every way of sending HELLO (section 6)."""
 
-    timeout = 30
-
     @live()
     def test_byte_by_byte(self, gateway: Gateway) -> None:
         """Section 6: one byte at a time, the first data behind it."""
@@ -106,8 +104,6 @@ class Saying(TestCase):
 class Invalid(TestCase):
     """HELLO_INVALID (section 6)."""
 
-    timeout = 30
-
     @live()
     def test_with_ack(self, gateway: Gateway) -> None:
         """Section 6: a HELLO that asked for an answer gets RLX1ERR HELLO_INVALID."""
@@ -161,8 +157,6 @@ class Invalid(TestCase):
 class Timing(TestCase):
     """hello_timeout and max_waiting_hello (sections 1 and 6)."""
 
-    timeout = 30
-
     @live(data={"hello_timeout": 0.4})
     def test_hello_timeout(self, gateway: Gateway) -> None:
         """Section 6: who does not say HELLO in time is closed, dripping or silent."""
@@ -212,8 +206,6 @@ class Timing(TestCase):
 
 class Answering(TestCase):
     """RLX1OK and RLX1PAIRED (section 6)."""
-
-    timeout = 30
 
     @live()
     def test_paired(self, gateway: Gateway) -> None:
@@ -268,8 +260,6 @@ class Answering(TestCase):
 
 class WaitingBE(TestCase):
     """A BE that waits on its port (section 6)."""
-
-    timeout = 30
 
     @live()
     def test_early_bytes_are_kept(self, gateway: Gateway) -> None:

@@ -15,8 +15,6 @@ QUIET = {"drain_quiet": 0.2}
 class Keeping(TestCase):
     """An FE's end, and the BE's connection after it (section 7)."""
 
-    timeout = 30
-
     def enter(self, gateway: Gateway, **hello: str) -> Data11:
         fe = gateway.entering(gateway.zmq[0], **hello)
         fe.expect("RLX1PAIRED")

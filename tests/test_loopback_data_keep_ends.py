@@ -15,8 +15,6 @@ QUIET = {"drain_quiet": 0.2}
 class Limits(TestCase):
     """A BE that does not come to rest (section 7)."""
 
-    timeout = 30
-
     @live(data={"drain_quiet": 0.2, "drain_limit": 0.6})
     def test_drain_limit(self, gateway: Gateway) -> None:
         """Section 7: a BE that is still sending drain_limit after the last FE byte is closed."""
@@ -120,8 +118,6 @@ class Limits(TestCase):
 
 class ItsOwnEnd(TestCase):
     """A kept BE that ends by itself (section 7)."""
-
-    timeout = 30
 
     @live(data=QUIET)
     def test_end_of_stream(self, gateway: Gateway) -> None:

@@ -17,8 +17,6 @@ ELSEWHERE = "127.0.0.21"
 class Refusals(TestCase):
     """The codes in their order of precedence (section 6)."""
 
-    timeout = 30
-
     def silent(self, gateway: Gateway, port: int, role: str, **hello: str) -> None:
         """The same refusal without ack: a close, and nothing said."""
         link = gateway.dial(port)
@@ -143,8 +141,6 @@ class Refusals(TestCase):
 class Replacing(TestCase):
     """A second BE on a port (section 6)."""
 
-    timeout = 30
-
     def second(self, gateway: Gateway, client_id: str, source: str = "") -> Data11:
         link = gateway.dial11(gateway.zmq[0], source=source)
         link.hello("BE", client_id)
@@ -187,8 +183,6 @@ class Replacing(TestCase):
 
 class WaitingFE(TestCase):
     """An FE on a leased port where no BE waits (section 5)."""
-
-    timeout = 30
 
     def leased(self, gateway: Gateway, ttl_seconds: int = 30) -> str:
         """Lease the first zmq port and take its BE away."""

@@ -43,8 +43,6 @@ def until(true: Callable[[], object]) -> None:
 class Inside(TestCase):
     """Scenarios that look at the gateway's own end of a connection."""
 
-    timeout = 30
-
     def setUp(self) -> None:
         self.built: list[DataConnection] = []
         build = DataPlane.build
@@ -89,8 +87,6 @@ class Inside(TestCase):
 
 class LongSessions(TestCase):
     """A session that is older than half_close_timeout (section 7)."""
-
-    timeout = 30
 
     def talk(self, fe: Data, be: Data) -> None:
         """Exchange bytes for longer than half_close_timeout."""
@@ -394,8 +390,6 @@ class TurnedAway(Inside):
 
 class Stopping(TestCase):
     """A stop ends (section 1)."""
-
-    timeout = 30
 
     @live(zmq=1, srt=0, data={**OPEN, "drain_timeout": 0.2})
     def test_though_a_session_was_never_told_over(self, gateway: Gateway) -> None:

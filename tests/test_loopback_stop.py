@@ -28,8 +28,6 @@ from tests.live import (
 class Draining(TestCase):
     """stopService, as SIGTERM brings it about (section 9)."""
 
-    timeout = 30
-
     @live(data={"drain_timeout": 5.0})
     def test_nothing_new(self, gateway: Gateway) -> None:
         """Section 9: no new registration, lease or session; running ones go on."""
@@ -117,8 +115,6 @@ class Draining(TestCase):
 class TakenPort(TestCase):
     """privilegedStartService where a port cannot be bound (section 9)."""
 
-    timeout = 30
-
     def test_nothing_half_started(self) -> Deferred[None]:
         """Section 9: an error that names the port; nothing listens, nothing is left behind.
 
@@ -140,8 +136,6 @@ class TakenPort(TestCase):
 
 class Process(TestCase):
     """twistd -n relayx (sections 1 and 9)."""
-
-    timeout = 60
 
     def test_signals(self) -> None:
         """Section 9: SIGTERM or SIGINT with a running session; exit status 0."""

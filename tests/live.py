@@ -39,6 +39,8 @@ TIMEOUT = 600.0
 """Seconds that one test may take: every wait in it has a deadline, and fails with its reason."""
 NEVER = 300.0
 """Seconds that no test takes: what waits for such a time-out is not what a test waits for."""
+LATE = 10.0
+"""Seconds that what a time-out brings about may come after it; a busy machine needs some."""
 SECRET = "loopback-secret-of-more-than-32-bytes"
 CONTROL_PORT = 5555
 DATA_PORTS = range(20000, 32000, 200)

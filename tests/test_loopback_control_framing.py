@@ -9,7 +9,7 @@ import time
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import Control, EndedError, WasResetError, message
-from tests.live import SECRET, Gateway, live
+from tests.live import LATE, SECRET, Gateway, live
 
 REGISTER = message("register", {"role": "FE", "secret": SECRET, "client_id": "framing"})
 MSG_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}-(\d+)")
@@ -239,7 +239,7 @@ class Broken(TestCase):
         self.assertEqual(client.find("error")["payload"]["error_code"], "INVALID_MESSAGE")
         self.assertRaises(EndedError, client.fill)
         for _ in range(3):
-            self.assertRaises(TimeoutError, bystander.fill, 0.1)
+            self.assertRaises(TimeoutError, bystander.fill, 0.02)
             client.send(b"more nonsense" * 100)
 
     @live()
@@ -250,10 +250,10 @@ class Broken(TestCase):
         begun = time.monotonic()
         client.send(b"nonsense")
         with self.assertRaises(WasResetError):
-            while time.monotonic() - begun < 4:
+            while time.monotonic() - begun < 1 + LATE:
                 self.assertRaises(TimeoutError, bystander.fill, 0.1)
                 client.send(b"more nonsense")
-        self.assertTrue(time.monotonic() - begun < 2.5)
+        self.assertTrue(time.monotonic() - begun > 0.9, "what still comes is read for a while")
 
 
 class Refused(TestCase):

@@ -7,7 +7,7 @@ import time
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import Control, EndedError, WasResetError
-from tests.live import CONTROL_PORT, SECRET, Control11, Gateway, live
+from tests.live import CONTROL_PORT, LATE, SECRET, Control11, Gateway, live
 
 
 class Registering(TestCase):
@@ -102,7 +102,7 @@ class Registering(TestCase):
         registered = gateway.fe()
         self.refused(silent, "REGISTER_REQUIRED")
         self.refused(slow, "REGISTER_REQUIRED")
-        self.assertTrue(0.25 < time.monotonic() - begun < 2, time.monotonic() - begun)
+        self.assertTrue(0.25 < time.monotonic() - begun < 0.3 + LATE, time.monotonic() - begun)
         registered.ping()
 
     @live()
@@ -163,7 +163,7 @@ class Limits(TestCase):
         for client in (second, third):
             self.assertEqual(client.register("FE", SECRET)["status"], "ok")
 
-    @live(control={"idle_timeout": 0.4})
+    @live(control={"idle_timeout": 1.0})
     def test_idle_timeout(self, gateway: Gateway) -> None:
         """Section 1: a client silent for this long is dropped, one that pings is not."""
         begun = time.monotonic()
@@ -175,7 +175,7 @@ class Limits(TestCase):
             lively.ping()
             beats += 1
         ended.result()
-        self.assertTrue(0.3 < time.monotonic() - begun < 2, time.monotonic() - begun)
+        self.assertTrue(0.9 < time.monotonic() - begun < 1 + LATE, time.monotonic() - begun)
         self.assertTrue(beats > 1)
         lively.ping()
 

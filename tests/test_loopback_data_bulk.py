@@ -137,11 +137,13 @@ class Backpressure(TestCase):
         while select.select([], [fe.socket], [], 0.3)[1]:
             fe.socket.send(BLOCK)
         fe.socket.settimeout(DEADLINE)
-        begun = time.monotonic()
+        delays = []
         for _ in range(20):
+            begun = time.monotonic()
             be.send(b"tick" * 1000)
             self.assertEqual(fe.receive(4000), b"tick" * 1000)
-        self.assertTrue(time.monotonic() - begun < 2)
+            delays.append(time.monotonic() - begun)
+        self.assertTrue(min(delays) < 0.1, delays)
 
     @live(relay={"ring_buffer_size": MIB})
     def test_the_side_that_stands_still_resets(self, gateway: Gateway) -> None:

@@ -90,14 +90,15 @@ class LongSessions(TestCase):
 
     def talk(self, fe: Data, be: Data) -> None:
         """Exchange bytes for longer than half_close_timeout."""
-        deadline = time.monotonic() + 0.5
+        deadline = time.monotonic() + 1.6
         while time.monotonic() < deadline:
             fe.send(b"ping")
             self.assertEqual(be.receive(4), b"ping")
             be.send(b"pong")
             self.assertEqual(fe.receive(4), b"pong")
+            self.assertRaises(TimeoutError, fe.fill, 0.05)
 
-    @live(zmq=1, srt=0, data={**OPEN, "half_close_timeout": 0.4})
+    @live(zmq=1, srt=0, data={**OPEN, "half_close_timeout": 1.5})
     def test_an_end_is_not_a_stall(self, gateway: Gateway) -> None:
         """Section 7, close: the other direction goes on after the first end."""
         fe, be = gateway.pair(gateway.zmq[0])
@@ -109,7 +110,7 @@ class LongSessions(TestCase):
         be.close()
         self.assertEqual(fe.rest(), (b"answer", "end"))
 
-    @live(zmq=1, srt=0, data={**OPEN, "half_close_timeout": 0.4})
+    @live(zmq=1, srt=0, data={**OPEN, "half_close_timeout": 1.5})
     def test_a_kept_be_outlives_it(self, gateway: Gateway) -> None:
         """Section 7, keep: an FE's plain close does not reset the BE."""
         client = gateway.fe()

@@ -15,12 +15,42 @@ from relayx.core.messages import Cause, Role, SessionEnd
 from relayx.core.ports import Change, Link, Port, Session
 
 
+class Stalls(msgspec.Struct, frozen=True):
+    """For how many seconds a session stood still, and whose doing it was.
+
+    :ivar fe: the FE took nothing, and so the BE was not read; `be` the other way round.
+    :ivar fe_throttled: the FE was not read because of a limit; `be_throttled` the BE.
+    """
+
+    fe: float = 0.0
+    be: float = 0.0
+    fe_throttled: float = 0.0
+    be_throttled: float = 0.0
+
+    def __add__(self, other: Stalls) -> Stalls:
+        return Stalls(
+            self.fe + other.fe, self.be + other.be,
+            self.fe_throttled + other.fe_throttled, self.be_throttled + other.be_throttled,
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        """For people: whatever lasted a millisecond."""
+        told = (
+            (self.fe, "the BE waited {:.3f} s for the FE to read"),
+            (self.be, "the FE waited {:.3f} s for the BE to read"),
+            (self.fe_throttled, "the FE waited {:.3f} s for its limit"),
+            (self.be_throttled, "the BE waited {:.3f} s for its limit"),
+        )
+        return ", ".join(text.format(seconds) for seconds, text in told if seconds >= 0.001)
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """How a session ended, as the data plane saw it.
 
     :ivar text: a sentence for people.
     :ivar fe_to_be_bytes: bytes delivered to the BE; `be_to_fe_bytes` those to the FE.
     :ivar be_kept: whether the BE's connection is still there, to wait again.
+    :ivar stalls: how long it stood still.
     """
 
     cause: Cause
@@ -29,6 +59,7 @@ class Outcome(msgspec.Struct, frozen=True):
     be_to_fe_bytes: int
     seconds: float
     be_kept: bool = False
+    stalls: Stalls = Stalls()
 
 
 class Pairing:
@@ -188,7 +219,7 @@ class Pairing:
         self._match(port)
 
     def _tell_ends(self, session: Session, outcome: Outcome) -> None:
-        board, port = self._board, session.be.port
+        board, port, stalls = self._board, session.be.port, outcome.stalls
         board.sessions_ended[outcome.cause] += 1
         message = SessionEnd(
             pairing_id=session.pairing_id,
@@ -209,10 +240,13 @@ class Pairing:
             "info", "session_end",
             f"session {session.pairing_id} on {port.protocol} port {port.number} ended after "
             f"{outcome.seconds:.3f} s: {outcome.cause}, {outcome.text}; "
-            f"{outcome.fe_to_be_bytes} bytes FE to BE, {outcome.be_to_fe_bytes} BE to FE",
+            f"{outcome.fe_to_be_bytes} bytes FE to BE, {outcome.be_to_fe_bytes} BE to FE"
+            + (f"; {stalls}" if str(stalls) else ""),
             port=port.number, protocol=str(port.protocol), cause=str(outcome.cause),
             pairing_id=session.pairing_id, session_id=session.session_id,
             trace_id=session.trace_id, fe=session.fe.client_id, be=session.be.client_id,
             fe_to_be_bytes=outcome.fe_to_be_bytes, be_to_fe_bytes=outcome.be_to_fe_bytes,
             seconds=outcome.seconds,
+            fe_stall_seconds=stalls.fe, be_stall_seconds=stalls.be,
+            fe_throttled_seconds=stalls.fe_throttled, be_throttled_seconds=stalls.be_throttled,
         )  # fmt: skip

@@ -76,6 +76,7 @@ class Pairs(TestCase):
                 "pair-1", ZMQ[0], Protocol.ZMQ, fe, be, True,
                 to_fe=Paired("pair-1", lease, "bee", ELSEWHERE, "t"),
                 to_be=Paired("pair-1", lease, "eff", FE_AT, "t"),
+                lease_waited=0.0,
             ),
         )  # fmt: skip
 

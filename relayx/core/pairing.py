@@ -73,13 +73,13 @@ class Pairing:
         """A data connection has said who it is: pair it, let it wait, or refuse it."""
         board = self._board
         port = board.ports[number]
-        link = Link(link_id, port, address, hello, self._keeps(hello))
+        link = Link(link_id, port, address, hello, self._keeps(hello), now)
         try:
             if board.draining:
                 raise PeerError(Code.DRAINING, "the gateway is stopping and takes no new session")
             check_source(board.rules.admission, link, board.roster, now)
             if hello.role is Role.BE:
-                self._admit_be(link, port)
+                self._admit_be(now, link, port)
             else:
                 self._admit_fe(now, link, port)
         except PeerError as error:
@@ -101,7 +101,7 @@ class Pairing:
             address=link.address, error_code=str(error.code),
         )  # fmt: skip
 
-    def _admit_be(self, link: Link, port: Port) -> None:
+    def _admit_be(self, now: float, link: Link, port: Port) -> None:
         board = self._board
         replaced = check_be(link, port, board.roster, board.policies)
         board.links[link.id] = link
@@ -109,7 +109,7 @@ class Pairing:
             board.take_place(replaced, link)
             return
         self._be_waits(link, Change.BE_WAITS)
-        self._match(port)
+        self._match(now, port)
 
     def _be_waits(self, link: Link, change: Change) -> None:
         port = link.port
@@ -117,13 +117,13 @@ class Pairing:
         self._board.change(link, change)
         self._board.emit(fx.Wait(link.id))
 
-    def _match(self, port: Port) -> None:
+    def _match(self, now: float, port: Port) -> None:
         """Pair the BE that has just come to a port with the FE that waits there, if one does."""
         fe, be = port.waiting_fe, port.waiting_be
         if fe is None or be is None:
             return
         if serves(fe, port):
-            self._pair(fe, be)
+            self._pair(now, fe, be)
         else:
             text = f"the BE that came to port {port.number} is of another service"
             self._board.refuse(fe, Code.NOT_ADMITTED, text)
@@ -136,7 +136,7 @@ class Pairing:
         board.links[link.id] = link
         be = port.waiting_be
         if be is not None and not must_wait:
-            self._pair(link, be)
+            self._pair(now, link, be)
             return
         port.waiting_fe = link
         board.emit(fx.Wait(link.id))
@@ -148,11 +148,14 @@ class Pairing:
             self._note_refusal(link, error)
             self._board.refuse(link, error.code, error.text)
 
-    def _pair(self, fe: Link, be: Link) -> None:
+    def _pair(self, now: float, fe: Link, be: Link) -> None:
         board, port, lease = self._board, fe.port, fe.lease
         port.waiting_be = port.waiting_fe = None
         board.cancel(fe.due)
         board.change(be, Change.PAIRED)
+        lease_waited = None
+        if lease is not None and not lease.used:
+            lease.used, lease_waited = True, now - lease.granted
         session = Session(
             board.names.pairing_id(), fe, be,
             lease.session_id if lease else "", lease.trace_id if lease else "",
@@ -165,6 +168,8 @@ class Pairing:
                 to_fe=self._paired(session, be),
                 to_be=self._paired(session, fe),
                 limits=self._limits(fe, be) if board.policies.by_bandwidth else (),
+                fe_waited=now - fe.since,
+                lease_waited=lease_waited,
             )
         )  # fmt: skip
 
@@ -216,7 +221,7 @@ class Pairing:
                 board.emit(fx.CloseLink(be.id))
         if port.lease is not None:
             self._leasing.expire(now, port.lease)
-        self._match(port)
+        self._match(now, port)
 
     def _tell_ends(self, session: Session, outcome: Outcome) -> None:
         board, port, stalls = self._board, session.be.port, outcome.stalls

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -31,6 +31,23 @@ REFUSALS = {
 """The refusals whose series are there from the start, by what was asked for."""
 
 Fields = Mapping[str, Any]
+Kind = TypeVar("Kind", Counter, Histogram)
+
+
+class By(Generic[Kind]):
+    """The series of a metric by their labels: what ``labels`` finds, found faster."""
+
+    def __init__(self, metric: Kind) -> None:
+        self._metric = metric
+        self._found: dict[tuple[str, ...], Kind] = {}
+
+    def __call__(self, *labels: str) -> Kind:
+        """The series with these labels."""
+        found = self._found.get(labels)
+        if found is None:
+            found = self._metric.labels(*labels) if labels else self._metric
+            self._found[labels] = found
+        return found
 
 
 class Counted:
@@ -40,11 +57,13 @@ class Counted:
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(name, text, labels, registry=registry)
+        def counter(name: str, text: str, *labels: str) -> By[Counter]:
+            return By(Counter(name, text, labels, registry=registry))
 
-        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(name, text, labels, buckets=buckets, registry=registry)
+        def histogram(
+            name: str, text: str, buckets: tuple[float, ...], *labels: str
+        ) -> By[Histogram]:
+            return By(Histogram(name, text, labels, buckets=buckets, registry=registry))
 
         # The guide's names, section 10.4.
         self._connections = {
@@ -56,7 +75,7 @@ class Counted:
             )
             for protocol in Protocol
         }
-        self.message_seconds = histogram(
+        histogram(
             "zmq_msg_duration_seconds",
             "Seconds that a ZeroMQ message took through the gateway, by pattern. Without samples: "
             "today the gateway moves bytes and knows no messages in them",
@@ -117,19 +136,17 @@ class Counted:
         )
         self._begin_at_zero()
         self._on: dict[str, Callable[[Fields], None]] = {
-            "registered": lambda said: self._registrations.labels(said["role"]).inc(),
+            "registered": lambda said: self._registrations(said["role"]).inc(),
             "register_failed": lambda said: self._refuse("register", said),
             "register_limited": lambda said: self._refuse("register", said),
-            "granted": lambda said: self._granted.labels(said["role"]).inc(),
+            "granted": lambda said: self._granted(said["role"]).inc(),
             "refused": lambda said: self._refuse("data" if said.get("port") else "lease", said),
-            "lease_ended": lambda said: self._leases_ended.labels(
-                said["error_code"] or "released"
-            ).inc(),
+            "lease_ended": lambda said: self._leases_ended(said["error_code"] or "released").inc(),
             "session_end": self._session_ended,
-            "dropped": lambda _said: self._dropped.inc(),
-            "taken_over": lambda said: self._takeovers.labels(said["role"]).inc(),
-            "reaped": lambda _said: self._reaped.inc(),
-            "blocked": lambda _said: self._blocked.inc(),
+            "dropped": lambda _said: self._dropped().inc(),
+            "taken_over": lambda said: self._takeovers(said["role"]).inc(),
+            "reaped": lambda _said: self._reaped().inc(),
+            "blocked": lambda _said: self._blocked().inc(),
         }
 
     def _begin_at_zero(self) -> None:
@@ -137,17 +154,17 @@ class Counted:
         for role in Role:
             for by_role in (*self._connections.values(), self._registrations, self._granted,
                             self._takeovers):  # fmt: skip
-                by_role.labels(role)
+                by_role(role)
         for protocol in Protocol:
-            self._session_seconds.labels(protocol)
-            self._pairing_seconds.labels(protocol)
+            self._session_seconds(protocol)
+            self._pairing_seconds(protocol)
             for cause in Cause:
-                self._sessions_ended.labels(protocol, cause)
+                self._sessions_ended(protocol, cause)
         for stage, codes in REFUSALS.items():
             for code in codes:
-                self._refusals.labels(stage, code)
+                self._refusals(stage, code)
         for reason in ("released", Code.TTL_EXPIRED, Code.BE_LOST):
-            self._leases_ended.labels(reason)
+            self._leases_ended(reason)
 
     def noted(self, event: str, fields: Fields) -> None:
         """Something was said for the log, whether or not anybody sees it there."""
@@ -156,23 +173,23 @@ class Counted:
             count(fields)
 
     def _refuse(self, stage: str, said: Fields) -> None:
-        self._refusals.labels(stage, said["error_code"]).inc()
+        self._refusals(stage, said["error_code"]).inc()
 
     def _session_ended(self, said: Fields) -> None:
         protocol = said["protocol"]
-        self._sessions_ended.labels(protocol, said["cause"]).inc()
-        self._session_seconds.labels(protocol).observe(max(0.0, said["seconds"]))
+        self._sessions_ended(protocol, said["cause"]).inc()
+        self._session_seconds(protocol).observe(max(0.0, said["seconds"]))
 
     def said_hello(self, protocol: Protocol, role: Role) -> None:
         """A data connection has said who it is."""
-        self._connections[protocol].labels(role).inc()
+        self._connections[protocol](role).inc()
 
     def paired(self, pair: Pair) -> None:
         """A session begins."""
-        self._pairing_seconds.labels(pair.protocol).observe(max(0.0, pair.fe_waited))
+        self._pairing_seconds(pair.protocol).observe(max(0.0, pair.fe_waited))
         if pair.lease_waited is not None:
-            self._lease_seconds.observe(max(0.0, pair.lease_waited))
+            self._lease_seconds().observe(max(0.0, pair.lease_waited))
 
     def lagged(self, seconds: float) -> None:
         """The reactor was so late."""
-        self._lag.observe(seconds)
+        self._lag().observe(seconds)

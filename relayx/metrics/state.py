@@ -25,8 +25,8 @@ class Sources(NamedTuple):
     """Where the numbers come from; calls return what is so now, or since the start.
 
     :ivar clock: an IReactorTime.
-    :ivar expiring_keys: for each key that expires: what for (sign, verify), its kid, and when, in seconds
-        since the epoch.
+    :ivar expiring_keys: for each key that expires: what for (sign, verify), its kid, and when,
+        in seconds since the epoch.
     :ivar blocked: how many sources are refused now.
     """
 

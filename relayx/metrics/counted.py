@@ -38,7 +38,7 @@ class By(Generic[Kind]):
     """The series of a metric by their labels: what ``labels`` finds, found faster."""
 
     def __init__(self, metric: Kind) -> None:
-        self._metric = metric
+        self._metric: Kind = metric
         self._found: dict[tuple[str, ...], Kind] = {}
 
     def __call__(self, *labels: str) -> Kind:

@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 
 from relayx.client import Gateway as Where
 from relayx.client import Refused, TlsFailed
-from relayx.net.tls import TlsFileError
+from relayx.config.faults import ConfigError
 from relayx.testing import LocalGateway
 from tests.certificates import Authority, named
 from tests.guide_peer import DEADLINE, Control
@@ -172,7 +172,7 @@ class ReloadTests(TestCase):
         """All stays as it was, and the fault says which file."""
         other = trust.authority.issue("other", [NAME])
         Path(trust.server.key).write_bytes(Path(other.key).read_bytes())
-        with self.assertRaises(TlsFileError) as caught:
+        with self.assertRaises(ConfigError) as caught:
             reload_tls(gateway)
         self.assertIn(f"{trust.server.key}: does not match", str(caught.exception))
         self.assertEqual(self.serial(trust.dial(gateway)), trust.server.serial)

@@ -103,8 +103,6 @@ class Comparing(SynchronousTestCase):
 class Queueing(TestCase):
     """A few at once, each source in its turn, and no more than so many."""
 
-    timeout = 30
-
     def setUp(self) -> None:
         self.release = threading.Event()
         self.addCleanup(self.release.set)

@@ -33,8 +33,6 @@ def answer(
 class Secrets(TestCase):
     """A secret of its own opens a client's ids, and they alone."""
 
-    timeout = 60
-
     @live(clients=[CAMERAS], secrets={"auth_secret_previous": PREVIOUS})
     def test_own_secret(self, gateway: Gateway) -> None:
         """Section 1: the shared secrets are not accepted, and its own opens no other id."""
@@ -107,8 +105,6 @@ class Secrets(TestCase):
 
 class Rights(TestCase):
     """Roles, protocols and leases."""
-
-    timeout = 60
 
     @live(clients=[CAMERAS])
     def test_roles(self, gateway: Gateway) -> None:
@@ -189,8 +185,6 @@ def _receive(link: Data11) -> float:
 
 class Bandwidth(TestCase):
     """Within 5 % at the receiver."""
-
-    timeout = 60
 
     def check(self, rate: float, wanted: int) -> None:
         self.assertTrue(0.95 * wanted <= rate <= 1.05 * wanted, f"{rate:.0f} bits/s of {wanted}")

@@ -71,8 +71,6 @@ def read_header(link: Data11) -> Header:
 class FromABalancer(TestCase):
     """Connections from ``proxy_protocol.trusted``."""
 
-    timeout = 30
-
     @live(proxy_protocol=TRUSTED)
     def test_admission_by_the_told_address(self, gateway: Gateway) -> None:
         """Section 6: a client is admitted where the balancer says it is, and nowhere else."""
@@ -185,8 +183,6 @@ class FromABalancer(TestCase):
 class FromAnybodyElse(TestCase):
     """A forged header is bad input (section 6)."""
 
-    timeout = 30
-
     def forged(self, gateway: Gateway) -> None:
         gateway.fe(), gateway.be()
         for header in (version_1(CLIENT), version_2(CLIENT)):
@@ -210,8 +206,6 @@ class FromAnybodyElse(TestCase):
 
 class TowardsTheBackEnd(TestCase):
     """A BE whose HELLO says ``"proxy": "v2"``."""
-
-    timeout = 30
 
     @live()
     def test_what_it_tells(self, gateway: Gateway) -> None:
@@ -304,8 +298,6 @@ http {{
 
 class Services(TestCase):
     """Services behind a BE that read the header themselves."""
-
-    timeout = 30
 
     async def told(self, service: Any, ask: bytes) -> bytes:
         """What a service answers over a whole session of the library's two sides.

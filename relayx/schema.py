@@ -192,11 +192,11 @@ def definition(name: str) -> Schema:
     about = {"description": payload.pop("description")} | way
     if name in HELLO_LINES:
         return {"title": name, **about, **payload}
-    return _message(name, about, payload, required=bool(payload["required"]))
+    return _message(name, about, payload, required=bool(payload["required"]) or kind in _RULES)
 
 
 def _message(name: str, about: Schema, payload: Schema, *, required: bool) -> Schema:
-    """A whole message. A payload without required fields may be null, or left out."""
+    """A whole message. A payload that needs no field may be null, or left out."""
     return {
         "title": name,
         **about,

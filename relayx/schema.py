@@ -98,20 +98,24 @@ _LIMITS_IN: dict[type[msgspec.Struct], dict[str, Schema]] = {
 """The same for fields whose names mean something in one type alone."""
 
 
-def _is_set(name: str, value: object) -> Schema:
-    return {"properties": {name: {"const": value}}, "required": [name]}
+def _has(**fields: object) -> Schema:
+    return {
+        "properties": {name: {"const": value} for name, value in fields.items()},
+        "required": list(fields),
+    }
 
 
 _RULES: dict[type[msgspec.Struct], Schema] = {
-    PortAcquire: {"anyOf": [_is_set("need_zmq", True), _is_set("need_srt", True)]},
+    PortAcquire: {"anyOf": [_has(need_zmq=True), _has(need_srt=True)]},
     Hello: {
         "not": {
-            "allOf": [
-                _is_set("role", "BE"), _is_set("ack", True), _is_set("on_fe_close", "keep"),
+            "anyOf": [
+                _has(role="BE", ack=True, on_fe_close="keep"),
+                _has(role="FE", proxy="v2"),
             ]
         }
     },
-}  # fmt: skip
+}
 """What the fields of a type must be together."""
 
 _SOURCE = re.compile(r"\s*\((?:contract|guide) sections? [^)]*\)")

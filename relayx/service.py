@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from relayx import __version__
 from relayx.audit import AUDITED, AuditLog
 from relayx.authentication import Authentication
+from relayx.config.endpoints import ssl_files
 from relayx.config.faults import ConfigError, Fault
 from relayx.config.model import Config, Secrets
 from relayx.control import protocol as control
@@ -37,9 +38,12 @@ from relayx.core.switchboard import Switchboard
 from relayx.data.plane import DataPlane
 from relayx.logs import LEVELS, Renderer
 from relayx.naming import RandomNames
+from relayx.net.address import Networks
 from relayx.net.newcomers import LINGER
+from relayx.net.proxied import ProxiedFactory
+from relayx.net.tls import ListeningReactor, ServerFiles, ServerTls, TlsFileError
 from relayx.security.keydir import KeyFileError
-from relayx.settings import control_settings, data_settings, rules
+from relayx.settings import control_settings, data_settings, load_data_tls, rules
 from relayx.trust import KeyWatch, read_keys
 
 BACKLOG = 512
@@ -84,6 +88,9 @@ class GatewayService(Service):
         self._push = StatePush(reactor, self.control, self._recipients, self._state)
         self._telemetry = TelemetryTimer(reactor, self.control, self.data.bytes_moved)
         self._control_ports: list[Any] = []
+        self._tls: list[ServerTls] = []
+        self._trusted = Networks(config.proxy_protocol.trusted)
+        self._proxied: list[ProxiedFactory] = []
         self._effects: deque[fx.Effect] = deque()
         self._performing = False
         self._tick_call: Any = None
@@ -128,6 +135,7 @@ class GatewayService(Service):
         try:
             self._open_audit()
             self._use_keys()
+            self._use_data_tls()
             for endpoint in self.config.control.endpoints or (
                 f"tcp:{self.config.relay.control_port}:backlog={BACKLOG}",
             ):
@@ -165,22 +173,29 @@ class GatewayService(Service):
             raise StartError(str(error)) from None
 
     def reload(self, config: Config, secrets: Secrets) -> None:
-        """Take secrets and keys anew, all of them or, where one is wrong, none; drop nobody.
+        """Take secrets, keys and certificates anew, all of them or none; drop nobody.
 
-        What else the configuration says is not looked at.
+        What runs goes on as it began. What else the configuration says is not looked at.
 
         :raises ConfigError: with what is wrong; everything stays as it was.
         """
         try:
+            contexts = [(tls, tls.load()) for tls in self._tls]
+            data_tls = load_data_tls(config.data.tls)
             keys = read_keys(config.security)
+        except TlsFileError as error:
+            raise ConfigError([Fault(error.path, "", "", error.problem)]) from None
         except KeyFileError as error:
             raise ConfigError([Fault(error.path, "", "", error.problem, error.allowed)]) from None
         self.authentication.replace(secrets)
         self._key_watch.use(keys)
+        for tls, context in contexts:
+            tls.replace(context)
+        self.data.set_tls(data_tls)
         if self._audit is not None:
             self._audit.reopen()
         self.config, self.secrets = config, secrets
-        self._say("info", "reloaded", "secrets and keys are read again")
+        self._say("info", "reloaded", "secrets, keys and certificates are read again")
 
     def _close_audit(self) -> None:
         if self._audit is not None:
@@ -189,7 +204,11 @@ class GatewayService(Service):
 
     def _listen_control(self, endpoint: str) -> None:
         outcome: list[Any] = []
-        serverFromString(self._reactor, endpoint).listen(self.control).addBoth(outcome.append)
+        try:
+            listening = ListeningReactor(self._reactor, self._tls_for(endpoint), self._wrap_control)
+            serverFromString(listening, endpoint).listen(self.control).addBoth(outcome.append)
+        except (RelayError, OSError) as fault:
+            raise BindError(f"cannot listen on control endpoint {endpoint}: {fault}") from None
         if not outcome:
             raise BindError(f"control endpoint {endpoint} did not listen at once")
         if isinstance(outcome[0], Failure):
@@ -197,6 +216,39 @@ class GatewayService(Service):
             reason = _reason(error) if error is not None else "unknown"
             raise BindError(f"cannot listen on control endpoint {endpoint}: {reason}")
         self._control_ports.append(outcome[0])
+
+    def _tls_for(self, endpoint: str) -> ServerTls | None:
+        """What an ``ssl:`` endpoint makes connections with; None where it is none."""
+        told = ssl_files(endpoint)
+        if told is None:
+            return None
+        tls = ServerTls(
+            ServerFiles(
+                certificate=told.certificate,
+                private_key=told.private_key,
+                chain=told.chain,
+                client_ca=self.config.control.client_ca,
+            )
+        )
+        self._tls.append(tls)
+        return tls
+
+    def _wrap_control(self, factory: Any) -> Any:
+        """A factory that reads PROXY headers below another, where proxies are trusted."""
+        if not self._trusted:
+            return factory
+        told = self.config.control
+        wrapped = ProxiedFactory(
+            self._reactor, factory, self._trusted, told.register_timeout, told.max_unregistered
+        )
+        self._proxied.append(wrapped)
+        return wrapped
+
+    def _use_data_tls(self) -> None:
+        try:
+            self.data.set_tls(load_data_tls(self.config.data.tls))
+        except TlsFileError as error:
+            raise StartError(f"data.tls: {error}") from None
 
     def _listen_data(self, number: int, protocol: PortProtocol) -> None:
         try:
@@ -286,16 +338,22 @@ class GatewayService(Service):
         self.data.stop_listening()
 
     def _close_all(self) -> None:
+        for proxied in self._proxied:
+            proxied.close()
         self.control.close()
         self.data.close()
 
     # events of the control plane
 
-    def asked_to_register(self, conn: int, address: str, asked: Register, trace_id: str) -> None:
+    def asked_to_register(
+        self, conn: int, address: str, asked: Register, trace_id: str, identity: str | None = None
+    ) -> None:
         """See control.protocol.Events."""
         authentic = self.authentication.accepts(asked.secret)
         now = self._reactor.seconds()
-        self._perform(self.switchboard.registered(now, conn, address, asked, authentic, trace_id))
+        self._perform(
+            self.switchboard.registered(now, conn, address, asked, authentic, trace_id, identity)
+        )
 
     def failed_to_register(self, conn: int, address: str, error: PeerError) -> None:
         """See control.protocol.Events."""

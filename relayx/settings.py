@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from OpenSSL.SSL import Context
+
 from relayx import __version__
-from relayx.config.model import Config
+from relayx.config.model import Config, DataTls
 from relayx.control.protocol import Settings as ControlSettings
 from relayx.core.board import Rules
 from relayx.core.messages import PortAlloc
 from relayx.data.plane import Settings as DataSettings
 from relayx.data.session import Limits
+from relayx.net.tls import ServerFiles, load_context
 
 
 def rules(config: Config) -> Rules:
@@ -56,6 +59,8 @@ def data_settings(config: Config) -> DataSettings:
         keepalive=told.keepalive,
         ring_buffer_size=config.relay.ring_buffer_size,
         splice=told.splice != "off",
+        tls_required=told.tls.required,
+        trusted=config.proxy_protocol.trusted,
         limits=Limits(
             drain_quiet=told.drain_quiet,
             drain_limit=told.drain_limit,
@@ -63,3 +68,13 @@ def data_settings(config: Config) -> DataSettings:
             half_close_timeout=told.half_close_timeout,
         ),
     )
+
+
+def load_data_tls(told: DataTls) -> Context | None:
+    """TLS for the data ports, None where it is not configured.
+
+    :raises TlsFileError: where a file cannot be used.
+    """
+    if not told.certificate:
+        return None
+    return load_context(ServerFiles(certificate=told.certificate, private_key=told.private_key))

@@ -84,7 +84,7 @@ HELLOS = (
     hello.Hello(role=ms.Role.FE),
     hello.Hello(role=ms.Role.FE, client_id="fe", session_id="s", ticket="t", service="web"),
     hello.Hello(role=ms.Role.BE, ack=True, on_fe_close="close"),
-    hello.Hello(role=ms.Role.BE, on_fe_close="keep"),
+    hello.Hello(role=ms.Role.BE, on_fe_close="keep", proxy="v2"),
 )
 
 ANSWERS = (
@@ -107,6 +107,7 @@ WRONG: dict[str, tuple[dict[str, Any], ...]] = {
     "RLX1HELLO": (
         {}, {"role": "GW"}, {"role": "BE", "ack": True, "on_fe_close": "keep"},
         {"role": "BE", "on_fe_close": "maybe"}, {"role": "FE", "service": "Web"},
+        {"role": "BE", "proxy": "v1"}, {"role": "FE", "proxy": "v2"},
         {"role": "FE", "client_id": "c" * 129}, {"role": "FE", "ticket": "t" * 257},
     ),
 }  # fmt: skip

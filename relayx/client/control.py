@@ -91,6 +91,8 @@ class ControlClient:
         self.connected = False
         self.events = Events()
         self.state: PortState | None = None
+        # Two processes may share a certificate, hence a name; neither is to replace the other.
+        self._named_by_certificate = bool(not client_id and gateway.tls and gateway.tls.certificate)
         self._reactor = reactor
         self._endpoints = endpoints or tcp_endpoints(reactor)
         self._timeout = request_timeout
@@ -104,7 +106,7 @@ class ControlClient:
         self._telemetry = False
         self._service = ClientService(
             RegisteringEndpoint(
-                lambda: self._endpoints(gateway.host, gateway.port),
+                lambda: gateway.control_endpoint(reactor, self._endpoints),
                 self._new_link,
                 self._registered,
                 self._failed,
@@ -228,7 +230,7 @@ class ControlClient:
         register = Register(
             role=self.role,
             secret=self.gateway.secret,
-            client_id=self.client_id,
+            client_id="" if self._named_by_certificate else self.client_id,
             protocol=PROTOCOL_VERSION,
             instance=self.instance,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from twisted.internet.endpoints import serverFromString
 
 _PORT_PLACES = {"tcp": 1, "tcp6": 1, "ssl": 1, "tls": 2}
@@ -11,6 +12,18 @@ _TLS_PORT = "443"
 _SYSTEMD_KEYS = {"domain", "index"}
 
 ALLOWED = "a Twisted strports string such as tcp:5555 or tcp:5555:interface=127.0.0.1"
+
+
+_SSL_PLACES = {"privateKey": 2, "certKey": 3, "extraCertChain": 7}
+"""Which word of an ``ssl:`` endpoint each file is, where it is not given by name."""
+
+
+class SslFiles(msgspec.Struct, frozen=True):
+    """The files that an ``ssl:`` endpoint names; `chain` is "" where it names none."""
+
+    certificate: str
+    private_key: str
+    chain: str
 
 
 class EndpointError(ValueError):
@@ -44,6 +57,32 @@ def endpoint_port(text: str) -> int | None:
     if not 0 <= port <= 65535:
         raise EndpointError("has a port outside of 0 to 65535")
     return port or None
+
+
+def ssl_files(text: str) -> SslFiles | None:
+    """The files of an ``ssl:`` endpoint, with Twisted's defaults; None for any other."""
+    words, options = _split(text)
+    while words and words[0] == "haproxy":
+        words = words[1:]
+    if not words or words[0] != "ssl":
+        return None
+    told = {
+        name: options.get(name) or (words[place] if place < len(words) else "")
+        for name, place in _SSL_PLACES.items()
+    }
+    key = told["privateKey"] or "server.pem"
+    return SslFiles(told["certKey"] or key, key, told["extraCertChain"])
+
+
+def is_private(text: str) -> bool:
+    """Whether an endpoint can be reached from this machine alone: loopback, or no TCP."""
+    words, options = _split(text)
+    kind = words[0] if words else ""
+    place = {"tcp": 2, "tcp6": 2}.get(kind)
+    if place is None:
+        return kind == "unix"
+    interface = options.get("interface") or (words[place] if place < len(words) else "")
+    return interface.startswith("127.") or interface in ("::1", "localhost")
 
 
 def _reason(error: Exception) -> str:

@@ -31,7 +31,10 @@ def _is(text: str) -> Meta:
 
 
 class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a data connection says of itself. "" is absent; `on_fe_close` is a BE's."""
+    """What a data connection says of itself. "" is absent; `on_fe_close` and `proxy` are a BE's.
+
+    `proxy` "v2" asks for a PROXY header with the FE's address before each session's bytes.
+    """
 
     role: Annotated[Role, _is("FE or BE")]
     client_id: Annotated[str, _is("the id under which the client is registered")] = ""
@@ -41,6 +44,9 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     ack: Annotated[bool, _is("whether the gateway is to answer in lines")] = False
     on_fe_close: Annotated[
         str, _is('of a BE: what an FE\'s end means for its connection; "": as configured')
+    ] = ""
+    proxy: Annotated[
+        str, _is("of a BE: v2 asks for a PROXY header with the FE's address before each session")
     ] = ""
 
     def __repr__(self) -> str:
@@ -104,6 +110,8 @@ def _fault(hello: Hello) -> str:
         return "session_id or ticket is longer than 256 bytes"
     if hello.on_fe_close not in ("", "close", "keep"):
         return f"on_fe_close is {shown(hello.on_fe_close)}; allowed: close, keep"
+    if hello.proxy and (hello.proxy != "v2" or hello.role is not Role.BE):
+        return f"proxy is {shown(hello.proxy)} of {hello.role}; allowed: v2, of a BE"
     if hello.role is Role.BE and hello.ack and hello.on_fe_close == "keep":
         return "ack and on_fe_close keep exclude each other: a kept BE has no place for answers"
     return ""

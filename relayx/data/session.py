@@ -20,8 +20,8 @@ import msgspec
 
 from relayx.core.messages import Cause
 from relayx.core.pairing import Outcome
+from relayx.data.carrier import Carrier
 from relayx.data.pump import Pump
-from relayx.data.transport import DataTransport
 from relayx.net.tcp import Failure
 
 _FIRST_LOOK = 0.001
@@ -61,7 +61,7 @@ class Side:
         "transport",
     )
 
-    def __init__(self, transport: DataTransport) -> None:
+    def __init__(self, transport: Carrier) -> None:
         self.transport = transport
         self.accepted_before = 0  # bytes that it got before the session
         self.ended = False  # its stream has been read to its end
@@ -94,8 +94,8 @@ class Session:
     def __init__(
         self,
         pairing_id: str,
-        fe: DataTransport,
-        be: DataTransport,
+        fe: Carrier,
+        be: Carrier,
         pump: Pump,
         keep: bool,
         limits: Limits,
@@ -133,7 +133,7 @@ class Session:
 
     # what the connections tell
 
-    def stream_ended(self, transport: DataTransport) -> None:
+    def stream_ended(self, transport: Carrier) -> None:
         """One side's stream has been read to its end."""
         side, other = self._sides(transport)
         if side.ended or self._over:
@@ -152,7 +152,7 @@ class Session:
                 self._stop_keeping()
         self._review()
 
-    def failed(self, transport: DataTransport) -> None:
+    def failed(self, transport: Carrier) -> None:
         """One side takes no more bytes; what it sent may still come."""
         side, other = self._sides(transport)
         if self._over:
@@ -168,7 +168,7 @@ class Session:
             self._stop_keeping()
         self._review()
 
-    def lost(self, transport: DataTransport) -> None:
+    def lost(self, transport: Carrier) -> None:
         """One side's connection is closed; all that it sent has been handed on."""
         side, _ = self._sides(transport)
         if self._over or side.gone:
@@ -195,7 +195,7 @@ class Session:
 
     # the rules
 
-    def _sides(self, transport: DataTransport) -> tuple[Side, Side]:
+    def _sides(self, transport: Carrier) -> tuple[Side, Side]:
         if transport is self.fe.transport:
             return self.fe, self.be
         return self.be, self.fe

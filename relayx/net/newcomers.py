@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -39,6 +39,9 @@ class Newcomers(Generic[T]):
         self._crowded_out = crowded_out
         self._deadlines: OrderedDict[T, float] = OrderedDict()
         self._call: Any = None
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(list(self._deadlines))
 
     def __len__(self) -> int:
         return len(self._deadlines)

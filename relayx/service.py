@@ -36,14 +36,16 @@ from relayx.core.messages import Protocol as PortProtocol
 from relayx.core.pairing import Outcome
 from relayx.core.switchboard import Switchboard
 from relayx.data.plane import DataPlane
+from relayx.entrance import Entrance
 from relayx.logs import LEVELS, Renderer
 from relayx.naming import RandomNames
 from relayx.net.address import Networks
 from relayx.net.newcomers import LINGER
 from relayx.net.proxied import ProxiedFactory
+from relayx.net.sources import Failures
 from relayx.net.tls import ListeningReactor, ServerFiles, ServerTls, TlsFileError
 from relayx.security.keydir import KeyFileError
-from relayx.settings import control_settings, data_settings, load_data_tls, rules
+from relayx.settings import control_settings, data_settings, load_data_tls, policies, rules
 from relayx.trust import KeyWatch, read_keys
 
 BACKLOG = 512
@@ -75,15 +77,20 @@ class GatewayService(Service):
         self.config = config
         self.secrets = secrets
         self._reactor = reactor
-        self.authentication = Authentication(secrets)
+        self.authentication = Authentication(secrets, config.clients, reactor, self._say)
         self._log = Logger(namespace="relayx")
         self._least = LEVELS[config.log.level]
         names = RandomNames()
-        self.switchboard = Switchboard(rules(config), names)
+        self.switchboard = Switchboard(rules(config), names, policies(config.clients))
         self._key_watch = KeyWatch(reactor, self._say)
         self.control = control.ControlFactory(
             reactor, control_settings(config), self, names, self._key_watch.trust
         )
+        limits = config.limits
+        self._entrance = Entrance(
+            reactor, self.control, self.authentication, self.switchboard.policy,
+            Failures(limits.failures_per_minute, limits.failure_block), self._say,
+        )  # fmt: skip
         self.data = DataPlane(reactor, data_settings(config), self)
         self._push = StatePush(reactor, self.control, self._recipients, self._state)
         self._telemetry = TelemetryTimer(reactor, self.control, self.data.bytes_moved)
@@ -349,14 +356,23 @@ class GatewayService(Service):
         self, conn: int, address: str, asked: Register, trace_id: str, identity: str | None = None
     ) -> None:
         """See control.protocol.Events."""
-        authentic = self.authentication.accepts(asked.secret)
-        now = self._reactor.seconds()
-        self._perform(
-            self.switchboard.registered(now, conn, address, asked, authentic, trace_id, identity)
-        )
+
+        def admit(authentic: bool) -> None:
+            now = self._reactor.seconds()
+            self._perform(
+                self.switchboard.registered(
+                    now, conn, address, asked, authentic, trace_id, identity
+                )
+            )
+
+        def reject(error: PeerError) -> None:
+            self._perform(self.switchboard.rejected(conn, address, error, trace_id))
+
+        self._entrance.ask(conn, address, asked, admit, reject, identity)
 
     def failed_to_register(self, conn: int, address: str, error: PeerError) -> None:
         """See control.protocol.Events."""
+        self._entrance.failed(address, error)
         self._perform(self.switchboard.rejected(conn, address, error))
 
     def requested(self, conn: int, message: Message, msg_id: str, trace_id: str) -> None:

@@ -30,7 +30,7 @@ import msgspec
 import yaml
 from twisted.internet import defer, reactor, threads
 
-from relayx.config.model import Config, Secrets
+from relayx.config.model import ClientPolicy, Config, Secrets
 from relayx.service import BindError, GatewayService
 from tests import turns
 from tests.guide_peer import DEADLINE, Control, Data
@@ -40,7 +40,8 @@ CONTROL_PORT = 5555
 DATA_PORTS = range(20000, 32000, 200)
 """Where the data ports of one gateway may begin: below the ports that the system hands out."""
 
-Sections = dict[str, dict[str, Any]]
+Sections = dict[str, Any]
+"""Configuration keys by section, and under "clients" the list of its entries."""
 PeerType = TypeVar("PeerType", Control, Data)
 
 
@@ -272,14 +273,18 @@ def settings(peers: Peers, sections: Sections) -> Sections:
             found["relay"][f"{name}_start_port"] = ports[0]
             found["relay"][f"{name}_end_port"] = ports[-1]
     for name, keys in sections.items():
-        found.setdefault(name, {}).update(keys)
+        if name == "clients":
+            found[name] = keys
+        else:
+            found.setdefault(name, {}).update(keys)
     endpoints = found["control"]["endpoints"]
     found["control"]["endpoints"] = [text.replace("{host}", host) for text in endpoints]
     return found
 
 
 def _config(sections: Sections) -> Config:
-    whole = Config()
+    clients = tuple(ClientPolicy(**entry) for entry in sections.pop("clients", ()))
+    whole = Config(clients=clients)
     changed = {
         name: msgspec.structs.replace(
             getattr(whole, name),
@@ -318,7 +323,7 @@ def _started(zmq: int, srt: int, secrets: dict[str, str], sections: Sections) ->
 
 
 def live(
-    *, zmq: int = 3, srt: int = 2, secrets: dict[str, str] | None = None, **sections: dict[str, Any]
+    *, zmq: int = 3, srt: int = 2, secrets: dict[str, str] | None = None, **sections: Any
 ) -> Callable[[Callable[..., None]], Callable[..., defer.Deferred[None]]]:
     """Run a test in a thread, with a gateway as its argument.
 
@@ -384,7 +389,10 @@ class Subprocess(Peers):
         config_file.parent.mkdir(parents=True, exist_ok=True)
         config_file.write_text(
             yaml.safe_dump(
-                {name: {k: _written(v) for k, v in keys.items()} for name, keys in whole.items()}
+                {
+                    name: {k: _written(v) for k, v in keys.items()} if name != "clients" else keys
+                    for name, keys in whole.items()
+                }
             )
         )
         secret_file.write_text(json.dumps({"auth_secret": SECRET}))

@@ -225,7 +225,7 @@ class LogStreamTests(TestCase):
             fe.ping()
         self.assertTrue(len(self.lines(fe)) - before <= 2 * 7, fe.log)
 
-    @live(log={"stream": "be"})
+    @live(log={"stream": "be"}, limits={"messages_per_second": 20000})
     def test_a_client_that_lags(self, gateway: Gateway) -> None:
         """Section 3: it loses the oldest lines, never anything else."""
         slow = gateway.be("slow", receive_buffer=4096)

@@ -9,6 +9,7 @@ from itertools import combinations
 
 import msgspec
 
+from relayx.config.clients import client_faults
 from relayx.config.durations import format_duration
 from relayx.config.endpoints import ALLOWED, EndpointError, endpoint_port
 from relayx.config.faults import Fault, shown
@@ -64,6 +65,7 @@ def rule_faults(checked: Checked) -> list[Fault]:
         *_files(checked).faults,
         *_descriptors(checked),
         *proxy_faults(checked.file, checked.config, checked.broken),
+        *client_faults(checked.file, checked.config.clients, checked.broken),
         *security_faults(checked.file, checked.config.security, checked.broken),
     ]
 

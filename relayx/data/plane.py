@@ -22,11 +22,13 @@ from relayx.data.pump import BufferedPump, Pump
 from relayx.data.session import Limits, Session
 from relayx.data.splice import Splicer
 from relayx.data.splicepump import SplicePump
+from relayx.data.throttle import Allowances, ThrottledPump
 from relayx.data.transport import DataTransport
 from relayx.net.address import Networks
 from relayx.net.endwatch import EndWatch
 from relayx.net.newcomers import LINGER, Newcomers
 from relayx.net.proxy import encode_v2
+from relayx.net.sources import source_of
 from relayx.net.tcp import Failure
 
 _log = Logger(namespace="relayx.data")
@@ -62,6 +64,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     interface: str = ""
     hello_timeout: float = 2.0
     max_waiting_hello: int = 1024
+    waiting_hello_per_source: int = 512
     keepalive: float = 15.0
     ring_buffer_size: int = 33554432
     splice: bool = True
@@ -105,6 +108,7 @@ class DataPlane:
         )
         self.tls: Context | None = None
         self._trusted = Networks(settings.trusted) if settings.trusted else None
+        self._allowances = Allowances(reactor)
         self._next_link = 0
         self._ports: list[DataPort] = []
         self._connections: dict[int, DataConnection] = {}
@@ -114,6 +118,7 @@ class DataPlane:
             settings.max_waiting_hello,
             timed_out=self._no_hello,
             crowded_out=DataConnection.close,
+            per_source=settings.waiting_hello_per_source,
         )
         self.leaving: Newcomers[DataConnection] = Newcomers(
             reactor,
@@ -189,10 +194,11 @@ class DataPlane:
     def connected(self, connection: DataConnection) -> None:
         """A connection is there; it has ``hello_timeout`` to say HELLO."""
         self._connections[connection.link] = connection
-        self._newcomers.add(connection)
+        self._newcomers.add(connection, source_of(connection.address))
 
     def address_told(self, connection: DataConnection) -> None:
         """A trusted proxy has told whose a connection is, which was the proxy's until now."""
+        self._newcomers.move(connection, source_of(connection.address))
 
     def tls_failed(self, connection: DataConnection, reason: str) -> None:
         """A connection that has said HELLO sends what is no TLS."""
@@ -271,6 +277,11 @@ class DataPlane:
 
     def _build_session(self, effect: fx.Pair, fe: DataConnection, be: DataConnection) -> Session:
         one, two, splicer = fe.transport, be.transport, self._splicer
+        if effect.limits:
+            return self._join(
+                effect, fe, be,
+                ThrottledPump(one, two, self._allowances, effect.limits, self.reactor),
+            )  # fmt: skip
         pump: Pump = (
             SplicePump(one, two, splicer)
             if splicer is not None
@@ -279,8 +290,11 @@ class DataPlane:
             and isinstance(two, DataTransport)
             else BufferedPump(one, two)
         )
+        return self._join(effect, fe, be, pump)
+
+    def _join(self, effect: fx.Pair, fe: DataConnection, be: DataConnection, pump: Pump) -> Session:
         session = Session(
-            effect.pairing_id, one, two, pump, effect.keep,
+            effect.pairing_id, fe.transport, be.transport, pump, effect.keep,
             self._settings.limits, self, self.reactor,
         )  # fmt: skip
         pump.hold(fe.pair(session), be.pair(session))

@@ -7,7 +7,7 @@ be told to throw one side's bytes away. The rules of the end are in session.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from relayx.data.carrier import Carrier
 
@@ -34,7 +34,10 @@ class Pump(Protocol):
         """Let go of both connections, which are closed next, except a `kept` one."""
 
     def pushed_back(self, source: Carrier) -> bool:
-        """Whether one side is not being read because the other is slower."""
+        """Whether one side is not being read because the other is slower, or has to wait."""
+
+    def throttled(self) -> bool:
+        """Whether a side has to wait because of a limit, though its bytes may be there."""
 
 
 class BufferedPump:
@@ -55,14 +58,18 @@ class BufferedPump:
     def _other(self, side: Carrier) -> Carrier:
         return self._two if side is self._one else self._one
 
+    def _producer(self, source: Carrier) -> Any:
+        """What one side's consumer pushes back on."""
+        return source
+
     def hold(self, of_one: bytes, of_two: bytes) -> None:
         """See :class:`Pump`."""
         self._held = (of_one, of_two)
 
     def start(self) -> None:
         """See :class:`Pump`."""
-        self._one.registerProducer(self._two, True)
-        self._two.registerProducer(self._one, True)
+        self._one.registerProducer(self._producer(self._two), True)
+        self._two.registerProducer(self._producer(self._one), True)
         for source, held in zip((self._one, self._two), self._held, strict=True):
             source.resumeProducing()
             if held:
@@ -95,3 +102,7 @@ class BufferedPump:
     def pushed_back(self, source: Carrier) -> bool:
         """See :class:`Pump`."""
         return source.paused and not source.read_ended
+
+    def throttled(self) -> bool:
+        """See :class:`Pump`."""
+        return False

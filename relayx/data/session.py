@@ -303,7 +303,7 @@ class Session:
             self._end(reset=(fe, be))
 
     def _made_progress(self) -> bool:
-        """Whether bytes moved since the last look.
+        """Whether bytes moved since the last look, or would have but for a limit.
 
         While a kept BE has yet to take a gone FE's last bytes, only that it takes some counts:
         one that talks and never reads would hold its port for ever.
@@ -311,9 +311,11 @@ class Session:
         fe, be = self.fe.transport, self.be.transport
         if self.keep and self._draining and self._delivered_at is None:
             progress = (0, 0, 0, be.delivered)
+            waits = False
         else:
             progress = (fe.received, be.received, fe.delivered, be.delivered)
-        changed = progress != self._progress
+            waits = self.pump.throttled()
+        changed = waits or progress != self._progress
         self._progress = progress
         return changed
 

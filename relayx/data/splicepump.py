@@ -68,6 +68,10 @@ class SplicePump:
         """See :class:`~relayx.data.pump.Pump`."""
         return source.paused and not source.read_ended
 
+    def throttled(self) -> bool:
+        """See :class:`~relayx.data.pump.Pump`."""
+        return False
+
     def stop(self, kept: Carrier | None = None) -> None:
         """See :class:`~relayx.data.pump.Pump`."""
         if self._fallback is not None:

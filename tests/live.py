@@ -35,6 +35,12 @@ from relayx.service import BindError, GatewayService
 from tests import turns
 from tests.guide_peer import DEADLINE, Control, Data
 
+TIMEOUT = 600.0
+"""Seconds that one test may take: every wait in it has a deadline, and fails with its reason."""
+NEVER = 300.0
+"""Seconds that no test takes: what waits for such a time-out is not what a test waits for."""
+LATE = 10.0
+"""Seconds that what a time-out brings about may come after it; a busy machine needs some."""
 SECRET = "loopback-secret-of-more-than-32-bytes"
 CONTROL_PORT = 5555
 DATA_PORTS = range(20000, 32000, 200)
@@ -260,12 +266,23 @@ def settings(peers: Peers, sections: Sections) -> Sections:
     """The keys of a configuration that listens on one host only, with a test's own on top.
 
     ``{host}`` in a control endpoint is that host.
+
+    No time-out ends anything by itself, so that nothing depends on how busy the machine is,
+    and what has to happen at once cannot pass by happening later.
     """
     host = peers.host
     found: Sections = {
-        "relay": {"control_port": peers.control_port},
-        "control": {"endpoints": [f"tcp:{peers.control_port}:interface={host}:backlog=512"]},
-        "data": {"interface": host, "drain_timeout": 0.5},
+        "relay": {"control_port": peers.control_port, "reaper_timeout": NEVER},
+        "control": {
+            "endpoints": [f"tcp:{peers.control_port}:interface={host}:backlog=512"],
+            "register_timeout": NEVER,
+        },
+        "data": {
+            "interface": host,
+            "hello_timeout": NEVER,
+            "drain_limit": NEVER,
+            "drain_timeout": 0.5,
+        },
         "http": {"endpoint": ""},
     }
     for name, ports in (("zmq", peers.zmq), ("srt", peers.srt)):
@@ -350,6 +367,7 @@ def live(
                 if gateway.service.running:
                     yield gateway.service.stopService()
 
+        run.timeout = TIMEOUT  # type: ignore[attr-defined]  # trial's
         return run
 
     return decorate
@@ -427,7 +445,7 @@ class Subprocess(Peers):
 
     def wait_until_listening(self) -> None:
         """Try to connect whenever the process has written something, until that works."""
-        deadline = time.monotonic() + 4 * DEADLINE
+        deadline = time.monotonic() + 2 * DEADLINE
         stdout = self.process.stdout
         while time.monotonic() < deadline and self.process.poll() is None:
             if select.select([stdout], [], [], 0.05)[0]:
@@ -445,7 +463,7 @@ class Subprocess(Peers):
 
     def ended(self) -> tuple[int, str]:
         """Wait for the process's own end: exit status, and all that it wrote."""
-        written, _ = self.process.communicate(timeout=4 * DEADLINE)
+        written, _ = self.process.communicate(timeout=2 * DEADLINE)
         self.written += written
         return self.process.returncode, self.written.decode()
 

@@ -57,8 +57,6 @@ class FilesTests(SynchronousTestCase):
 class VerifyTests(TestCase):
     """The control connection: what is trusted, and what is said of the rest."""
 
-    timeout = 60
-
     def failed(self, gateway: Gateway, tls: ClientTls, port: int = TLS_PORT) -> str:
         found = outcome(Where(gateway.host, port, SECRET, tls=tls))
         self.assertIsInstance(found, TlsFailed, found)

@@ -46,8 +46,6 @@ def scenario(script: Callable[[Any], None]) -> Callable[[Any], Deferred[None]]:
 class DataTests(TestCase):
     """A data connection: the same HELLO inside TLS, and how its stream ends."""
 
-    timeout = 60
-
     def setUp(self) -> None:
         self.authority = Authority(Path(self.mktemp()).absolute())
         self.context = server_context(self.authority.issue("server", [NAME]))

@@ -37,8 +37,6 @@ def closed(peer: Control) -> bytes:
 class ServedTests(TestCase):
     """A client that speaks TLS registers, is refused, and is told what was wrong."""
 
-    timeout = 60
-
     @secured()
     def test_register(self, gateway: Gateway, trust: Trust) -> None:
         """As without TLS, up to the last word before a close."""
@@ -153,8 +151,6 @@ class ServedTests(TestCase):
 class ReloadTests(TestCase):
     """Certificates are read again without dropping anybody."""
 
-    timeout = 60
-
     def serial(self, peer: Control) -> int:
         return int(peer.socket.getpeercert()["serialNumber"], 16)
 
@@ -196,8 +192,6 @@ class ReloadTests(TestCase):
 
 class ClientCaTests(TestCase):
     """A certificate names the client (control.client_ca)."""
-
-    timeout = 60
 
     @secured(client_ca=True)
     def test_common_name(self, gateway: Gateway, trust: Trust) -> None:

@@ -17,11 +17,11 @@ from relayx.config.faults import ConfigError
 from relayx.config.model import DataTls
 from relayx.service import StartError
 from tests.data_certificates import NAME, data_tls, pair, write_pair
+from tests.data_tls_peer import TlsData, pair_over
 from tests.guide_peer import DEADLINE, Data, hello_line
 from tests.live import Gateway, live, random_host, service_for, twistd
 from tests.live import Peers as Unstarted
 from tests.test_loopback_data_bulk import BLOCK, MIB
-from tests.tls_peer import TlsData, pair_over
 
 TLS = {"tls": data_tls()}
 REQUIRED = {"tls": data_tls(required=True)}

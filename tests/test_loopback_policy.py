@@ -75,7 +75,7 @@ class Secrets(TestCase):
         self.assertEqual(answer(gateway, "BE", OWN, "cam-1")["status"], "ok")
         other.ping()
 
-    @live(clients=[CAMERAS], limits={"failures_per_minute": 1000})
+    @live(clients=[CAMERAS], limits={"failures_per_minute": 1000, "messages_per_second": 10**6})
     def test_the_reactor_goes_on_meanwhile(self, gateway: Gateway) -> None:
         """No turn of the reactor waits for a secret to be compared."""
         witness = gateway.be("witness")

@@ -20,9 +20,9 @@ from relayx.client import Backend, Frontend, connect_stream, join
 from relayx.net.proxy import Address, Header, ProxyReader, encode_v2
 from relayx.testing import LocalGateway
 from tests.data_certificates import data_tls
+from tests.data_tls_peer import TlsData
 from tests.guide_peer import Control, EndedError, WasResetError, hello_line
 from tests.live import SECRET, Data11, Gateway, live
-from tests.tls_peer import TlsData
 
 BALANCER = "127.77.0.1"
 TRUSTED: dict[str, Any] = {"trusted": ["127.77.0.0/16"]}

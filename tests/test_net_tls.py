@@ -91,8 +91,6 @@ class FilesTests(SynchronousTestCase):
 class ServedTests(TestCase):
     """What is negotiated with other implementations."""
 
-    timeout = 60
-
     def s_client(self, gateway: Gateway, trust: Trust, *options: str, said: bytes = b"") -> str:
         command = ["openssl", "s_client", "-connect", f"{gateway.host}:{TLS_PORT}"]
         command += ["-CAfile", trust.authority.certificate, "-verify_return_error"]

@@ -102,8 +102,6 @@ def _send_until_blocked(link: Data) -> int:
 class Dead(TestCase):
     """Who is found dead, who is not, and how soon."""
 
-    timeout = 60
-
     def setUp(self) -> None:
         if shutil.which("ip") is None or os.geteuid() != 0:
             raise SkipTest("needs root and the ip command of iproute2")

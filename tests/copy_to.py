@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-NEEDED = ("tests", "configs", "bench")
+NEEDED = ("tests", "configs", "bench", "docs")
 
 
 def main(target: Path) -> None:

@@ -262,7 +262,7 @@ class Group(Commands):
 
     def test_commands_of_the_contract(self) -> None:
         first = ["init", "check", "keys", "secret"]
-        then = ["demo", "be", "fe", "send", "recv", "ping", "status"]
+        then = ["demo", "be", "fe", "send", "recv", "ping", "status", "schema"]
         self.assertEqual(list(group.COMMANDS), first + then)
 
     def test_missing_module_breaks_no_other(self) -> None:

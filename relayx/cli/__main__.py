@@ -26,6 +26,7 @@ COMMANDS = {
     "recv": "Wait as a back end for what somebody sends.",
     "ping": "Measure the way to the gateway and back.",
     "status": "Show the ports of the gateway.",
+    "schema": "Print the JSON Schema of the messages.",
 }
 """Every sub-command, in the order of the help, with its line in it."""
 

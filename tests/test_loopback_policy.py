@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import statistics
 import threading
 import time
 from typing import Any
@@ -77,19 +78,24 @@ class Secrets(TestCase):
     def test_the_reactor_goes_on_meanwhile(self, gateway: Gateway) -> None:
         """No turn of the reactor waits for a secret to be compared."""
         witness = gateway.be("witness")
+
+        def ping() -> float:
+            began = time.monotonic()
+            witness.ping()
+            return time.monotonic() - began
+
+        alone = statistics.median(ping() for _ in range(50))
         guessing = [gateway.control() for _ in range(16)]
         for number, client in enumerate(guessing):
             client.say("register", {"role": "BE", "secret": f"{number}", "client_id": "cam-1"})
         ended = gateway.background(lambda: [client.rest() for client in guessing])
         times = []
         while not ended.done():
-            began = time.monotonic()
-            witness.ping()
-            times.append(time.monotonic() - began)
+            times.append(ping())
         for said in ended.result():
             self.assertEqual(said[0]["payload"]["error_code"], "AUTH_FAILED")
-        times.sort()
-        self.assertLess(times[len(times) // 2], 0.03, "the median of the round trips")
+        most = max(0.03, 10 * alone)
+        self.assertLess(statistics.median(times), most, "the median of the round trips")
 
     @live(clients=[CAMERAS], limits={"failures_per_minute": 1000}, log={"stream": "all"})
     def test_too_many_at_once(self, gateway: Gateway) -> None:

@@ -37,6 +37,7 @@ from relayx.core.switchboard import Switchboard
 from relayx.data.plane import DataPlane
 from relayx.logs import LEVELS, Renderer
 from relayx.naming import RandomNames
+from relayx.net.inherited import AdoptingReactor, Inherited
 from relayx.net.newcomers import LINGER
 from relayx.security.keydir import KeyFileError
 from relayx.settings import control_settings, data_settings, rules
@@ -65,9 +66,12 @@ class GatewayService(Service):
     :param config: the configuration, already checked.
     :param secrets: what the secret file holds.
     :param reactor: an IReactorTime, IReactorFDSet, IReactorTCP and IReactorThreads.
+    :param inherited: sockets that listen already.
     """
 
-    def __init__(self, config: Config, secrets: Secrets, reactor: Any) -> None:
+    def __init__(
+        self, config: Config, secrets: Secrets, reactor: Any, inherited: Inherited | None = None
+    ) -> None:
         self.config = config
         self.secrets = secrets
         self._reactor = reactor
@@ -84,6 +88,8 @@ class GatewayService(Service):
         self._push = StatePush(reactor, self.control, self._recipients, self._state)
         self._telemetry = TelemetryTimer(reactor, self.control, self.data.bytes_moved)
         self._control_ports: list[Any] = []
+        self._inherited = inherited or Inherited()
+        self._adopting = AdoptingReactor(reactor, self._inherited)
         self._effects: deque[fx.Effect] = deque()
         self._performing = False
         self._tick_call: Any = None
@@ -141,9 +147,17 @@ class GatewayService(Service):
             self.data.release()
             self._close_audit()
             raise
+        finally:
+            self._leave_unused()
         if self.log_stream is not None:
             globalLogPublisher.addObserver(self.log_stream)
         super().privilegedStartService()
+
+    def _leave_unused(self) -> None:
+        """Inherited sockets that nothing is configured for: a unit that is not up to date."""
+        for text in (*self._inherited.refused, *self._inherited.unused()):
+            self._say("warn", "inherited", f"{text}; it is not used")
+        self._inherited.close()
 
     def _open_audit(self) -> None:
         path = self.config.audit.file
@@ -189,7 +203,7 @@ class GatewayService(Service):
 
     def _listen_control(self, endpoint: str) -> None:
         outcome: list[Any] = []
-        serverFromString(self._reactor, endpoint).listen(self.control).addBoth(outcome.append)
+        serverFromString(self._adopting, endpoint).listen(self.control).addBoth(outcome.append)
         if not outcome:
             raise BindError(f"control endpoint {endpoint} did not listen at once")
         if isinstance(outcome[0], Failure):
@@ -200,7 +214,7 @@ class GatewayService(Service):
 
     def _listen_data(self, number: int, protocol: PortProtocol) -> None:
         try:
-            self.data.listen(number)
+            self.data.listen(number, self._inherited.take(number, self.config.data.interface))
         except CannotListenError as error:
             where = self.config.data.interface or "every IPv4 address"
             raise BindError(
@@ -216,11 +230,12 @@ class GatewayService(Service):
         """Begin to serve."""
         super().startService()
         self._key_watch.start()
+        self._say("info", "started", f"relayx {__version__} {self.summary()}")
+
+    def summary(self) -> str:
+        """What it serves, in one line."""
         where = ", ".join(map(_spelled, self.control_addresses))
-        ports = len(self.switchboard.board.ports)
-        self._say(
-            "info", "started", f"relayx {__version__} serves {ports} data ports; control on {where}"
-        )
+        return f"serves {len(self.switchboard.board.ports)} data ports; control on {where}"
 
     def stopService(self) -> Deferred[None]:
         """Drain (contract section 9): the Deferred fires when nothing is left."""
@@ -230,6 +245,7 @@ class GatewayService(Service):
         self._stopping = Deferred()
         running = self.switchboard.sessions_running()
         self._say("info", "stopping", f"stopping: {running} sessions run")
+        self._leave_adopted()
         self._perform(self.switchboard.drain())
         if self.switchboard.sessions_running():
             timeout = self.config.data.drain_timeout
@@ -278,6 +294,14 @@ class GatewayService(Service):
         self._close_audit()
         if self._stopping is not None:
             self._stopping.callback(None)
+
+    def _leave_adopted(self) -> None:
+        """Who connects from now on to a socket that outlives us waits for the next gateway."""
+        adopted = self._adopting.adopted
+        self._control_ports = [port for port in self._control_ports if port not in adopted]
+        for port in adopted:
+            port.stopListening()
+        self.data.leave_adopted()
 
     def _stop_listening(self) -> None:
         ports, self._control_ports = self._control_ports, []

@@ -46,6 +46,16 @@ def endpoint_port(text: str) -> int | None:
     return port or None
 
 
+def endpoint_interface(text: str) -> str:
+    """The address that a strports string listens on, "" for every one of its kind.
+
+    That of ``tcp6`` is ``::``, where Twisted listens unless told.
+    """
+    words, options = _split(text)
+    default = "::" if "tcp6" in words[:2] else ""
+    return options.get("interface", default)
+
+
 def _reason(error: Exception) -> str:
     line = " ".join(str(error).split())
     return line if line.isprintable() and line else type(error).__name__

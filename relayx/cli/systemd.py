@@ -38,6 +38,7 @@ def command(config: str | None, env_file: str | None, which: str) -> None:
         twistd=os.path.join(os.path.dirname(sys.executable), "twistd"),
         config=os.path.abspath(sources.config),
         secrets=os.path.abspath(sources.secrets),
+        directory=os.getcwd(),
         environment=str(Environment(named)) if named else "",
     )
     click.echo(service_unit(paths, loaded.config), nl=False)

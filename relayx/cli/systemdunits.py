@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 
 import msgspec
 
 from relayx.config.limits import OWN_DESCRIPTORS, descriptors_needed
-from relayx.config.listeners import Listener, known, listeners
+from relayx.config.listeners import EVERY, EVERY_IPV4, Listener, known, listeners
 from relayx.config.model import Config
 
 PLAIN_DESCRIPTORS = 65536
@@ -102,12 +101,14 @@ WantedBy=sockets.target
 class Paths(msgspec.Struct, frozen=True):
     """What a service unit names; absolute paths.
 
+    :ivar directory: where relative paths of the configuration begin.
     :ivar environment: ``RELAY_ENV``, "" where it is not set.
     """
 
     twistd: str
     config: str
     secrets: str
+    directory: str
     environment: str = ""
 
 
@@ -120,7 +121,7 @@ def service_unit(paths: Paths, config: Config) -> str:
     environment = f"Environment=RELAY_ENV={paths.environment}\n" if paths.environment else ""
     return _SERVICE.format(
         command=" ".join(map(_word, words)),
-        directory=os.path.dirname(paths.config).replace("%", "%%"),
+        directory=paths.directory.replace("%", "%%"),
         environment=environment,
         descriptors=max(PLAIN_DESCRIPTORS, descriptors_needed(config) + OWN_DESCRIPTORS),
     )
@@ -143,7 +144,10 @@ def _streams(each: Iterable[Listener]) -> list[str]:
     for listener in each:
         if listener.purpose == "http":
             continue
-        host = listener.interface
+        host = "127.0.0.1" if listener.interface == "localhost" else listener.interface
+        if host not in (EVERY, EVERY_IPV4) and listener.address is None and not listener.is_local:
+            lines.append(f"# {listener.purpose} on {host}: systemd needs its address here")
+            continue
         where = f"[{host}]" if ":" in host else host
         lines.append(f"# {listener.purpose}")
         lines += [f"ListenStream={where}:{port}" for port in listener.ports]

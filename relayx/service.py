@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from relayx import __version__
 from relayx.audit import AUDITED, AuditLog
 from relayx.authentication import Authentication
+from relayx.config.endpoints import ssl_files
 from relayx.config.faults import ConfigError, Fault
 from relayx.config.model import Config, Secrets
 from relayx.control import protocol as control
@@ -39,6 +40,7 @@ from relayx.logs import LEVELS, Renderer
 from relayx.naming import RandomNames
 from relayx.net.inherited import AdoptingReactor, Inherited
 from relayx.net.newcomers import LINGER
+from relayx.net.tls import ListeningReactor, ServerFiles, ServerTls, reload_all
 from relayx.security.keydir import KeyFileError
 from relayx.settings import control_settings, data_settings, rules
 from relayx.trust import KeyWatch, read_keys
@@ -90,6 +92,7 @@ class GatewayService(Service):
         self._control_ports: list[Any] = []
         self._inherited = inherited or Inherited()
         self._adopting = AdoptingReactor(reactor, self._inherited)
+        self._tls: list[ServerTls] = []
         self._effects: deque[fx.Effect] = deque()
         self._performing = False
         self._tick_call: Any = None
@@ -203,7 +206,11 @@ class GatewayService(Service):
 
     def _listen_control(self, endpoint: str) -> None:
         outcome: list[Any] = []
-        serverFromString(self._adopting, endpoint).listen(self.control).addBoth(outcome.append)
+        try:
+            listening = ListeningReactor(self._adopting, self._tls_for(endpoint))
+            serverFromString(listening, endpoint).listen(self.control).addBoth(outcome.append)
+        except (RelayError, OSError) as fault:
+            raise BindError(f"cannot listen on control endpoint {endpoint}: {fault}") from None
         if not outcome:
             raise BindError(f"control endpoint {endpoint} did not listen at once")
         if isinstance(outcome[0], Failure):
@@ -211,6 +218,31 @@ class GatewayService(Service):
             reason = _reason(error) if error is not None else "unknown"
             raise BindError(f"cannot listen on control endpoint {endpoint}: {reason}")
         self._control_ports.append(outcome[0])
+
+    def _tls_for(self, endpoint: str) -> ServerTls | None:
+        """What an ``ssl:`` endpoint makes connections with; None where it is none."""
+        told = ssl_files(endpoint)
+        if told is None:
+            return None
+        tls = ServerTls(
+            ServerFiles(
+                certificate=told.certificate,
+                private_key=told.private_key,
+                chain=told.chain,
+                client_ca=self.config.control.client_ca,
+            )
+        )
+        self._tls.append(tls)
+        return tls
+
+    def reload_tls(self) -> None:
+        """Read certificates, keys and CAs again, for the connections that come from now on.
+
+        Nobody is dropped: what runs keeps what it began with.
+
+        :raises TlsFileError: naming the first file that cannot be used; all is as before then.
+        """
+        reload_all(self._tls)
 
     def _listen_data(self, number: int, protocol: PortProtocol) -> None:
         try:
@@ -315,11 +347,15 @@ class GatewayService(Service):
 
     # events of the control plane
 
-    def asked_to_register(self, conn: int, address: str, asked: Register, trace_id: str) -> None:
+    def asked_to_register(
+        self, conn: int, address: str, asked: Register, trace_id: str, identity: str | None = None
+    ) -> None:
         """See control.protocol.Events."""
         authentic = self.authentication.accepts(asked.secret)
         now = self._reactor.seconds()
-        self._perform(self.switchboard.registered(now, conn, address, asked, authentic, trace_id))
+        self._perform(
+            self.switchboard.registered(now, conn, address, asked, authentic, trace_id, identity)
+        )
 
     def failed_to_register(self, conn: int, address: str, error: PeerError) -> None:
         """See control.protocol.Events."""

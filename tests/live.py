@@ -256,7 +256,10 @@ def random_host() -> str:
 
 
 def settings(peers: Peers, sections: Sections) -> Sections:
-    """The keys of a configuration that listens on one host only, with a test's own on top."""
+    """The keys of a configuration that listens on one host only, with a test's own on top.
+
+    ``{host}`` in a control endpoint is that host.
+    """
     host = peers.host
     found: Sections = {
         "relay": {"control_port": peers.control_port},
@@ -270,6 +273,8 @@ def settings(peers: Peers, sections: Sections) -> Sections:
             found["relay"][f"{name}_end_port"] = ports[-1]
     for name, keys in sections.items():
         found.setdefault(name, {}).update(keys)
+    endpoints = found["control"]["endpoints"]
+    found["control"]["endpoints"] = [text.replace("{host}", host) for text in endpoints]
     return found
 
 

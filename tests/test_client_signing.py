@@ -66,10 +66,11 @@ class Library(TestCase):
         async def serve(session: Session) -> None:
             ended.callback(await session.stream.read())
 
-        backend = Backend(reactor, self.gateway(local, self.trust()), zmq=1, on_session=serve)
+        gateway = self.gateway(local, self.trust())  # one for both: each sees every broadcast
+        backend = Backend(reactor, gateway, zmq=1, on_session=serve)
         backend.start()
         self.addCleanup(backend.stop)
-        frontend = Frontend(reactor, self.gateway(local, self.trust()))
+        frontend = Frontend(reactor, gateway)
         frontend.start()
         self.addCleanup(frontend.stop)
         async with frontend.session() as session:
@@ -181,13 +182,13 @@ class Rotation(TestCase):
         client.start()
         first = await client.when_connected()
         rotate(files.gateway, KeyType.P256, 90, reactor.seconds(), "gw-2")
-        verifier.replace(files.public)
+        client.trust.verifier.replace(files.public)
         local.service.reload(local.service.config, local.service.secrets)
         self.assertGreater(await client.ping(), 0)
         rotate(files.client, KeyType.P256, 90, reactor.seconds(), "fe-2")
         files.trust("fe-2")
         local.service.reload(local.service.config, local.service.secrets)
-        trust.signer = files.signer()
+        client.trust.signer = files.signer()
         self.assertGreater(await client.ping(), 0)
         rotate_to(files.gateway, "gw-1", reactor.seconds())
         local.service.reload(local.service.config, local.service.secrets)

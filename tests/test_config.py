@@ -16,6 +16,7 @@ from twisted.trial.unittest import TestCase
 from relayx.config.convert import section_keys, sections
 from relayx.config.load import ConfigError, Environment, Loaded, Sources, locate
 from relayx.config.model import Config, Relay, Secrets
+from tests.certificates import Authority
 from tests.config_files import GOOD_SECRET, PORTS, Files, with_key
 
 DEFAULTS = """
@@ -221,8 +222,14 @@ class Keys(Files):
             for section in sections:
                 inner = inner.setdefault(section, {})
             inner[name] = text
+        pair = Authority(self.directory)
+        whole["control"]["client_ca"] = whole["data"]["tls"]["certificate"] = pair.certificate
+        whole["data"]["tls"]["private_key"] = pair.key
         config = self.load(whole).config
-        for key, (_, value) in CHANGED.items():
+        files = {"control.client_ca": pair.certificate, "data.tls.certificate": pair.certificate}
+        files["data.tls.private_key"] = pair.key
+        for key, (_, told) in CHANGED.items():
+            value = files.get(key, told)
             found, default = _value(config, key), _value(Config(), key)
             self.assertEqual(found, value, key)
             self.assertNotEqual(found, default, key)

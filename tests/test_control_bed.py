@@ -59,7 +59,9 @@ class Heard:
         self.events: list[tuple[Any, ...]] = []
         self.factory: ControlFactory | None = None
 
-    def asked_to_register(self, conn: int, address: str, asked: Register, trace_id: str) -> None:
+    def asked_to_register(
+        self, conn: int, address: str, asked: Register, trace_id: str, identity: str | None
+    ) -> None:
         self.events.append(("register", conn, address, asked, trace_id))
         if self.factory is not None:
             connection = self.factory.get(conn)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import ssl
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,7 +28,7 @@ from tests.live import (
     random_host,
     service_for,
 )
-from tests.test_loopback_control_tls import NAME, make_certificate
+from tests.tls_live import NAME, Trust
 
 _WRAPPER = """
 import fcntl, os, sys
@@ -330,21 +329,20 @@ class Restart(TestCase):
 
     def test_tls_endpoint(self) -> None:
         """An ``ssl:`` endpoint adopts as well, and a second one that has no socket listens."""
-        key, certificate = (path.absolute() for path in make_certificate(Path(self.mktemp())))
-        key.chmod(0o600)
-        files = f"privateKey={key}:certKey={certificate}"
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir()
+        trust = Trust(directory)
         with self.unit() as (peers, supervisor, sockets):
             endpoints = [
-                f"ssl:{CONTROL_PORT}:interface={peers.host}:{files}",
+                f"ssl:{CONTROL_PORT}:interface={peers.host}:{trust.server.strports}",
                 f"tcp:5556:interface={peers.host}",
             ]
             sections = {"control": {"endpoints": endpoints}}
             gateway = self.start(peers, supervisor, sockets, sections)
             with killed_in_the_end(gateway):
                 supervisor.expect("READY")
-                trusting = ssl.create_default_context(cafile=str(certificate))
                 plain_socket = socket.create_connection((peers.host, CONTROL_PORT), DEADLINE)
-                with trusting.wrap_socket(plain_socket, server_hostname=NAME) as client:
+                with trust.context().wrap_socket(plain_socket, server_hostname=NAME) as client:
                     register = {"role": "FE", "secret": SECRET}
                     client.sendall(json.dumps({"type": "register", "payload": register}).encode())
                     self.assertIn(b'"status":"ok"', client.recv(65536))

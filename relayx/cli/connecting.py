@@ -18,6 +18,7 @@ from relayx.client import (
     Distrusted,
     Refused,
     Stopped,
+    TlsFailed,
     Unreachable,
 )
 from relayx.core.errors import Code
@@ -40,9 +41,15 @@ async def first_connection(reactor: Any, control: ControlClient, timeout: float)
     """
     failures: list[Failure] = []
     connected: Deferred[Connected] = Deferred()
+
+    def unreachable(event: Unreachable) -> None:
+        failures.append(event.reason)
+        if event.reason.check(TlsFailed):  # which another attempt would not mend
+            _fail(connected, event.reason)
+
     undo = (
         control.events.on(Connected, connected.callback),
-        control.events.on(Unreachable, lambda event: failures.append(event.reason)),
+        control.events.on(Unreachable, unreachable),
     )
     ended = control.when_connected()
     ended.addCallbacks(lambda _: None, lambda why: _fail(connected, why))

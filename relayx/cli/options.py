@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from relayx.cli.running import Failed, say
 from relayx.cli.sources import env_file_option
 from relayx.cli.trust import TRUST_OPTIONS, find_trust
-from relayx.client import Gateway
+from relayx.client import ClientTls, Gateway, TlsFailed
 from relayx.client.gateway import DEFAULT_PORT
 from relayx.config.durations import EXAMPLES, DurationError, parse_duration
 from relayx.config.faults import ConfigError
@@ -113,6 +114,39 @@ def protocol_option(command: Command) -> Command:
     )(command)
 
 
+def client_tls(
+    *,
+    tls: bool,
+    data_tls: bool,
+    ca: str | None,
+    cert: str | None,
+    key: str | None,
+    server_name: str | None,
+) -> ClientTls | None:
+    """What the options say about TLS; None where none is asked for.
+
+    :raises click.UsageError: for those that do not go together.
+    :raises Failed: where a file cannot be used.
+    """
+    if key is not None and cert is None:
+        raise click.UsageError("--key is of no use without --cert, the certificate of that key")
+    if not (tls or data_tls):
+        told = {"--ca": ca, "--cert": cert, "--key": key, "--server-name": server_name}
+        context = click.get_current_context()
+        for option, value in told.items():
+            name = option.removeprefix("--").replace("-", "_")
+            typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+            if value is not None and typed:  # one of the environment may be meant for others
+                raise click.UsageError(f"{option} is of no use without --tls or --data-tls")
+        return None
+    found = ClientTls(ca, cert, key, server_name)
+    try:
+        found.check()
+    except TlsFailed as error:
+        raise Failed(str(error)) from None
+    return found
+
+
 def gateway_options(command: Command) -> Command:
     """Give a command the options of a client; it gets them as one `target`."""
 
@@ -125,15 +159,30 @@ def gateway_options(command: Command) -> Command:
         gateway_keys: str | None,
         connect_timeout: float,
         verbose: int,
+        tls: bool,
+        data_tls: bool,
+        ca: str | None,
+        cert: str | None,
+        key: str | None,
+        server_name: str | None,
         **others: Any,
     ) -> Any:
         try:
             named = Gateway.parse(gateway, "")
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--gateway") from None
+        secured = client_tls(
+            tls=tls, data_tls=data_tls, ca=ca, cert=cert, key=key, server_name=server_name
+        )
         secrets = find_secrets(env_file)
-        trust = find_trust(sign_with, gateway_keys, secrets.relay_public_key)
-        where = Gateway(named.host, named.port, secrets.auth_secret, trust)
+        where = Gateway(
+            named.host,
+            named.port,
+            secrets.auth_secret,
+            find_trust(sign_with, gateway_keys, secrets.relay_public_key),
+            tls=secured if tls else None,
+            data_tls=secured if data_tls and secured else False,
+        )
         return command(target=Target(where, client_id, connect_timeout, verbose), **others)
 
     given: Command = with_target
@@ -161,6 +210,47 @@ _OPTIONS: list[Callable[[Command], Command]] = [
     ),
     env_file_option,
     *TRUST_OPTIONS,
+    click.option(
+        "--tls",
+        is_flag=True,
+        envvar="RELAYX_TLS",
+        show_envvar=True,
+        help="TLS on the control connection. The gateway's certificate must be for HOST.",
+    ),
+    click.option(
+        "--data-tls",
+        is_flag=True,
+        envvar="RELAYX_DATA_TLS",
+        show_envvar=True,
+        help="TLS on data connections.",
+    ),
+    click.option(
+        "--ca",
+        metavar="FILE",
+        envvar="RELAYX_CA",
+        show_envvar=True,
+        help="PEM file of the CA that signed the gateway's certificate;"
+        " those that the system trusts by default.",
+    ),
+    click.option(
+        "--cert",
+        metavar="FILE",
+        envvar="RELAYX_CERT",
+        show_envvar=True,
+        help="PEM file of our certificate, for a gateway that asks for one.",
+    ),
+    click.option(
+        "--key",
+        metavar="FILE",
+        envvar="RELAYX_KEY",
+        show_envvar=True,
+        help="PEM file of its private key; --cert by default.",
+    ),
+    click.option(
+        "--server-name",
+        metavar="NAME",
+        help="The name that the gateway's certificate is for, where that is not HOST.",
+    ),
     click.option(
         "--connect-timeout",
         type=duration,

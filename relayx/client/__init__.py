@@ -19,6 +19,7 @@ from relayx.client.errors import (
     StreamEnded,
     StreamReset,
     TimedOut,
+    TlsFailed,
 )
 from relayx.client.events import Connected, Disconnected, Ended, Events, LogLine, Unreachable
 from relayx.client.frontend import Frontend
@@ -27,12 +28,14 @@ from relayx.client.join import Joined, join
 from relayx.client.session import LeasedSession, Session
 from relayx.client.stream import Stream
 from relayx.client.streamfactory import StreamFactory, connect_stream
+from relayx.client.tls import ClientTls
 from relayx.security.trust import Trust
 
 __all__ = [
     "Backend",
     "Backoff",
     "ClientError",
+    "ClientTls",
     "Connected",
     "ControlClient",
     "ControlLost",
@@ -55,6 +58,7 @@ __all__ = [
     "StreamFactory",
     "StreamReset",
     "TimedOut",
+    "TlsFailed",
     "Trust",
     "Unreachable",
     "connect_stream",

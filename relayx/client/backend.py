@@ -208,7 +208,7 @@ class Backend:
             ack=True,
             on_fe_close="close",
         )
-        endpoint = self._endpoints(self._gateway.host, port)
+        endpoint = self._gateway.data_endpoint(self._reactor, self._endpoints, port)
         return open_data(self._reactor, endpoint, hello)
 
     def _paired(self, protocol: Protocol, port: int, connection: DataConnection) -> None:

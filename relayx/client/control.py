@@ -40,6 +40,7 @@ from relayx.core.messages import (
     Register,
     Role,
 )
+from relayx.security.trust import Trust
 
 FINAL = frozenset({Code.AUTH_FAILED, Code.TAKEN_OVER, Code.INVALID_REQUEST})
 """Refusals of a registration that trying again cannot mend."""
@@ -62,6 +63,7 @@ class ControlClient:
     :param jitter: returns a random number from 0 up to 1.
 
     :ivar instance: random, one for each object.
+    :ivar trust: its own of `Gateway.trust`; other keys put there count from the next message on.
     :ivar client_id: what the gateway calls this client; before the first `auth`, as given.
     :ivar connected: whether the client is registered now.
     :ivar events: what comes unasked, `Events.on`.
@@ -85,9 +87,12 @@ class ControlClient:
         self.role = role
         self.client_id = client_id
         self.instance = secrets.token_hex(16)
+        self.trust = gateway.trust.of_one_client() if gateway.trust else Trust()
         self.connected = False
         self.events = Events()
         self.state: PortState | None = None
+        # Two processes may share a certificate, hence a name; neither is to replace the other.
+        self._named_by_certificate = bool(not client_id and gateway.tls and gateway.tls.certificate)
         self._reactor = reactor
         self._endpoints = endpoints or tcp_endpoints(reactor)
         self._timeout = request_timeout
@@ -101,7 +106,7 @@ class ControlClient:
         self._telemetry = False
         self._service = ClientService(
             RegisteringEndpoint(
-                lambda: self._endpoints(gateway.host, gateway.port),
+                lambda: gateway.control_endpoint(reactor, self._endpoints),
                 self._new_link,
                 self._registered,
                 self._failed,
@@ -225,7 +230,7 @@ class ControlClient:
         register = Register(
             role=self.role,
             secret=self.gateway.secret,
-            client_id=self.client_id,
+            client_id="" if self._named_by_certificate else self.client_id,
             protocol=PROTOCOL_VERSION,
             instance=self.instance,
         )
@@ -234,7 +239,7 @@ class ControlClient:
             self._lost(reason)
             lost(reason)
 
-        return Link(self._reactor, register, self._received, link_lost, self.gateway.trust)
+        return Link(self._reactor, register, self._received, link_lost, self.trust)
 
     def _registered(self, link: Link, auth: Auth) -> None:
         self._link = link

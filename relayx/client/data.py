@@ -22,6 +22,7 @@ from relayx.client.once import Once
 from relayx.client.registering import OneProtocol
 from relayx.client.sockets import set_up
 from relayx.client.stream import Stream
+from relayx.client.tls import tls_failure
 from relayx.core import hello as wire
 from relayx.core.errors import PeerError
 from relayx.core.hello import Hello, Paired
@@ -179,7 +180,8 @@ class DataConnection:
 
     def connectionLost(self, reason: Failure) -> None:
         """The connection is gone."""
-        self._settle(Failure(DataLost(f"lost before the pairing: {reason.getErrorMessage()}")))
+        why = DataLost(f"lost before the pairing: {reason.getErrorMessage()}")
+        self._settle(Failure(tls_failure(reason, self.transport) or why))
         if self.receiver is not None:
             self.receiver.connectionLost(reason)
         self._closed.fire(None)

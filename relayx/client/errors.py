@@ -45,6 +45,13 @@ class Distrusted(ControlLost):
         self.code = str(code)
 
 
+class TlsFailed(ClientError):
+    """TLS with the gateway could not begin: whom it did not trust, or what did not fit.
+
+    Trying again seldom helps, unless somebody changes a certificate meanwhile.
+    """
+
+
 class TimedOut(ClientError):
     """The gateway is there, and did not answer within the time given."""
 

@@ -196,7 +196,9 @@ class Frontend:
             ticket=grant.ticket,
             ack=True,
         )
-        endpoint = self._endpoints(grant.host or self._gateway.host, port)
+        endpoint = self._gateway.data_endpoint(
+            self._reactor, self._endpoints, port, grant.host or ""
+        )
         left = self._left(deadline)
         limit = ANSWER_TIMEOUT if not left else min(ANSWER_TIMEOUT, left)
         connection: DataConnection | None = None

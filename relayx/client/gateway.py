@@ -8,8 +8,9 @@ from typing import Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
+from relayx.client.tls import ClientTls, TlsEndpoint
 from relayx.security.trust import Trust
 
 DEFAULT_PORT = 5555
@@ -21,18 +22,24 @@ EndpointMaker = Callable[[str, int], IStreamClientEndpoint]
 
 @dataclass(frozen=True)
 class Gateway:
-    """A gateway's control address and the shared secret.
+    """A gateway's control address, the shared secret, and what is TLS.
 
     :ivar host: a host name or an address, an IPv6 one without brackets.
     :ivar port: its control port.
     :ivar secret: what `register` proves; in no repr.
     :ivar trust: signs control messages and verifies the gateway's; None: neither.
+    :ivar tls: TLS on the control connection; None: none.
+    :ivar data_tls: TLS on data connections, True: verified as on the control connection, or by
+        what the system trusts where that has none. The certificate must name the host that is
+        dialled, which is a grant's where it names one.
     """
 
     host: str
     port: int = DEFAULT_PORT
     secret: str = field(default="", repr=False)
     trust: Trust | None = field(default=None, repr=False, compare=False)
+    tls: ClientTls | None = None
+    data_tls: ClientTls | bool = False
 
     def __post_init__(self) -> None:
         if not self.host:
@@ -63,8 +70,31 @@ class Gateway:
             raise ValueError(expected)
         return cls(host, int(port), secret)
 
+    def control_endpoint(
+        self, reactor: IReactorTime, endpoints: EndpointMaker
+    ) -> IStreamClientEndpoint:
+        """Leads to the control port, through TLS where that is asked for."""
+        return _secured(reactor, self.tls, self.host, endpoints(self.host, self.port))
+
+    def data_endpoint(
+        self, reactor: IReactorTime, endpoints: EndpointMaker, port: int, host: str = ""
+    ) -> IStreamClientEndpoint:
+        """Leads to a data port, through TLS where that is asked for.
+
+        :param host: where a grant says that it is, "" at the gateway's own.
+        """
+        tls = (self.tls or ClientTls()) if self.data_tls is True else self.data_tls or None
+        where = host or self.host
+        return _secured(reactor, tls, where, endpoints(where, port))
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _secured(
+    reactor: IReactorTime, tls: ClientTls | None, host: str, endpoint: IStreamClientEndpoint
+) -> IStreamClientEndpoint:
+    return endpoint if tls is None else TlsEndpoint(reactor, tls, host, endpoint)
 
 
 def tcp_endpoints(reactor: Any) -> EndpointMaker:

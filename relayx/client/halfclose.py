@@ -1,10 +1,10 @@
-"""A peer's end of stream, for protocols that may know nothing of half-closes."""
+"""Ends of stream, for protocols and transports that may know nothing of half-closes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, ISSLTransport
 
 
 def pass_end_of_stream(receiver: IProtocol, transport: Any) -> None:
@@ -14,3 +14,16 @@ def pass_end_of_stream(receiver: IProtocol, transport: Any) -> None:
         half.readConnectionLost()
     else:
         transport.loseConnection()
+
+
+def end_writing(transport: Any) -> None:
+    """End our direction of a connection once all is sent.
+
+    Over TLS that is a close_notify (RFC 8446, section 6.1): what the peer still sends before its
+    own is read, and `connectionLost` comes where `writeConnectionLost` would. Twisted's TLS
+    has no half-close; the one of the TCP below would cut it off.
+    """
+    if ISSLTransport.providedBy(transport):
+        transport.loseConnection()
+    else:
+        transport.loseWriteConnection()

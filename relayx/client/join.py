@@ -21,6 +21,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relayx.client.errors import StreamReset
+from relayx.client.halfclose import end_writing
+from relayx.client.sockets import tcp_below
 from relayx.client.stream import Stream
 
 if sys.platform == "linux":
@@ -149,7 +151,7 @@ class _Side:
         self._read_ended = True
         if not self.other.lost:
             self.other.transport.unregisterProducer()
-            self.other.transport.loseWriteConnection()
+            end_writing(self.other.transport)
         self._close_when_over()
 
     def writeConnectionLost(self) -> None:
@@ -206,34 +208,39 @@ class _LastBytes:
     acknowledged all (where the kernel tells), at most 30 s.
     """
 
-    __slots__ = ("_asked", "_limit", "_look", "_reactor", "_transport")
+    __slots__ = ("_asked", "_limit", "_look", "_reactor", "_tcp", "_transport")
 
     def __init__(self, reactor: IReactorTime, transport: Any) -> None:
         self._reactor = reactor
         self._transport = transport
+        self._tcp = tcp_below(transport)
         self._asked = False
         self._look: IDelayedCall | None = None
         self._limit: IDelayedCall | None = None
 
     def start(self, *, buffered: bool) -> None:
         """Begin; `buffered` tells that the transport itself may hold bytes."""
-        start_writing = getattr(self._transport, "startWriting", None)
-        if start_writing is None:
+        if not hasattr(self._tcp, "startWriting"):
             self._transport.abortConnection()
             return
         self._limit = self._reactor.callLater(LAST_BYTES_TIMEOUT, self._reset)
         self._transport.pauseProducing()
         self._transport.unregisterProducer()
-        if buffered:
-            self._transport.registerProducer(self, False)
-            start_writing()
-        else:
+        if not buffered:
             self._wait()
+        elif self._tcp is self._transport:
+            self._watch_buffer()
+        else:  # Twisted's TLS gathers small writes for a turn of the reactor
+            self._look = self._reactor.callLater(0, self._watch_buffer)
+
+    def _watch_buffer(self) -> None:
+        self._tcp.registerProducer(self, False)
+        self._tcp.startWriting()
 
     def resumeProducing(self) -> None:
         """Called once at registration, and again when the transport has sent all it held."""
         if self._asked:
-            self._transport.unregisterProducer()
+            self._tcp.unregisterProducer()
             self._wait()
         self._asked = True
 
@@ -241,7 +248,7 @@ class _LastBytes:
         """The connection is lost."""
 
     def _wait(self) -> None:
-        if unacknowledged(self._transport):
+        if unacknowledged(self._tcp):
             self._look = self._reactor.callLater(LOOK_AGAIN, self._wait)
         else:
             self._reset()

@@ -8,13 +8,14 @@ from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from relayx.client.errors import ClientError, ControlLost, Distrusted, Refused
 from relayx.client.sockets import set_up
+from relayx.client.tls import tls_failure
 from relayx.core.codec import Envelope, ObjectStream, decode_envelope, decode_payload, encode, shown
 from relayx.core.errors import Code, FramingError, PeerError
 from relayx.core.messages import REPLIES, Auth, Message, Ping, Pong, Register
@@ -69,6 +70,7 @@ class Link(Protocol):
         self._unanswered = 0
         self._last_ping = 0
         self._registered = False
+        self._heard = False
         self.over = False
         self._why: ClientError | None = None
 
@@ -119,6 +121,7 @@ class Link(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Pass on each message that these bytes complete."""
+        self._heard = True
         try:
             for raw in self._objects.feed(data):
                 if self.over:
@@ -192,13 +195,21 @@ class Link(Protocol):
         """Tell that this connection is over."""
         self.over = True
         self._stop_timer()
-        why = self._why or ControlLost(f"the control connection ended: {reason.getErrorMessage()}")
+        why = self._why or self._reason(reason)
         if self._result is not None:
             result, self._result = self._result, None
             result.errback(Failure(why))
         elif self._registered:
             self._registered = False
             self._lost(Failure(why))
+
+    def _reason(self, reason: Failure) -> ClientError:
+        if self._result is not None and (failure := tls_failure(reason, self.transport)):
+            return failure
+        text = f"the control connection ended: {reason.getErrorMessage()}"
+        if not self._heard and not ISSLTransport.providedBy(self.transport):
+            text = f"{text.rstrip('.')}, before any answer; the gateway may speak TLS there"
+        return ControlLost(text)
 
 
 def log_text(envelope: Envelope) -> str:

@@ -6,18 +6,26 @@ import contextlib
 import socket
 from typing import Any
 
-from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.interfaces import ISSLTransport, ITCPTransport
 
 KEEPALIVE = 15
 PROBES = 3
+
+
+def tcp_below(transport: Any) -> Any:
+    """The transport below TLS; the one given where that is no TLS."""
+    while ISSLTransport.providedBy(transport) and hasattr(transport, "transport"):
+        transport = transport.transport
+    return transport
 
 
 def set_up(transport: Any) -> None:
     """Send small writes at once, and find a silent dead peer within a minute.
 
     A gateway or a router between that vanished without a word would else leave a connection
-    waiting for ever. Transports other than TCP are left as they are.
+    waiting for ever. Transports other than TCP, or TLS over it, are left as they are.
     """
+    transport = tcp_below(transport)
     if not ITCPTransport.providedBy(transport):
         return
     transport.setTcpNoDelay(True)

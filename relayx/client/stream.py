@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relayx.client.errors import StreamEnded, StreamReset
-from relayx.client.halfclose import pass_end_of_stream
+from relayx.client.halfclose import end_writing, pass_end_of_stream
 from relayx.client.once import Once
 from relayx.client.sockets import set_up
 from relayx.core.hello import Paired
@@ -102,7 +102,10 @@ class Stream:
         return room
 
     def end(self) -> None:
-        """End our direction once all that was written is sent; the other one goes on."""
+        """End our direction once all that was written is sent; the other one goes on.
+
+        Over TLS for as long as the gateway lets it: an end of stream there ends the session.
+        """
         if not self._end_asked and not self._closed.settled and self._receiver is None:
             self._end_asked = True
             if not self._write_paused:
@@ -110,7 +113,7 @@ class Stream:
 
     def _end_writing(self) -> None:
         self.leave_transport()
-        self.transport.loseWriteConnection()
+        end_writing(self.transport)
 
     def discard(self) -> None:
         """Throw away what comes from now on, so that the peer is never held up."""

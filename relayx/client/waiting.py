@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from relayx.client.backoff import Backoff
 from relayx.client.data import DataConnection
-from relayx.client.errors import Refused
+from relayx.client.errors import Refused, TlsFailed
 from relayx.core.errors import Code
 from relayx.core.messages import Protocol
 
@@ -257,7 +257,8 @@ class WaitingPorts:
     def _failed(self, port: int, wait: Wait, error: Exception) -> None:
         del self._held[port]
         self._beyond.discard(port)
-        self._log.debug(
+        tell = self._log.error if isinstance(error, TlsFailed) else self._log.debug
+        tell(
             "{protocol} port {port}: {error}", protocol=self._protocol, port=port, error=str(error)
         )
         now = self._reactor.seconds()

@@ -16,6 +16,7 @@ from relayx.config.faults import Fault, shown
 from relayx.config.limits import Machine, descriptor_fault, memory_warning
 from relayx.config.model import Config
 from relayx.config.security import security_faults, security_warnings
+from relayx.config.tlsfiles import Looked, look_at_endpoint, look_at_files
 
 PROD_REAPER_LEAST = 1.0
 """Seconds."""
@@ -60,6 +61,7 @@ def rule_faults(checked: Checked) -> list[Fault]:
         *_reaper(checked),
         *_data_texts(checked),
         *_disjoint(checked),
+        *_files(checked).faults,
         *_descriptors(checked),
         *security_faults(checked.file, checked.config.security, checked.broken),
     ]
@@ -80,6 +82,7 @@ def rule_warnings(checked: Checked) -> list[Fault]:
     ):
         if not seconds:
             found.append(Fault(file, key, "0s", "gives clients no time at all"))
+    found += _files(checked).warnings + _endpoint_files(checked).warnings
     found += security_warnings(file, config.security)
     if not checked.broken & _PORT_KEYS:
         found += ephemeral_warnings(file, config, checked.machine.local_ports)
@@ -108,6 +111,18 @@ def _data_texts(checked: Checked) -> Iterator[Fault]:
         value, problem = shown(data.advertise_host), "is no host"
         allowed = '"" for none, or a host name or an IP address'
         yield Fault(checked.file, "data.advertise_host", value, problem, allowed)
+
+
+def _files(checked: Checked) -> Looked:
+    return look_at_files(checked.file, checked.config, checked.broken, checked.prod)
+
+
+def _endpoint_files(checked: Checked) -> Looked:
+    looked = Looked(checked.file, checked.prod)
+    for index, text in enumerate(checked.config.control.endpoints):
+        look_at_endpoint(looked, f"control.endpoints[{index}]", text)
+    look_at_endpoint(looked, "http.endpoint", checked.config.http.endpoint)
+    return looked
 
 
 def _disjoint(checked: Checked) -> Iterator[Fault]:
@@ -179,6 +194,11 @@ def _claim_endpoint(
     claim: Callable[[_Claim], None],
     fault: Callable[[Fault], None],
 ) -> None:
+    looked = Looked(checked.file, checked.prod)
+    if not look_at_endpoint(looked, key, text):
+        for found in looked.faults:
+            fault(found)
+        return  # Twisted would say the same, less clearly
     try:
         port = endpoint_port(text)
     except EndpointError as error:

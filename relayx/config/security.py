@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from relayx.config.faults import Fault, shown
 from relayx.config.model import Security
 from relayx.security.keydir import KeyFileError, signing_key, verifying_keys
+from relayx.security.keys import fingerprint
 from relayx.security.policy import Signing
 
 
@@ -21,16 +22,24 @@ def security_faults(file: str, security: Security, broken: frozenset[str]) -> It
     if needed and not security.trusted_keys:
         problem = "is missing, and security.signing = require refuses whoever has no key in it"
         yield Fault(file, "security.trusted_keys", "", problem, "a directory of <kid>.pub")
-    for key, path, read in (
-        ("security.keys", security.keys, signing_key),
-        ("security.trusted_keys", security.trusted_keys, verifying_keys),
+    own: set[bytes] = set()
+    trusted: set[bytes] = set()
+    for key, path, found in (
+        ("security.keys", security.keys, own),
+        ("security.trusted_keys", security.trusted_keys, trusted),
     ):
         if not path or key in broken:
             continue
         try:
-            read(path)
+            if found is own:
+                signing_key(path)
+            found.update(fingerprint(each.public_key) for each in verifying_keys(path))
         except KeyFileError as error:
             yield Fault(file, key, shown(path), f"cannot be used: {error}")
+    if own & trusted:
+        problem = "holds the gateway's own key: what it signed could be played back to it"
+        allowed = "the public keys of clients alone"
+        yield Fault(file, "security.trusted_keys", shown(security.trusted_keys), problem, allowed)
 
 
 def security_warnings(file: str, security: Security) -> Iterator[Fault]:

@@ -29,14 +29,20 @@ from relayx.core.messages import REQUESTS, Error, Message, Ping, Pong, Register
 from relayx.net.address import plain
 from relayx.net.newcomers import LINGER, Newcomers
 from relayx.net.tcp import is_dead, set_keepalive
+from relayx.net.tls import common_name, tls_failure
 from relayx.security.trust import Trust
 
 
 class Events(Protocol):
     """Who is told what happens on the control plane."""
 
-    def asked_to_register(self, conn: int, address: str, asked: Register, trace_id: str) -> None:
-        """A connection's first message is ``register``."""
+    def asked_to_register(
+        self, conn: int, address: str, asked: Register, trace_id: str, identity: str | None
+    ) -> None:
+        """A connection's first message is ``register``.
+
+        :param identity: the common name in its certificate, None where it was asked for none.
+        """
 
     def failed_to_register(self, conn: int, address: str, error: PeerError) -> None:
         """A connection did not register as it should."""
@@ -165,7 +171,8 @@ class ControlProtocol(LineReceiver):
         elif isinstance(message, Register) and not self._asked:
             self._asked = True
             self.factory.newcomers.discard(self)
-            events.asked_to_register(self.conn, self.address, message, envelope.trace_id)
+            identity = common_name(self.transport)
+            events.asked_to_register(self.conn, self.address, message, envelope.trace_id, identity)
         else:
             events.requested(self.conn, message, envelope.msg_id, envelope.trace_id)
 
@@ -236,6 +243,8 @@ class ControlProtocol(LineReceiver):
     def connectionLost(self, reason: Failure | None = None) -> None:
         """The connection is closed."""
         self.outbox.close()
+        if why := tls_failure(reason):
+            self.factory.events.dropped(self.conn, self.address, f"TLS: {why}")
         self.factory.lost(self)
 
 

@@ -27,20 +27,32 @@ class Registration:
         self._leasing = leasing
 
     def register(
-        self, now: float, conn: int, address: str, asked: Register, authentic: bool, trace_id: str
+        self,
+        now: float,
+        conn: int,
+        address: str,
+        asked: Register,
+        authentic: bool,
+        trace_id: str,
+        identity: str | None = None,
     ) -> None:
         """Answer the first message of a connection.
 
         :param authentic: whether the secret is right.
+        :param identity: the common name in the client's certificate, "" where there is not
+            exactly one; None where no certificate was asked for.
         """
         try:
             role = self._check(asked, authentic)
+            _check_identity(asked, identity)
             replaced = self._board.roster.predecessors(role, asked.client_id, asked.instance)
+            if identity is not None:
+                replaced = [old for old in replaced if old.client_id == identity]
             self._check_capacity(role, replaced)
         except PeerError as error:
             self.reject(conn, address, error, trace_id, asked)
             return
-        self._admit(now, conn, address, asked, role, replaced, trace_id)
+        self._admit(now, conn, address, asked, role, replaced, trace_id, identity)
 
     def reject(
         self,
@@ -95,10 +107,12 @@ class Registration:
         role: Role,
         replaced: list[Client],
         trace_id: str,
+        identity: str | None,
     ) -> None:
         board = self._board
         same = next((old for old in replaced if old.instance == asked.instance), None)
-        name = asked.client_id or (same.client_id if same else board.names.client_id(role))
+        name = asked.client_id or identity
+        name = name or (same.client_id if same else board.names.client_id(role))
         v11 = asked.protocol == PROTOCOL_VERSION
         client = Client(conn, role, name, address, v11=v11, instance=asked.instance)
         for old in replaced:
@@ -237,6 +251,24 @@ class Registration:
             f"BE {client.client_id} did not come back; {len(links)} of its connections are closed",
             client_id=client.client_id, address=client.address,
         )  # fmt: skip
+
+
+def _check_identity(asked: Register, identity: str | None) -> None:
+    """A certificate names the one client that may use it (``control.client_ca``)."""
+    if identity is None:
+        return
+    if not identity:
+        text = "the subject of the client's certificate has not exactly one common name"
+        raise PeerError(Code.AUTH_FAILED, text)
+    if not is_client_id(identity):
+        text = "the common name of the client's certificate is not 1 to 128 printable characters"
+        raise PeerError(Code.AUTH_FAILED, text)
+    if asked.client_id not in ("", identity):
+        text = (
+            f"client_id is {shown(asked.client_id)}; allowed with this certificate: "
+            f"{shown(identity)}, its common name, or none"
+        )
+        raise PeerError(Code.AUTH_FAILED, text)
 
 
 def _key_of(client: Client) -> KeyExchange:

@@ -74,9 +74,13 @@ class Switchboard:
         asked: Register,
         authentic: bool,
         trace_id: str = "",
+        identity: str | None = None,
     ) -> list[Effect]:
-        """A connection's first message is ``register``; `authentic`: its secret is right."""
-        self._registration.register(now, conn, address, asked, authentic, trace_id)
+        """A connection's first message is ``register``; `authentic`: its secret is right.
+
+        :param identity: the common name in its certificate, None where it was asked for none.
+        """
+        self._registration.register(now, conn, address, asked, authentic, trace_id, identity)
         return self.board.take(trace_id)
 
     def rejected(self, conn: int, address: str, error: PeerError) -> list[Effect]:

@@ -15,8 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from twisted.protocols.tls import TLSMemoryBIOFactory
-
 FIRST = 3
 """The first descriptor that is passed on (SD_LISTEN_FDS_START)."""
 
@@ -114,13 +112,6 @@ class AdoptingReactor:
             return self._reactor.listenTCP(port, factory, backlog, interface)
         with found:  # the reactor takes a duplicate
             return self._adopt(found.fileno(), found.family, factory)
-
-    def listenSSL(
-        self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
-    ) -> Any:
-        """See IReactorSSL."""
-        secured = TLSMemoryBIOFactory(contextFactory, False, factory)
-        return self.listenTCP(port, secured, backlog, interface)
 
     def adoptStreamPort(self, descriptor: int, family: Any, factory: Any) -> Any:
         """See IReactorSocket; ``systemd:`` endpoints call it."""

@@ -125,6 +125,8 @@ def _block(name: str, data: bytes, wanted: tuple[str, ...], allowed: str) -> byt
 def _no_pem(data: bytes) -> str:
     if not data.strip():
         return "is empty"
+    if _BEGIN.search(data):
+        return f"holds {_PARAMETERS} and no key"
     if b"-----BEGIN" in data:
         return "is cut off in its first line, or that line is damaged"
     return "is DER and not PEM" if data[0] == _DER else "is not PEM"

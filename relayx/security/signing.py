@@ -120,9 +120,18 @@ class Verifier:
     ) -> None:
         self.signing = signing
         self.on_expired = on_expired
+        self._most = most_per_key
         self._replays = ReplayTable(most_per_key)
         self._keys: dict[str, _Known] = {}
         self.replace(keys)
+
+    def fresh(self) -> Verifier:
+        """One with the same keys that has seen nothing yet.
+
+        Each client of a process needs its own: a broadcast reaches all of them with one msg_id.
+        """
+        keys = [known.key for known in self._keys.values()]
+        return Verifier(keys, self.signing, self.on_expired, most_per_key=self._most)
 
     def replace(self, keys: Iterable[VerifyingKey]) -> None:
         """Verify with these keys from now on. What was seen already stays seen."""

@@ -19,6 +19,10 @@ class Trust:
         self.signer = signer
         self.verifier = verifier
 
+    def of_one_client(self) -> Trust:
+        """The same for one client of several in a process; see :meth:`Verifier.fresh`."""
+        return Trust(self.signer, self.verifier.fresh() if self.verifier else None)
+
     def sign(self, line: bytes) -> bytes:
         """A line of :func:`relayx.core.codec.encode` as it is to go out."""
         return line if self.signer is None else self.signer.sign_line(line)

@@ -1,0 +1,216 @@
+"""TLS for those who listen: what a connection is made with, and how that is replaced.
+
+The files are read when listening begins and again at each reload. What runs keeps the context
+that it began with; a new connection takes the newest one.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from OpenSSL import SSL, crypto
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, ISSLTransport
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from relayx.core.errors import RelayError
+
+CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Of TLS 1.2: forward secret and authenticated. Those of TLS 1.3 all are."""
+
+_OPTIONS = (
+    SSL.OP_NO_COMPRESSION
+    | SSL.OP_NO_RENEGOTIATION
+    | SSL.OP_NO_TICKET
+    | SSL.OP_CIPHER_SERVER_PREFERENCE
+)
+
+Wrap = Callable[[Any], Any]
+"""Makes the factory to listen with of the one given: what goes below TLS, above TCP."""
+
+
+class TlsFileError(RelayError):
+    """A file of a certificate or a key cannot be used; the text names it and says why."""
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self.args))
+
+
+class ServerFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """The PEM files of one who listens.
+
+    :ivar certificate: the certificate, and those that complete its chain behind it.
+    :ivar private_key: its key, not encrypted.
+    :ivar chain: the rest of the chain, where `certificate` holds one certificate alone.
+    :ivar client_ca: the CAs of clients' certificates; "" asks clients for none.
+    """
+
+    certificate: str
+    private_key: str
+    chain: str = ""
+    client_ca: str = ""
+
+
+def load_context(files: ServerFiles) -> SSL.Context:
+    """Read the files: TLS 1.2 and up, the server's choice of ciphers, no renegotiation.
+
+    :raises TlsFileError: naming the first file that cannot be used.
+    """
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_options(_OPTIONS)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_cipher_list(CIPHERS)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_session_id(secrets.token_bytes(16))
+    context.set_passwd_cb(lambda *_: b"")  # OpenSSL would ask on the terminal
+    _use(context.use_certificate_chain_file, files.certificate, "is no certificate in PEM")
+    _use(
+        context.use_privatekey_file,
+        files.private_key,
+        "is no private key in PEM, unencrypted",
+        mismatch=f"does not match the certificate {files.certificate}",
+    )
+    if files.chain:
+        for certificate in _certificates(files.chain):
+            context.add_extra_chain_cert(crypto.X509.from_cryptography(certificate))
+    if files.client_ca:
+        _ask_for_certificates(context, files.client_ca)
+    return context
+
+
+def _ask_for_certificates(context: SSL.Context, path: str) -> None:
+    store = context.get_cert_store()
+    if store is None:
+        raise TlsFileError(f"{path}: OpenSSL has no place for it")
+    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)  # an intermediate CA alone will do
+    for certificate in _certificates(path):
+        authority = crypto.X509.from_cryptography(certificate)
+        store.add_cert(authority)
+        context.add_client_ca(authority)
+    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+
+
+def _certificates(path: str) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(_read(path))
+    except ValueError:
+        raise TlsFileError(f"{path}: holds no certificate in PEM") from None
+
+
+def _use(use: Callable[[str], object], path: str, problem: str, mismatch: str = "") -> None:
+    _read(path)  # OpenSSL's own word for a missing file is hard to read
+    try:
+        use(path)
+    except SSL.Error as error:
+        mismatched = mismatch and "mismatch" in str(error)  # "key values", "key type"
+        raise TlsFileError(f"{path}: {mismatch if mismatched else problem}") from None
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        text = getattr(error, "strerror", None) or str(error)
+        raise TlsFileError(f"{path}: cannot be read ({text})") from None
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class ServerTls:
+    """What TLS connections to a listening port are made with.
+
+    :raises TlsFileError: naming the file that cannot be used.
+    """
+
+    def __init__(self, files: ServerFiles) -> None:
+        self.files = files
+        self._context = load_context(files)
+
+    def load(self) -> SSL.Context:
+        """Read the files again, for :meth:`replace`.
+
+        :raises TlsFileError: naming the file that cannot be used.
+        """
+        return load_context(self.files)
+
+    def replace(self, context: SSL.Context) -> None:
+        """Use another context for the connections that come from now on."""
+        self._context = context
+
+    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        """The TLS of one new connection."""
+        return SSL.Connection(self._context, None)
+
+
+def reload_all(each: Iterable[ServerTls]) -> None:
+    """Read the files of all of them again, and use them, or leave every one as it is.
+
+    :raises TlsFileError: naming the file that cannot be used.
+    """
+    loaded = [(tls, tls.load()) for tls in each]
+    for tls, context in loaded:
+        tls.replace(context)
+
+
+class ListeningReactor:
+    """A reactor as endpoints of strports see it, which listens as we want it.
+
+    :param tls: what an ``ssl:`` endpoint makes its connections with; None: there is none.
+    :param wrap: makes what TCP is listened on with, of what would have been.
+    """
+
+    def __init__(self, reactor: Any, tls: ServerTls | None = None, wrap: Wrap | None = None):
+        self._reactor = reactor
+        self._tls = tls
+        self._wrap = wrap or (lambda factory: factory)
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """See IReactorTCP."""
+        return self._reactor.listenTCP(port, self._wrap(factory), backlog, interface)
+
+    def listenSSL(
+        self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
+    ) -> Any:
+        """See IReactorSSL; `contextFactory` serves where there is no TLS of our own."""
+        creator = self._tls or contextFactory
+        secured = TLSMemoryBIOFactory(creator, False, factory, clock=self._reactor)
+        return self.listenTCP(port, secured, backlog, interface)
+
+    def adoptStreamPort(self, descriptor: int, family: Any, factory: Any) -> Any:
+        """See IReactorSocket."""
+        return self._reactor.adoptStreamPort(descriptor, family, self._wrap(factory))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+
+def common_name(transport: Any) -> str | None:
+    """The common name in the certificate of a connection's peer, once it has said something.
+
+    None where it was asked for none, "" where its subject has none, or more than one.
+    """
+    if not ISSLTransport.providedBy(transport):
+        return None
+    certificate: Any = transport.getPeerCertificate()
+    if certificate is None:
+        return None
+    found = certificate.to_cryptography().subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if len(found) != 1 or not isinstance(found[0].value, str):
+        return ""
+    return found[0].value
+
+
+def tls_failure(reason: Failure | None) -> str:
+    """What went wrong with TLS where that ended a connection, else ""."""
+    if reason is None or not reason.check(SSL.Error):
+        return ""
+    queue = reason.value.args[0] if reason.value is not None and reason.value.args else ()
+    texts = [entry[-1] for entry in queue if isinstance(entry, tuple)]
+    return "; ".join(texts) or "TLS failed"

@@ -28,6 +28,11 @@ ANSWER_TIMEOUT = 5.0
 
 _REACHED = {Code.PORT_EMPTY, Code.PORT_BUSY, Code.PORT_RESERVED, Code.NOT_ADMITTED}
 
+_ADVICE: dict[str, str] = {
+    Code.HELLO_INVALID: "where the gateway has data.tls.required, give --data-tls",
+    Code.DRAINING: "the gateway is being stopped; try again",
+}
+
 Found = tuple[str, str, dict[str, Any]]
 
 
@@ -78,7 +83,7 @@ def _judged(port: int, error: Refused) -> Found:
     if error.code not in _REACHED:
         raise StepFailed(
             f"data port {port} refuses: {error}",
-            "data.tls.required wants --data-tls" if error.code == Code.HELLO_INVALID else "",
+            _ADVICE.get(error.code, "look at the gateway's log"),
             **facts,
         )
     if "data.admission is ticket" in error.text:

@@ -23,8 +23,8 @@ from relayx.logs import FIELDS
 
 AUDITED = frozenset({
     "registered", "register_failed", "taken_over", "takeovers", "lost", "reaped", "granted",
-    "lease_ended", "refused", "dropped", "private_key", "previous_secret", "keys", "key_expiry",
-    "reloaded", "started", "stopping", "stopped",
+    "lease_ended", "refused", "dropped", "blocked", "private_key", "previous_secret", "keys",
+    "key_expiry", "reloaded", "started", "stopping", "stopped",
 })  # fmt: skip
 """The events of the log that belong in the record."""
 

@@ -36,13 +36,17 @@ from relayx.core.messages import Protocol as PortProtocol
 from relayx.core.pairing import Outcome
 from relayx.core.switchboard import Switchboard
 from relayx.data.plane import DataPlane
+from relayx.entrance import Entrance
 from relayx.logs import LEVELS, Renderer
 from relayx.naming import RandomNames
+from relayx.net.address import Networks
 from relayx.net.inherited import AdoptingReactor, Inherited
 from relayx.net.newcomers import LINGER
-from relayx.net.tls import ListeningReactor, ServerFiles, ServerTls, reload_all
+from relayx.net.proxied import ProxiedFactory
+from relayx.net.sources import Failures
+from relayx.net.tls import ListeningReactor, ServerFiles, ServerTls, TlsFileError
 from relayx.security.keydir import KeyFileError
-from relayx.settings import control_settings, data_settings, rules
+from relayx.settings import control_settings, data_settings, load_data_tls, policies, rules
 from relayx.trust import KeyWatch, read_keys
 
 BACKLOG = 512
@@ -77,15 +81,20 @@ class GatewayService(Service):
         self.config = config
         self.secrets = secrets
         self._reactor = reactor
-        self.authentication = Authentication(secrets)
+        self.authentication = Authentication(secrets, config.clients, reactor, self._say)
         self._log = Logger(namespace="relayx")
         self._least = LEVELS[config.log.level]
         names = RandomNames()
-        self.switchboard = Switchboard(rules(config), names)
+        self.switchboard = Switchboard(rules(config), names, policies(config.clients))
         self._key_watch = KeyWatch(reactor, self._say)
         self.control = control.ControlFactory(
             reactor, control_settings(config), self, names, self._key_watch.trust
         )
+        limits = config.limits
+        self._entrance = Entrance(
+            reactor, self.control, self.authentication, self.switchboard.policy,
+            Failures(limits.failures_per_minute, limits.failure_block), self._say,
+        )  # fmt: skip
         self.data = DataPlane(reactor, data_settings(config), self)
         self._push = StatePush(reactor, self.control, self._recipients, self._state)
         self._telemetry = TelemetryTimer(reactor, self.control, self.data.bytes_moved)
@@ -93,6 +102,8 @@ class GatewayService(Service):
         self._inherited = inherited or Inherited()
         self._adopting = AdoptingReactor(reactor, self._inherited)
         self._tls: list[ServerTls] = []
+        self._trusted = Networks(config.proxy_protocol.trusted)
+        self._proxied: list[ProxiedFactory] = []
         self._effects: deque[fx.Effect] = deque()
         self._performing = False
         self._tick_call: Any = None
@@ -137,6 +148,7 @@ class GatewayService(Service):
         try:
             self._open_audit()
             self._use_keys()
+            self._use_data_tls()
             for endpoint in self.config.control.endpoints or (
                 f"tcp:{self.config.relay.control_port}:backlog={BACKLOG}",
             ):
@@ -182,22 +194,29 @@ class GatewayService(Service):
             raise StartError(str(error)) from None
 
     def reload(self, config: Config, secrets: Secrets) -> None:
-        """Take secrets and keys anew, all of them or, where one is wrong, none; drop nobody.
+        """Take secrets, keys and certificates anew, all of them or none; drop nobody.
 
-        What else the configuration says is not looked at.
+        What runs goes on as it began. What else the configuration says is not looked at.
 
         :raises ConfigError: with what is wrong; everything stays as it was.
         """
         try:
+            contexts = [(tls, tls.load()) for tls in self._tls]
+            data_tls = load_data_tls(config.data.tls)
             keys = read_keys(config.security)
+        except TlsFileError as error:
+            raise ConfigError([Fault(error.path, "", "", error.problem)]) from None
         except KeyFileError as error:
             raise ConfigError([Fault(error.path, "", "", error.problem, error.allowed)]) from None
         self.authentication.replace(secrets)
         self._key_watch.use(keys)
+        for tls, context in contexts:
+            tls.replace(context)
+        self.data.set_tls(data_tls)
         if self._audit is not None:
             self._audit.reopen()
         self.config, self.secrets = config, secrets
-        self._say("info", "reloaded", "secrets and keys are read again")
+        self._say("info", "reloaded", "secrets, keys and certificates are read again")
 
     def _close_audit(self) -> None:
         if self._audit is not None:
@@ -207,7 +226,8 @@ class GatewayService(Service):
     def _listen_control(self, endpoint: str) -> None:
         outcome: list[Any] = []
         try:
-            listening = ListeningReactor(self._adopting, self._tls_for(endpoint))
+            tls = self._tls_for(endpoint)
+            listening = ListeningReactor(self._adopting, tls, self._wrap_control)
             serverFromString(listening, endpoint).listen(self.control).addBoth(outcome.append)
         except (RelayError, OSError) as fault:
             raise BindError(f"cannot listen on control endpoint {endpoint}: {fault}") from None
@@ -235,14 +255,22 @@ class GatewayService(Service):
         self._tls.append(tls)
         return tls
 
-    def reload_tls(self) -> None:
-        """Read certificates, keys and CAs again, for the connections that come from now on.
+    def _wrap_control(self, factory: Any) -> Any:
+        """A factory that reads PROXY headers below another, where proxies are trusted."""
+        if not self._trusted:
+            return factory
+        told = self.config.control
+        wrapped = ProxiedFactory(
+            self._reactor, factory, self._trusted, told.register_timeout, told.max_unregistered
+        )
+        self._proxied.append(wrapped)
+        return wrapped
 
-        Nobody is dropped: what runs keeps what it began with.
-
-        :raises TlsFileError: naming the first file that cannot be used; all is as before then.
-        """
-        reload_all(self._tls)
+    def _use_data_tls(self) -> None:
+        try:
+            self.data.set_tls(load_data_tls(self.config.data.tls))
+        except TlsFileError as error:
+            raise StartError(f"data.tls: {error}") from None
 
     def _listen_data(self, number: int, protocol: PortProtocol) -> None:
         try:
@@ -342,6 +370,8 @@ class GatewayService(Service):
         self.data.stop_listening()
 
     def _close_all(self) -> None:
+        for proxied in self._proxied:
+            proxied.close()
         self.control.close()
         self.data.close()
 
@@ -351,14 +381,23 @@ class GatewayService(Service):
         self, conn: int, address: str, asked: Register, trace_id: str, identity: str | None = None
     ) -> None:
         """See control.protocol.Events."""
-        authentic = self.authentication.accepts(asked.secret)
-        now = self._reactor.seconds()
-        self._perform(
-            self.switchboard.registered(now, conn, address, asked, authentic, trace_id, identity)
-        )
+
+        def admit(authentic: bool) -> None:
+            now = self._reactor.seconds()
+            self._perform(
+                self.switchboard.registered(
+                    now, conn, address, asked, authentic, trace_id, identity
+                )
+            )
+
+        def reject(error: PeerError) -> None:
+            self._perform(self.switchboard.rejected(conn, address, error, trace_id))
+
+        self._entrance.ask(conn, address, asked, admit, reject, identity)
 
     def failed_to_register(self, conn: int, address: str, error: PeerError) -> None:
         """See control.protocol.Events."""
+        self._entrance.failed(address, error)
         self._perform(self.switchboard.rejected(conn, address, error))
 
     def requested(self, conn: int, message: Message, msg_id: str, trace_id: str) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from OpenSSL.SSL import Context
+
 from relayx import __version__
-from relayx.config.model import Config
+from relayx.config.model import ClientPolicy, Config, DataTls
 from relayx.control.protocol import Settings as ControlSettings
 from relayx.core.board import Rules
-from relayx.core.messages import PortAlloc
+from relayx.core.messages import PortAlloc, Protocol, Role
+from relayx.core.policy import Policies, Policy
 from relayx.data.plane import Settings as DataSettings
 from relayx.data.session import Limits
+from relayx.net.tls import ServerFiles, load_context
 
 
 def rules(config: Config) -> Rules:
@@ -30,6 +36,22 @@ def rules(config: Config) -> Rules:
         keep=data.be_on_fe_close == "keep",
         advertise_host=data.advertise_host,
         server=f"relayx/{__version__}",
+        leases_per_client=config.limits.leases_per_client,
+    )
+
+
+def policies(entries: Iterable[ClientPolicy]) -> Policies:
+    """What clients may do by their ids."""
+    return Policies(
+        Policy(
+            match=entry.match,
+            roles=tuple(Role(role) for role in entry.roles),
+            protocols=tuple(Protocol(protocol) for protocol in entry.protocols),
+            max_leases=entry.max_leases,
+            bandwidth=entry.bandwidth,
+            own_secret=bool(entry.secret_hash),
+        )
+        for entry in entries
     )
 
 
@@ -43,6 +65,9 @@ def control_settings(config: Config) -> ControlSettings:
         max_outbox_bytes=told.max_outbox_bytes,
         max_unregistered=told.max_unregistered,
         keepalive=config.data.keepalive,
+        per_source=config.limits.control_per_source,
+        unregistered_per_source=config.limits.unregistered_per_source,
+        messages_per_second=config.limits.messages_per_second,
     )
 
 
@@ -53,9 +78,12 @@ def data_settings(config: Config) -> DataSettings:
         interface=told.interface,
         hello_timeout=told.hello_timeout,
         max_waiting_hello=told.max_waiting_hello,
+        waiting_hello_per_source=config.limits.waiting_hello_per_source,
         keepalive=told.keepalive,
         ring_buffer_size=config.relay.ring_buffer_size,
         splice=told.splice != "off",
+        tls_required=told.tls.required,
+        trusted=config.proxy_protocol.trusted,
         limits=Limits(
             drain_quiet=told.drain_quiet,
             drain_limit=told.drain_limit,
@@ -63,3 +91,13 @@ def data_settings(config: Config) -> DataSettings:
             half_close_timeout=told.half_close_timeout,
         ),
     )
+
+
+def load_data_tls(told: DataTls) -> Context | None:
+    """TLS for the data ports, None where it is not configured.
+
+    :raises TlsFileError: where a file cannot be used.
+    """
+    if not told.certificate:
+        return None
+    return load_context(ServerFiles(certificate=told.certificate, private_key=told.private_key))

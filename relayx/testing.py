@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import random
 import secrets as tokens
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
 
 from relayx.client import Gateway
-from relayx.config.model import Config, Secrets
+from relayx.config.model import ClientPolicy, Config, Secrets
 from relayx.service import BindError, GatewayService
 
 CONTROL_PORT = 5555
@@ -36,6 +37,7 @@ class LocalGateway:
     :param reactor: the reactor that the test runs on.
     :param zmq: how many zmq ports it has; `srt` likewise; together at least one.
     :param secrets: keys of the secret file besides ``auth_secret``.
+    :param clients: entries of ``clients``, such as ``{"match": "cam-*", "roles": ("BE",)}``.
     :param sections: configuration keys by section; durations in seconds, as in
         ``LocalGateway(reactor, data={"hello_timeout": 0.2})``.
     :ivar gateway: where clients find it, with the secret.
@@ -52,12 +54,14 @@ class LocalGateway:
         zmq: int = 2,
         srt: int = 2,
         secrets: dict[str, str] | None = None,
+        clients: Iterable[dict[str, Any]] = (),
         **sections: dict[str, Any],
     ) -> None:
         self._reactor = reactor
         self.zmq_ports = range(FIRST_ZMQ_PORT, FIRST_ZMQ_PORT + zmq)
         self.srt_ports = range(FIRST_SRT_PORT, FIRST_SRT_PORT + srt)
         self._secrets = Secrets(**{"auth_secret": tokens.token_hex(16), **(secrets or {})})
+        self._clients = tuple(ClientPolicy(**entry) for entry in clients)
         self._sections = sections
 
     @property
@@ -101,7 +105,7 @@ class LocalGateway:
                 told["relay"][f"{name}_end_port"] = ports[-1]
         for section, keys in self._sections.items():
             told.setdefault(section, {}).update(keys)
-        whole = Config()
+        whole = Config(clients=self._clients)
         changed = {
             section: msgspec.structs.replace(getattr(whole, section), **keys)
             for section, keys in told.items()

@@ -22,6 +22,7 @@ from relayx.core.messages import (
     Role,
 )
 from relayx.core.pairing import Outcome
+from relayx.core.policy import Policies, Policy
 from relayx.core.switchboard import Switchboard
 
 FE_AT = "192.0.2.1"
@@ -71,11 +72,11 @@ class Room:
     Admission is ``open`` unless said otherwise, since most rules have nothing to do with it.
     """
 
-    def __init__(self, **rules: Any) -> None:
+    def __init__(self, *policies: Policy, **rules: Any) -> None:
         self.names = CountingNames()
         self.now = START
         self.rules = Rules(**{"ports": RANGES, "admission": "open"} | rules)
-        self.switchboard = Switchboard(self.rules, self.names)
+        self.switchboard = Switchboard(self.rules, self.names, Policies(policies))
         self.effects: list[fx.Effect] = []
         self._numbers = 0
 

@@ -30,17 +30,24 @@ import msgspec
 import yaml
 from twisted.internet import defer, reactor, threads
 
-from relayx.config.model import Config, Secrets
+from relayx.config.model import ClientPolicy, Config, Secrets
 from relayx.service import BindError, GatewayService
 from tests import turns
 from tests.guide_peer import DEADLINE, Control, Data
 
+TIMEOUT = 600.0
+"""Seconds that one test may take: every wait in it has a deadline, and fails with its reason."""
+NEVER = 300.0
+"""Seconds that no test takes: what waits for such a time-out is not what a test waits for."""
+LATE = 10.0
+"""Seconds that what a time-out brings about may come after it; a busy machine needs some."""
 SECRET = "loopback-secret-of-more-than-32-bytes"
 CONTROL_PORT = 5555
 DATA_PORTS = range(20000, 32000, 200)
 """Where the data ports of one gateway may begin: below the ports that the system hands out."""
 
-Sections = dict[str, dict[str, Any]]
+Sections = dict[str, Any]
+"""Configuration keys by section, and under "clients" the list of its entries."""
 PeerType = TypeVar("PeerType", Control, Data)
 
 
@@ -259,12 +266,23 @@ def settings(peers: Peers, sections: Sections) -> Sections:
     """The keys of a configuration that listens on one host only, with a test's own on top.
 
     ``{host}`` in a control endpoint is that host.
+
+    No time-out ends anything by itself, so that nothing depends on how busy the machine is,
+    and what has to happen at once cannot pass by happening later.
     """
     host = peers.host
     found: Sections = {
-        "relay": {"control_port": peers.control_port},
-        "control": {"endpoints": [f"tcp:{peers.control_port}:interface={host}:backlog=512"]},
-        "data": {"interface": host, "drain_timeout": 0.5},
+        "relay": {"control_port": peers.control_port, "reaper_timeout": NEVER},
+        "control": {
+            "endpoints": [f"tcp:{peers.control_port}:interface={host}:backlog=512"],
+            "register_timeout": NEVER,
+        },
+        "data": {
+            "interface": host,
+            "hello_timeout": NEVER,
+            "drain_limit": NEVER,
+            "drain_timeout": 0.5,
+        },
         "http": {"endpoint": ""},
     }
     for name, ports in (("zmq", peers.zmq), ("srt", peers.srt)):
@@ -272,14 +290,18 @@ def settings(peers: Peers, sections: Sections) -> Sections:
             found["relay"][f"{name}_start_port"] = ports[0]
             found["relay"][f"{name}_end_port"] = ports[-1]
     for name, keys in sections.items():
-        found.setdefault(name, {}).update(keys)
+        if name == "clients":
+            found[name] = keys
+        else:
+            found.setdefault(name, {}).update(keys)
     endpoints = found["control"]["endpoints"]
     found["control"]["endpoints"] = [text.replace("{host}", host) for text in endpoints]
     return found
 
 
 def _config(sections: Sections) -> Config:
-    whole = Config()
+    clients = tuple(ClientPolicy(**entry) for entry in sections.pop("clients", ()))
+    whole = Config(clients=clients)
     changed = {
         name: msgspec.structs.replace(
             getattr(whole, name),
@@ -318,7 +340,7 @@ def _started(zmq: int, srt: int, secrets: dict[str, str], sections: Sections) ->
 
 
 def live(
-    *, zmq: int = 3, srt: int = 2, secrets: dict[str, str] | None = None, **sections: dict[str, Any]
+    *, zmq: int = 3, srt: int = 2, secrets: dict[str, str] | None = None, **sections: Any
 ) -> Callable[[Callable[..., None]], Callable[..., defer.Deferred[None]]]:
     """Run a test in a thread, with a gateway as its argument.
 
@@ -345,6 +367,7 @@ def live(
                 if gateway.service.running:
                     yield gateway.service.stopService()
 
+        run.timeout = TIMEOUT  # type: ignore[attr-defined]  # trial's
         return run
 
     return decorate
@@ -386,7 +409,10 @@ class Subprocess(Peers):
         config_file.parent.mkdir(parents=True, exist_ok=True)
         config_file.write_text(
             yaml.safe_dump(
-                {name: {k: _written(v) for k, v in keys.items()} for name, keys in whole.items()}
+                {
+                    name: {k: _written(v) for k, v in keys.items()} if name != "clients" else keys
+                    for name, keys in whole.items()
+                }
             )
         )
         secret_file.write_text(json.dumps({"auth_secret": SECRET}))
@@ -422,7 +448,7 @@ class Subprocess(Peers):
 
     def wait_until_listening(self) -> None:
         """Try to connect whenever the process has written something, until that works."""
-        deadline = time.monotonic() + 4 * DEADLINE
+        deadline = time.monotonic() + 2 * DEADLINE
         stdout = self.process.stdout
         while time.monotonic() < deadline and self.process.poll() is None:
             if select.select([stdout], [], [], 0.05)[0]:
@@ -440,7 +466,7 @@ class Subprocess(Peers):
 
     def ended(self) -> tuple[int, str]:
         """Wait for the process's own end: exit status, and all that it wrote."""
-        written, _ = self.process.communicate(timeout=4 * DEADLINE)
+        written, _ = self.process.communicate(timeout=2 * DEADLINE)
         self.written += written
         return self.process.returncode, self.written.decode()
 

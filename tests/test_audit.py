@@ -128,8 +128,6 @@ class Writing(SynchronousTestCase):
 class Recorded(TestCase):
     """What a gateway records."""
 
-    timeout = 30
-
     def test_cannot_start(self) -> None:
         path = str(Path(self.mktemp()) / "no" / "audit.jsonl")
         service = service_for(Peers(random_host(), 1, 0), {"audit": {"file": path}})

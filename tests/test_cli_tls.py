@@ -14,8 +14,6 @@ from tests.tls_live import NAME, TLS_PORT, Trust, secured
 class TlsTests(TestCase):
     """Against a gateway that speaks TLS."""
 
-    timeout = 120
-
     @secured()
     def test_ping(self, gateway: Gateway, trust: Trust) -> None:
         """By options, and by the environment."""
@@ -74,8 +72,6 @@ class TlsTests(TestCase):
 class UsageTests(TestCase):
     """What does not go together is wrong use, and says so."""
 
-    timeout = 120
-
     def test_without_tls(self) -> None:
         for options, expected in (
             (["--ca", "ca.pem"], "--ca is of no use without --tls or --data-tls"),
@@ -104,8 +100,6 @@ class UsageTests(TestCase):
 
 class CheckTests(TestCase):
     """``relayx check`` names a bad file."""
-
-    timeout = 60
 
     def test_missing(self) -> None:
         directory = Path(self.mktemp())

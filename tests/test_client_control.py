@@ -313,6 +313,45 @@ class RequestTests(ControlCase):
         peer.say(granted(asked))
         self.assertEqual(self.successResultOf(lease).zmq_port, 7)
 
+    def test_limited_is_tried_again(self) -> None:
+        """RATE_LIMITED likewise, whether a grant says so or an error about the request."""
+        peer = self.admitted()
+        lease = self.client.acquire(need_zmq=True)
+        (asked,) = peer.heard()
+        peer.say(refused(asked, "RATE_LIMITED"))
+        self.reactor.advance(0.11)
+        (asked,) = peer.heard()
+        peer.say(Error(error_code="RATE_LIMITED", error="slow", in_reply_to=peer.msg_ids[asked]))
+        self.assertNoResult(lease)
+        self.reactor.advance(0.21)
+        (asked,) = peer.heard()
+        peer.say(granted(asked))
+        self.assertEqual(self.successResultOf(lease).zmq_port, 7)
+
+    def test_limited_release_is_tried_again(self) -> None:
+        """A lease that could not be given back for once is given back a little later."""
+        peer = self.admitted()
+        released = self.client.release("s-1")
+        for delay in (0.11, 0.21):
+            (asked,) = peer.heard(pings=False)
+            self.assertEqual(asked, PortRelease(session_id="s-1"))
+            peer.say(
+                Error(error_code="RATE_LIMITED", error="slow", in_reply_to=peer.msg_ids[asked])
+            )
+            self.assertNoResult(released)
+            self.reactor.advance(delay)
+        peer.answer_pings()
+        self.successResultOf(released)
+
+    def test_limited_registration_is_tried_again(self) -> None:
+        """RATE_LIMITED is not final."""
+        self.peer().refuse("RATE_LIMITED")
+        stopped = self.client.when_stopped()
+        self.assertNoResult(stopped)
+        self.reactor.advance(6)
+        ControlPeer(self.reactor).admit()
+        self.assertTrue(self.client.connected)
+
     def test_exhausted_until_the_deadline(self) -> None:
         """With a time-out the last attempt is at its end; with 0 there is but one."""
         peer = self.admitted()

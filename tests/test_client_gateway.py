@@ -58,8 +58,6 @@ async def read_all(stream: Stream) -> bytes:
 class GatewayCase(TestCase):
     """Starts a gateway, and stops what a test makes before it."""
 
-    timeout = 30
-
     def start(self, **sections: Any) -> LocalGateway:
         """A gateway that runs until the end of the test."""
         local = LocalGateway(reactor, **sections)

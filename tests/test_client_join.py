@@ -12,6 +12,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from relayx.client import Joined, Stream, StreamFactory, StreamReset, join
+from relayx.net.tcp import unacknowledged
 from tests.test_client_fakes import MemoryTransport, done, reset
 
 KIB = 1024
@@ -158,10 +159,8 @@ class JoinTests(JoinCase):
 class SocketTests(TestCase):
     """What only real sockets show."""
 
-    timeout = 30
-
-    async def joined(self) -> tuple[socket.socket, socket.socket, Deferred[Joined]]:
-        """Two plain sockets whose other ends are joined."""
+    async def joined(self) -> tuple[socket.socket, socket.socket, list[Stream], Deferred[Joined]]:
+        """Two plain sockets, and their other ends, which are joined."""
         accepted: list[Stream] = []
         port = reactor.listenTCP(0, StreamFactory(accepted.append), interface="127.0.0.1")
         self.addCleanup(port.stopListening)
@@ -176,7 +175,7 @@ class SocketTests(TestCase):
             plain.append(made)
             while len(accepted) < number:
                 await deferLater(reactor, 0.002)
-        return plain[0], plain[1], join(reactor, *accepted)
+        return plain[0], plain[1], accepted, join(reactor, *accepted)
 
     async def send(self, plain: socket.socket, data: bytes) -> None:
         """Send all, in as many pieces as it takes."""
@@ -205,13 +204,16 @@ class SocketTests(TestCase):
         """All that a side sent before its reset reaches a slow reader, then the reset does."""
 
         async def scenario() -> None:
-            a, b, joined = await self.joined()
+            a, b, streams, joined = await self.joined()
             blob = b"0123456789abcdef" * 40_000
             await self.send(a, blob)
             head = await self.take(b, 100 * KIB)
+            while unacknowledged(a):  # or the reset would throw it away on this side
+                await deferLater(reactor, 0.002)
             a.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             a.close()
-            await deferLater(reactor, 0.1)
+            with self.assertRaises(StreamReset):
+                await streams[0].closed()
             tail = await self.take(b, len(blob) - len(head))
             self.assertTrue(head + tail == blob)
             with self.assertRaises(ConnectionResetError):
@@ -225,7 +227,7 @@ class SocketTests(TestCase):
         """Megabytes both ways, one reader slower than the other, arrive whole with their ends."""
 
         async def scenario() -> None:
-            a, b, joined = await self.joined()
+            a, b, _, joined = await self.joined()
             there, back = b"fe-to-be" * 500_000, b"be-to-fe" * 300_000
 
             async def side(plain: socket.socket, data: bytes) -> None:

@@ -28,8 +28,6 @@ reactor: Any = real_reactor
 class Library(TestCase):
     """`Gateway(..., trust=...)`."""
 
-    timeout = 30
-
     def start(self, signing: str) -> LocalGateway:
         self.files = KeyFiles(self.mktemp())
         local = LocalGateway(reactor, security=self.files.section(signing))
@@ -113,8 +111,6 @@ class Library(TestCase):
 class CommandLine(TestCase):
     """``--sign-with`` and ``--gateway-keys``."""
 
-    timeout = 60
-
     def ping(self, local: LocalGateway, *arguments: str) -> Any:
         return run_relayx(
             *("ping", "-c", "1", *arguments),
@@ -163,8 +159,6 @@ class CommandLine(TestCase):
 
 class Rotation(TestCase):
     """Keys change while everybody stays connected."""
-
-    timeout = 30
 
     @asynchronous
     async def test_reload(self) -> None:

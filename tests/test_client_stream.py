@@ -284,8 +284,6 @@ class HandOverTests(StreamCase):
 class SocketTests(TestCase):
     """What only real sockets show."""
 
-    timeout = 20
-
     def accepted(self) -> Deferred[tuple[Stream, socket.socket]]:
         """A stream, and the plain socket at its other end."""
         made: Deferred[tuple[Stream, socket.socket]] = Deferred()

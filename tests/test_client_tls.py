@@ -13,7 +13,7 @@ from relayx.client import Gateway as Where
 from tests.certificates import Authority, self_signed
 from tests.live import CONTROL_PORT, SECRET, Gateway
 from tests.tls_live import NAME, TLS_PORT, Trust, outcome, secured
-from tests.tls_peer import Served, server_context
+from tests.tls_server import Served, server_context
 
 
 class FilesTests(SynchronousTestCase):
@@ -56,8 +56,6 @@ class FilesTests(SynchronousTestCase):
 
 class VerifyTests(TestCase):
     """The control connection: what is trusted, and what is said of the rest."""
-
-    timeout = 60
 
     def failed(self, gateway: Gateway, tls: ClientTls, port: int = TLS_PORT) -> str:
         found = outcome(Where(gateway.host, port, SECRET, tls=tls))

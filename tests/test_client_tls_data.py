@@ -24,7 +24,7 @@ from relayx.core.messages import Role
 from tests.certificates import Authority
 from tests.guide_peer import DEADLINE
 from tests.tls_live import NAME
-from tests.tls_peer import Served, paired, rest, server_context
+from tests.tls_server import Served, paired, rest, server_context
 
 HELLO = Hello(role=Role.BE, client_id="b", ack=True, on_fe_close="close")
 
@@ -45,8 +45,6 @@ def scenario(script: Callable[[Any], None]) -> Callable[[Any], Deferred[None]]:
 
 class DataTests(TestCase):
     """A data connection: the same HELLO inside TLS, and how its stream ends."""
-
-    timeout = 60
 
     def setUp(self) -> None:
         self.authority = Authority(Path(self.mktemp()).absolute())

@@ -18,6 +18,7 @@ from relayx.config.load import ConfigError, Environment, Loaded, Sources, locate
 from relayx.config.model import Config, Relay, Secrets
 from tests.certificates import Authority
 from tests.config_files import GOOD_SECRET, PORTS, Files, with_key
+from tests.signing import KeyFiles
 
 DEFAULTS = """
 relay:
@@ -225,9 +226,12 @@ class Keys(Files):
         pair = Authority(self.directory)
         whole["control"]["client_ca"] = whole["data"]["tls"]["certificate"] = pair.certificate
         whole["data"]["tls"]["private_key"] = pair.key
+        keys = KeyFiles(self.mktemp())
+        whole["security"] |= {"keys": keys.gateway, "trusted_keys": keys.trusted}
         config = self.load(whole).config
         files = {"control.client_ca": pair.certificate, "data.tls.certificate": pair.certificate}
         files["data.tls.private_key"] = pair.key
+        files |= {"security.keys": keys.gateway, "security.trusted_keys": keys.trusted}
         for key, (_, told) in CHANGED.items():
             value = files.get(key, told)
             found, default = _value(config, key), _value(Config(), key)

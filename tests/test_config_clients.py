@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from relayx.config.model import COUNT_MOST, ClientPolicy
+from relayx.security import secrethash
 from tests.config_files import Files
 
 
@@ -55,3 +56,34 @@ class Clients(Files):
         self.assertIn("FE | BE", str(faults[2]))
         self.assertIn("is not a list", str(self.fault({"clients": {"match": "a"}})))
         self.assertEqual(self.load("clients:").config.clients, ())
+
+    def test_rules(self) -> None:
+        """All at once, whatever else is wrong."""
+        made = str(secrethash.make("own secret"))
+        faults = self.faults(
+            {
+                "clients": [
+                    {"match": ""},
+                    {"match": "a", "roles": [], "protocols": []},
+                    {"match": "b\x07"},
+                    {"match": "c" * 129},
+                    {"match": "a", "secret_hash": "scrypt$1$2$3$c2VjcmV0$x"},
+                    {"match": "good", "secret_hash": made},
+                ]
+            }
+        )
+        self.assertEqual(
+            [fault.key for fault in faults],
+            [
+                "clients[0].match", "clients[1].roles", "clients[1].protocols",
+                "clients[2].match", "clients[3].match", "clients[4].match",
+                "clients[4].secret_hash",
+            ],
+        )  # fmt: skip
+        self.assertIn("clients[1]", str(faults[5]))
+        self.assertNotIn("c2VjcmV0", str(faults[6]))
+
+    def test_rules_beside_a_broken_key(self) -> None:
+        """A pattern that could not be read is not reported as empty too."""
+        faults = self.faults({"clients": [{"match": 5}, {"match": "a", "roles": []}]})
+        self.assertEqual([fault.key for fault in faults], ["clients[0].match", "clients[1].roles"])

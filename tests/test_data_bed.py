@@ -31,6 +31,10 @@ class End:
         self.watched = False
         self.closed = ""
         self.producer: Any = None
+        self.read_size = 65536
+
+    def limit_reads(self, size: int) -> None:
+        self.read_size = size
 
     def start_watching(self) -> None:
         self.watched = True
@@ -96,13 +100,17 @@ class Base(SynchronousTestCase):
             end.write(before)
             end.acknowledge()
             end.wrote = b""
-        self.pump = BufferedPump(self.fe, self.be)
+        self.pump = self.make_pump()
         self.drained = 0
         self.outcomes: list[Outcome] = []
         self.session = Session(
             "pair-1", self.fe, self.be, self.pump, self.keep, Limits(**limits), self, self.clock
         )
         self.session.start()
+
+    def make_pump(self) -> Any:
+        """The byte path, the buffered one unless a test has another."""
+        return BufferedPump(self.fe, self.be)
 
     def session_draining(self, session: Session) -> None:
         self.drained += 1

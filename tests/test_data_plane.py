@@ -57,7 +57,6 @@ def listen_on_a_free_port(plane: DataPlane, host: str, family: int) -> int:
 class Bed(TestCase):
     """A data plane on one free port; what it tells is written down."""
 
-    timeout = 20
     settings: dict[str, Any] = {}
 
     def setUp(self) -> None:

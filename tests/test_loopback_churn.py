@@ -11,8 +11,6 @@ from tests.live import Gateway, live
 class Churn(TestCase):
     """Sessions one after another from several FEs at once."""
 
-    timeout = 60
-
     def rounds(self, gateway: Gateway, number: int, count: int) -> int:
         """Acquire, use and release; what must hold at each step; how many sessions it was."""
         fe = gateway.fe11(f"fe-{number}")

@@ -9,7 +9,7 @@ import time
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import Control, EndedError, WasResetError, message
-from tests.live import SECRET, Gateway, live
+from tests.live import LATE, SECRET, Gateway, live
 
 REGISTER = message("register", {"role": "FE", "secret": SECRET, "client_id": "framing"})
 MSG_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}-(\d+)")
@@ -23,8 +23,6 @@ def nested(levels: int) -> bytes:
 
 class Accepted(TestCase):
     """Every way of writing a stream of objects (section 2)."""
-
-    timeout = 30
 
     def pong(self, client: Control, stamp: int) -> None:
         self.assertEqual(client.expect("pong", c_send=stamp)["c_send"], stamp)
@@ -115,8 +113,6 @@ class Accepted(TestCase):
 class Written(TestCase):
     """What the gateway writes (section 2)."""
 
-    timeout = 30
-
     @live()
     def test_one_compact_object_a_line(self, gateway: Gateway) -> None:
         """Section 2: one compact object a line, with msg_id and ts_ms."""
@@ -167,8 +163,6 @@ class Written(TestCase):
 
 class Broken(TestCase):
     """A broken stream: one error, readable, then an end of stream and no reset (section 2)."""
-
-    timeout = 30
 
     def refused(self, client: Control, data: bytes) -> None:
         client.ping()
@@ -245,7 +239,7 @@ class Broken(TestCase):
         self.assertEqual(client.find("error")["payload"]["error_code"], "INVALID_MESSAGE")
         self.assertRaises(EndedError, client.fill)
         for _ in range(3):
-            self.assertRaises(TimeoutError, bystander.fill, 0.1)
+            self.assertRaises(TimeoutError, bystander.fill, 0.02)
             client.send(b"more nonsense" * 100)
 
     @live()
@@ -256,16 +250,14 @@ class Broken(TestCase):
         begun = time.monotonic()
         client.send(b"nonsense")
         with self.assertRaises(WasResetError):
-            while time.monotonic() - begun < 4:
+            while time.monotonic() - begun < 1 + LATE:
                 self.assertRaises(TimeoutError, bystander.fill, 0.1)
                 client.send(b"more nonsense")
-        self.assertTrue(time.monotonic() - begun < 2.5)
+        self.assertTrue(time.monotonic() - begun > 0.9, "what still comes is read for a while")
 
 
 class Refused(TestCase):
     """A well-formed message that means nothing: an error, and the connection stays."""
-
-    timeout = 30
 
     @live()
     def test_unknown_type(self, gateway: Gateway) -> None:

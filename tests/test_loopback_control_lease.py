@@ -14,8 +14,6 @@ from tests.test_loopback_control_messages import of
 class AcquiringAsFE(TestCase):
     """An FE's port_acquire (sections 3 and 5)."""
 
-    timeout = 30
-
     @live()
     def test_grant(self, gateway: Gateway) -> None:
         """Section 3: what a grant carries, for the default of 30 seconds."""
@@ -179,8 +177,6 @@ class AcquiringAsFE(TestCase):
 class AcquiringAsBE(TestCase):
     """A BE's port_acquire (sections 3 and 5)."""
 
-    timeout = 30
-
     @live()
     def test_empty_ports_in_order(self, gateway: Gateway) -> None:
         """Section 5: empty, unreserved ports in port order."""
@@ -223,8 +219,6 @@ class AcquiringAsBE(TestCase):
 
 class Ending(TestCase):
     """How a lease ends (section 5)."""
-
-    timeout = 30
 
     @live()
     def test_expires(self, gateway: Gateway) -> None:

@@ -7,13 +7,11 @@ import time
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import Control, EndedError, WasResetError
-from tests.live import CONTROL_PORT, SECRET, Control11, Gateway, live
+from tests.live import CONTROL_PORT, LATE, SECRET, Control11, Gateway, live
 
 
 class Registering(TestCase):
     """register and auth (section 3)."""
-
-    timeout = 30
 
     def refused(self, client: Control, code: str) -> None:
         """The answer is auth with this code, then an end of stream."""
@@ -104,7 +102,7 @@ class Registering(TestCase):
         registered = gateway.fe()
         self.refused(silent, "REGISTER_REQUIRED")
         self.refused(slow, "REGISTER_REQUIRED")
-        self.assertTrue(0.25 < time.monotonic() - begun < 2, time.monotonic() - begun)
+        self.assertTrue(0.25 < time.monotonic() - begun < 0.3 + LATE, time.monotonic() - begun)
         registered.ping()
 
     @live()
@@ -153,8 +151,6 @@ class Registering(TestCase):
 class Limits(TestCase):
     """Limits on connections (sections 1 and 3)."""
 
-    timeout = 30
-
     @live(control={"max_unregistered": 2})
     def test_max_unregistered(self, gateway: Gateway) -> None:
         """Section 1: past it the oldest is closed; registered ones do not count."""
@@ -167,7 +163,7 @@ class Limits(TestCase):
         for client in (second, third):
             self.assertEqual(client.register("FE", SECRET)["status"], "ok")
 
-    @live(control={"idle_timeout": 0.4})
+    @live(control={"idle_timeout": 1.0})
     def test_idle_timeout(self, gateway: Gateway) -> None:
         """Section 1: a client silent for this long is dropped, one that pings is not."""
         begun = time.monotonic()
@@ -179,7 +175,7 @@ class Limits(TestCase):
             lively.ping()
             beats += 1
         ended.result()
-        self.assertTrue(0.3 < time.monotonic() - begun < 2, time.monotonic() - begun)
+        self.assertTrue(0.9 < time.monotonic() - begun < 1 + LATE, time.monotonic() - begun)
         self.assertTrue(beats > 1)
         lively.ping()
 

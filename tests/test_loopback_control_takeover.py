@@ -12,8 +12,6 @@ from tests.test_loopback_control_messages import of
 class Taking(TestCase):
     """A registration that carries another instance (section 3)."""
 
-    timeout = 30
-
     def taken_over(self, client: Control) -> None:
         """The old connection gets TAKEN_OVER and an end of stream."""
         errors = of("error", client.rest())

@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 
 from relayx.client import Gateway as Where
 from relayx.client import Refused, TlsFailed
-from relayx.net.tls import TlsFileError
+from relayx.config.faults import ConfigError
 from relayx.testing import LocalGateway
 from tests.certificates import Authority, named
 from tests.guide_peer import DEADLINE, Control
@@ -36,8 +36,6 @@ def closed(peer: Control) -> bytes:
 
 class ServedTests(TestCase):
     """A client that speaks TLS registers, is refused, and is told what was wrong."""
-
-    timeout = 60
 
     @secured()
     def test_register(self, gateway: Gateway, trust: Trust) -> None:
@@ -153,8 +151,6 @@ class ServedTests(TestCase):
 class ReloadTests(TestCase):
     """Certificates are read again without dropping anybody."""
 
-    timeout = 60
-
     def serial(self, peer: Control) -> int:
         return int(peer.socket.getpeercert()["serialNumber"], 16)
 
@@ -176,7 +172,7 @@ class ReloadTests(TestCase):
         """All stays as it was, and the fault says which file."""
         other = trust.authority.issue("other", [NAME])
         Path(trust.server.key).write_bytes(Path(other.key).read_bytes())
-        with self.assertRaises(TlsFileError) as caught:
+        with self.assertRaises(ConfigError) as caught:
             reload_tls(gateway)
         self.assertIn(f"{trust.server.key}: does not match", str(caught.exception))
         self.assertEqual(self.serial(trust.dial(gateway)), trust.server.serial)
@@ -196,8 +192,6 @@ class ReloadTests(TestCase):
 
 class ClientCaTests(TestCase):
     """A certificate names the client (control.client_ca)."""
-
-    timeout = 60
 
     @secured(client_ca=True)
     def test_common_name(self, gateway: Gateway, trust: Trust) -> None:

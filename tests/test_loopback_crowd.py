@@ -44,7 +44,6 @@ class Stalls(TestCase):
     machine does meanwhile.
     """
 
-    timeout = 90
     if not hasattr(select, "epoll"):
         skip = "the turns are timed at epoll"
 

@@ -22,8 +22,6 @@ def _has_ipv6() -> bool:
 class Interfaces(TestCase):
     """data.interface (section 1)."""
 
-    timeout = 30
-
     @live(data={"interface": ""})
     def test_every_ipv4_address(self, gateway: Gateway) -> None:
         """Section 1: "" is every IPv4 address."""

@@ -7,7 +7,7 @@ import time
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import Control, Data
-from tests.live import Data11, Gateway, live
+from tests.live import LATE, NEVER, Data11, Gateway, live
 from tests.test_loopback_control_messages import of
 
 
@@ -33,8 +33,6 @@ class Pair:
 
 class Ends(TestCase):
     """End of stream in either direction (section 7)."""
-
-    timeout = 30
 
     @live()
     def test_half_close_by_the_fe(self, gateway: Gateway) -> None:
@@ -127,8 +125,6 @@ class Ends(TestCase):
 class Resets(TestCase):
     """A side that resets (section 7)."""
 
-    timeout = 30
-
     @live()
     def test_passed_on(self, gateway: Gateway) -> None:
         """Section 7: the other side is reset too, after what was sent has been delivered."""
@@ -190,46 +186,42 @@ class Resets(TestCase):
 class Timeouts(TestCase):
     """half_close_timeout and session_idle_timeout (sections 1 and 7)."""
 
-    timeout = 30
-
-    @live(data={"half_close_timeout": 0.5})
+    @live(data={"half_close_timeout": 1.5})
     def test_half_close(self, gateway: Gateway) -> None:
         """Section 7: one direction ended and no progress in the other; progress extends it."""
         pair = Pair(gateway)
         pair.fe.shutdown()
         self.assertEqual(pair.be.rest(), (b"", "end"))
-        begun = time.monotonic()
         for _ in range(3):
-            self.assertRaises(TimeoutError, pair.fe.fill, 0.3)
+            self.assertRaises(TimeoutError, pair.fe.fill, 0.6)
+            last = time.monotonic()
             pair.be.send(b"!")
             self.assertEqual(pair.fe.receive(1), b"!")
-        self.assertTrue(time.monotonic() - begun > 0.85)
-        last = time.monotonic()
         self.assertEqual(pair.fe.rest()[0], b"")
-        self.assertTrue(0.4 < time.monotonic() - last < 2, time.monotonic() - last)
+        self.assertTrue(1.4 < time.monotonic() - last < 1.5 + LATE, time.monotonic() - last)
         end = pair.end()
         self.assertEqual((end["cause"], end["be_to_fe_bytes"]), ("half_close_timeout", 3))
 
-    @live(data={"half_close_timeout": 0.3, "session_idle_timeout": 2.0})
+    @live(data={"half_close_timeout": 0.3, "session_idle_timeout": NEVER})
     def test_not_while_both_directions_are_open(self, gateway: Gateway) -> None:
         """Section 7: half_close_timeout is no idle time-out."""
         pair = Pair(gateway)
-        self.assertRaises(TimeoutError, pair.fe.fill, 1.3)
+        self.assertRaises(TimeoutError, pair.fe.fill, 0.8)
         pair.fe.send(b"awake")
         self.assertEqual(pair.be.receive(5), b"awake")
 
-    @live(data={"session_idle_timeout": 0.5})
+    @live(data={"session_idle_timeout": 1.5})
     def test_idle(self, gateway: Gateway) -> None:
         """Section 1: counted from the last byte that made progress; both sides are closed."""
         pair = Pair(gateway)
         for _ in range(3):
-            self.assertRaises(TimeoutError, pair.be.fill, 0.3)
+            self.assertRaises(TimeoutError, pair.be.fill, 0.6)
+            last = time.monotonic()
             pair.fe.send(b"?")
             self.assertEqual(pair.be.receive(1), b"?")
-        last = time.monotonic()
         self.assertEqual(pair.fe.rest()[0], b"")
         self.assertEqual(pair.be.rest()[0], b"")
-        self.assertTrue(0.4 < time.monotonic() - last < 2, time.monotonic() - last)
+        self.assertTrue(1.4 < time.monotonic() - last < 1.5 + LATE, time.monotonic() - last)
         end = pair.end()
         self.assertEqual((end["cause"], end["fe_to_be_bytes"]), ("idle_timeout", 3))
 
@@ -244,8 +236,6 @@ class Timeouts(TestCase):
 
 class SessionEnd(TestCase):
     """session_end (section 3)."""
-
-    timeout = 30
 
     @live()
     def test_what_it_carries(self, gateway: Gateway) -> None:
@@ -309,8 +299,6 @@ class SessionEnd(TestCase):
 
 class Modes(TestCase):
     """Which mode a session has (sections 1, 6 and 7)."""
-
-    timeout = 30
 
     def is_closed_with_the_fe(self, gateway: Gateway, witness: Control, **hello: str) -> bool:
         """Whether an FE's end of stream reaches a v1 BE that said this."""

@@ -7,15 +7,13 @@ import time
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import Control, Data
-from tests.live import Data11, Gateway, live
+from tests.live import LATE, Data11, Gateway, live
 
 QUIET = {"drain_quiet": 0.2}
 
 
 class Keeping(TestCase):
     """An FE's end, and the BE's connection after it (section 7)."""
-
-    timeout = 30
 
     def enter(self, gateway: Gateway, **hello: str) -> Data11:
         fe = gateway.entering(gateway.zmq[0], **hello)
@@ -90,7 +88,7 @@ class Keeping(TestCase):
             self.assertEqual(fe.receive(6), b"signal")
             fe.close()
 
-    @live(data=QUIET)
+    @live(data={"drain_quiet": 1.0})
     def test_the_answer_after_the_fes_end(self, gateway: Gateway) -> None:
         """Section 7: what the BE sends still goes to an FE that has only ended its stream."""
         client, _ = gateway.fe(), gateway.be()
@@ -99,27 +97,25 @@ class Keeping(TestCase):
         fe.send(b"request" * 1000)
         fe.shutdown()
         self.assertEqual(be.receive(7000), b"request" * 1000)
-        begun = time.monotonic()
         for _ in range(4):
             be.send(b"answer")
             self.assertEqual(fe.receive(6), b"answer")
-            self.assertRaises(TimeoutError, fe.fill, 0.1)
-        self.assertTrue(time.monotonic() - begun > 0.35)
+            self.assertRaises(TimeoutError, fe.fill, 0.3)
         self.assertEqual(fe.rest(), (b"", "end"))
         self.ready(client, gateway)
         self.assertRaises(TimeoutError, be.fill, 0.05)
 
-    @live(data={"drain_quiet": 0.4})
+    @live(data={"drain_quiet": 1.0})
     def test_quiet_is_counted(self, gateway: Gateway) -> None:
         """Section 7: over when nothing has come from the BE for drain_quiet; busy until then."""
         client, be_client = gateway.fe11("phone"), gateway.be11("worker")
         gateway.kept(gateway.zmq[0], client, "worker")
         fe = self.enter(gateway, client_id="phone")
-        fe.shutdown()
         begun = time.monotonic()
+        fe.shutdown()
         self.assertEqual(client.state()["zmq_busy"], 1)
         self.assertEqual(fe.rest(), (b"", "end"))
-        self.assertTrue(0.35 < time.monotonic() - begun < 1.5, time.monotonic() - begun)
+        self.assertTrue(0.95 < time.monotonic() - begun < 1 + LATE, time.monotonic() - begun)
         for who in (client, be_client):
             end = who.expect("session_end")
             self.assertEqual((end["cause"], end["fe_to_be_bytes"]), ("fe_closed", 0))
@@ -188,20 +184,27 @@ class Keeping(TestCase):
         self.enter(gateway).send(b"next")
         self.assertEqual(be.receive(4), b"next")
 
-    @live(data={"drain_quiet": 0.4})
+    @live(data=QUIET)
     def test_busy_while_drained(self, gateway: Gateway) -> None:
         """Sections 4 and 5: busy to others; an FE with a lease waits, and is paired after."""
         client, _ = gateway.fe(), gateway.be()
-        be = gateway.kept(gateway.zmq[0], client)
+        be = gateway.dial(gateway.zmq[0], receive_buffer=8192)
+        be.hello("BE")
+        self.ready(client, gateway)
         session_id = client.acquire()["session_id"]
-        self.enter(gateway, session_id=session_id).close()
-        client.ping()  # the end has been seen when the next one comes
+        first = self.enter(gateway, session_id=session_id)
+        first.send(b"z" * 900_000)  # drained for as long as the BE does not read
+        first.close()
+        client.ping()
         second = gateway.entering(gateway.zmq[0], session_id=session_id)
         second.send(b"early")
-        self.assertRaises(TimeoutError, second.fill, 0.1)
+        self.assertRaises(TimeoutError, second.fill, 0.3)
+        self.assertEqual(be.receive(900_000), b"z" * 900_000)
         self.assertEqual(second.expect("RLX1PAIRED")["session_id"], session_id)
         self.assertEqual(be.receive(5), b"early")
+        second.send(b"z" * 900_000)
         second.close()
         client.say("port_release", {"session_id": session_id})
         self.assertEqual(gateway.entering(gateway.zmq[0]).refusal(), "PORT_BUSY")
+        self.assertEqual(be.receive(900_000), b"z" * 900_000)
         self.ready(client, gateway)

@@ -7,15 +7,13 @@ import time
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import EndedError, WasResetError
-from tests.live import Gateway, live
+from tests.live import LATE, NEVER, Gateway, live
 
 QUIET = {"drain_quiet": 0.2}
 
 
 class Limits(TestCase):
     """A BE that does not come to rest (section 7)."""
-
-    timeout = 30
 
     @live(data={"drain_quiet": 0.2, "drain_limit": 0.6})
     def test_drain_limit(self, gateway: Gateway) -> None:
@@ -24,11 +22,11 @@ class Limits(TestCase):
         be = gateway.kept(gateway.zmq[0], client, "worker")
         fe = gateway.entering(gateway.zmq[0], "phone")
         fe.expect("RLX1PAIRED")
-        fe.close()
         begun = time.monotonic()
+        fe.close()
 
         def chatter() -> float:
-            while time.monotonic() - begun < 5:
+            while time.monotonic() - begun < 1 + LATE:
                 try:
                     be.send(b"blah")
                     be.fill(0.02)
@@ -39,7 +37,7 @@ class Limits(TestCase):
             return time.monotonic() - begun
 
         took = gateway.background(chatter).result()
-        self.assertTrue(0.5 < took < 2, took)
+        self.assertTrue(0.5 < took < 0.6 + LATE, took)
         client.state(lambda state: state["zmq_empty_ports"] == gateway.zmq)
 
     @live(data={"drain_quiet": 0.1, "half_close_timeout": 0.5})
@@ -52,10 +50,10 @@ class Limits(TestCase):
         fe = gateway.entering(gateway.zmq[0])
         fe.expect("RLX1PAIRED")
         fe.send(b"q" * 900_000)
-        fe.close()
         begun = time.monotonic()
+        fe.close()
         client.find("port_state", lambda state: state["zmq_empty_ports"] == gateway.zmq)
-        self.assertTrue(0.3 < time.monotonic() - begun < 3, time.monotonic() - begun)
+        self.assertTrue(0.3 < time.monotonic() - begun < 0.5 + LATE, time.monotonic() - begun)
         self.assertTrue(len(be.rest()[0]) < 900_000)
 
     @live(data={"drain_quiet": 0.1, "half_close_timeout": 0.5})
@@ -74,7 +72,7 @@ class Limits(TestCase):
         bystander.ping()
         while bystander.state()["zmq_empty_ports"] != gateway.zmq:
             took = time.monotonic() - begun
-            self.assertTrue(took < 3, f"its port is still busy after {took} s")
+            self.assertTrue(took < 0.5 + LATE, f"its port is still busy after {took} s")
             try:
                 be.send(b"blah")
             except WasResetError:
@@ -121,8 +119,6 @@ class Limits(TestCase):
 class ItsOwnEnd(TestCase):
     """A kept BE that ends by itself (section 7)."""
 
-    timeout = 30
-
     @live(data=QUIET)
     def test_end_of_stream(self, gateway: Gateway) -> None:
         """Section 7: as in close: passed on after its bytes, the port is empty then."""
@@ -153,7 +149,7 @@ class ItsOwnEnd(TestCase):
         self.assertEqual(client.expect("session_end")["cause"], "be_reset")
         client.state(lambda state: state["zmq_empty_ports"] == gateway.zmq)
 
-    @live(data={"drain_quiet": 5.0})
+    @live(data={"drain_quiet": NEVER})
     def test_reset_while_drained(self, gateway: Gateway) -> None:
         """Section 7: an FE that still reads sees that the answer was cut off."""
         client, _ = gateway.fe11("phone"), gateway.be("worker")
@@ -169,7 +165,7 @@ class ItsOwnEnd(TestCase):
         self.assertEqual(client.expect("session_end")["cause"], "be_reset")
         client.state(lambda state: state["zmq_empty_ports"] == gateway.zmq)
 
-    @live(data={"drain_quiet": 5.0})
+    @live(data={"drain_quiet": NEVER})
     def test_end_while_drained(self, gateway: Gateway) -> None:
         """Section 7: an orderly end of the BE ends the FE's stream at once."""
         client, _ = gateway.fe11("phone"), gateway.be("worker")
@@ -185,7 +181,7 @@ class ItsOwnEnd(TestCase):
         end = client.expect("session_end")
         self.assertEqual((end["fe_to_be_bytes"], end["be_to_fe_bytes"]), (3, 6))
 
-    @live(data={"drain_quiet": 5.0})
+    @live(data={"drain_quiet": NEVER})
     def test_while_drained(self, gateway: Gateway) -> None:
         """Section 7: a BE that ends while it is drained leaves an empty port at once."""
         client, _ = gateway.fe(), gateway.be()
@@ -193,10 +189,8 @@ class ItsOwnEnd(TestCase):
         fe = gateway.entering(gateway.zmq[0])
         fe.expect("RLX1PAIRED")
         fe.close()
-        begun = time.monotonic()
         be.close()
         client.state(lambda state: state["zmq_empty_ports"] == gateway.zmq)
-        self.assertTrue(time.monotonic() - begun < 2)
 
     @live(data=QUIET)
     def test_between_sessions(self, gateway: Gateway) -> None:

@@ -198,8 +198,6 @@ class Sessions:
 class BySplice(Sessions, TestCase):
     """Without copying."""
 
-    timeout = 120
-
     @live(zmq=1, srt=0, data={"admission": "open"})
     def test_random_sessions(self, gateway: Gateway) -> None:
         """Section 7, by splice."""
@@ -208,8 +206,6 @@ class BySplice(Sessions, TestCase):
 
 class Buffered(Sessions, TestCase):
     """Through Python."""
-
-    timeout = 120
 
     @live(zmq=1, srt=0, data={"admission": "open", "splice": "off"})
     def test_random_sessions(self, gateway: Gateway) -> None:

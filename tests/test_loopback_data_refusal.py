@@ -9,15 +9,13 @@ import time
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import Data
-from tests.live import Data11, Gateway, live
+from tests.live import LATE, Data11, Gateway, live
 
 ELSEWHERE = "127.0.0.21"
 
 
 class Refusals(TestCase):
     """The codes in their order of precedence (section 6)."""
-
-    timeout = 30
 
     def silent(self, gateway: Gateway, port: int, role: str, **hello: str) -> None:
         """The same refusal without ack: a close, and nothing said."""
@@ -32,7 +30,7 @@ class Refusals(TestCase):
         gone.register(link.socket, 0)  # for errors and hang-ups alone
         begun = time.monotonic()
         took, sent = 0.0, 0
-        while took < 3 and not gone.poll(2):
+        while took < 1 + LATE and not gone.poll(2):
             try:
                 sent += link.socket.send(bytes(1 << 16))
             except (ConnectionResetError, BrokenPipeError, TimeoutError):
@@ -52,7 +50,7 @@ class Refusals(TestCase):
         running = [gateway.background(self.sends_on, link) for link in (told, silent, wrong)]
         for done in running:
             took, sent = done.result()
-            self.assertTrue(0.7 < took < 2, took)
+            self.assertTrue(0.7 < took < 1 + LATE, took)
             self.assertTrue(sent > 2 << 20, f"{sent} bytes: it is not read")
 
     @live()
@@ -143,8 +141,6 @@ class Refusals(TestCase):
 class Replacing(TestCase):
     """A second BE on a port (section 6)."""
 
-    timeout = 30
-
     def second(self, gateway: Gateway, client_id: str, source: str = "") -> Data11:
         link = gateway.dial11(gateway.zmq[0], source=source)
         link.hello("BE", client_id)
@@ -188,8 +184,6 @@ class Replacing(TestCase):
 class WaitingFE(TestCase):
     """An FE on a leased port where no BE waits (section 5)."""
 
-    timeout = 30
-
     def leased(self, gateway: Gateway, ttl_seconds: int = 30) -> str:
         """Lease the first zmq port and take its BE away."""
         self.fe = gateway.fe(), gateway.be()
@@ -227,7 +221,7 @@ class WaitingFE(TestCase):
         begun = time.monotonic()
         fe = gateway.entering(gateway.zmq[0], session_id=session_id)
         self.assertEqual(fe.refusal(), "PORT_EMPTY")
-        self.assertTrue(0.35 < time.monotonic() - begun < 2, time.monotonic() - begun)
+        self.assertTrue(0.35 < time.monotonic() - begun < 0.4 + LATE, time.monotonic() - begun)
 
     @live()
     def test_one_waits(self, gateway: Gateway) -> None:
@@ -243,16 +237,14 @@ class WaitingFE(TestCase):
         gateway.dial11(gateway.zmq[0]).hello("BE")
         third.expect("RLX1PAIRED")
 
-    @live(data={"hello_timeout": 5.0})
+    @live()
     def test_lease_ends(self, gateway: Gateway) -> None:
         """Section 5: TTL_EXPIRED, at once, when its lease expires or is released."""
         session_id = self.leased(gateway, ttl_seconds=1)
-        begun = time.monotonic()
         fe = gateway.entering(gateway.zmq[0], session_id=session_id)
         self.assertEqual(fe.refusal(), "TTL_EXPIRED")
-        self.assertTrue(time.monotonic() - begun < 2.5)
 
-    @live(data={"hello_timeout": 5.0})
+    @live()
     def test_lease_released(self, gateway: Gateway) -> None:
         """Section 5: the same where the owner releases it."""
         session_id = self.leased(gateway)

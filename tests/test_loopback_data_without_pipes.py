@@ -61,8 +61,6 @@ class Backpressure(NoPipes, bulk.Backpressure):
 class Halfway(TestCase):
     """The fast path stops working in the middle of a session (section 7)."""
 
-    timeout = 30
-
     def setUp(self) -> None:
         if not hasattr(os, "splice"):
             self.skipTest("no splice here")

@@ -15,8 +15,6 @@ from tests.live import SECRET, Gateway, live
 class Guide(TestCase):
     """The guide's back end and front end, unchanged."""
 
-    timeout = 30
-
     def echo(self, gateway: Gateway, client_id: str = "be-01", hello_id: str = "be-01") -> Control:
         """The guide's BE: registers, reads port_state, connects each empty port once."""
         control = gateway.be(client_id)

@@ -55,8 +55,6 @@ def free_port() -> int:
 class ProcessCase(TestCase):
     """Starts gateways in folders of their own."""
 
-    timeout = 60
-
     @contextmanager
     def launched(
         self, sections: dict[str, dict[str, Any]], *, zmq: int = 3, srt: int = 2, mode: int = 0o600

@@ -43,8 +43,6 @@ def registered(local: LocalGateway, files: KeyFiles) -> Iterator[SigningControl]
 class Required(TestCase):
     """``security.signing: require``."""
 
-    timeout = 30
-
     @signing_gateway("require")
     def test_unsigned_register(self, local: LocalGateway, files: KeyFiles) -> None:
         with dialled(local, files) as control:
@@ -136,8 +134,6 @@ class Required(TestCase):
 
 class Accepted(TestCase):
     """``security.signing: accept``, and off."""
-
-    timeout = 30
 
     @signing_gateway("accept")
     def test_both(self, local: LocalGateway, files: KeyFiles) -> None:

@@ -66,8 +66,6 @@ def run_sessions(host: str, port: int, count: int) -> int:
 class Soak(TestCase):
     """Some thousand sessions, with every object that is kept counted."""
 
-    timeout = 120
-
     @live(zmq=WORKERS, srt=0, data={"admission": "open"}, log={"level": "error"})
     def test_nothing_is_left(self, gateway: Gateway) -> None:
         """Sections 4 and 7: every session is whole; descriptors and memory are as before."""

@@ -11,15 +11,18 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from tests.guide_peer import EndedError, WasResetError
+from tests.guide_peer import DEADLINE, EndedError, WasResetError
 from tests.live import (
     CONTROL_PORT,
+    LATE,
+    NEVER,
     SECRET,
     BindError,
     Gateway,
     Peers,
     Subprocess,
     live,
+    random_host,
     service_for,
     twistd,
 )
@@ -28,9 +31,7 @@ from tests.live import (
 class Draining(TestCase):
     """stopService, as SIGTERM brings it about (section 9)."""
 
-    timeout = 30
-
-    @live(data={"drain_timeout": 5.0})
+    @live(data={"drain_timeout": NEVER})
     def test_nothing_new(self, gateway: Gateway) -> None:
         """Section 9: no new registration, lease or session; running ones go on."""
         client, be_client = gateway.fe(), gateway.be()
@@ -58,14 +59,12 @@ class Draining(TestCase):
         fe.send(b"still running")
         self.assertEqual(be.receive(13), b"still running")
         self.assertFalse(stopped.done())
-        begun = time.monotonic()
         fe.close()
         self.assertEqual(be.rest(), (b"", "end"))
         be.close()
-        stopped.result(5)
-        self.assertTrue(time.monotonic() - begun < 2, "it ends as soon as no session is left")
+        stopped.result(DEADLINE)  # it ends as soon as no session is left
 
-    @live(data={"hello_timeout": 10.0})
+    @live()
     def test_a_waiting_fe(self, gateway: Gateway) -> None:
         """Section 5: an FE that waits under its lease gets DRAINING, at once."""
         client, _ = gateway.fe(), gateway.be()
@@ -75,10 +74,8 @@ class Draining(TestCase):
         client.state(lambda state: state["zmq_empty_ports"] == gateway.zmq)
         fe = gateway.entering(gateway.zmq[0], session_id=session_id)
         self.assertRaises(TimeoutError, fe.fill, 0.1)
-        begun = time.monotonic()
         gateway.stop()
         self.assertEqual(fe.refusal(), "DRAINING")
-        self.assertTrue(time.monotonic() - begun < 1)
 
     @live(data={"drain_timeout": 0.5})
     def test_drain_timeout(self, gateway: Gateway) -> None:
@@ -92,17 +89,15 @@ class Draining(TestCase):
         stopped = gateway.stop()
         self.assertEqual(client.expect("session_end")["cause"], "drain")
         self.assertEqual((fe.rest()[0], be.rest()[0]), (b"", b""))
-        self.assertTrue(0.4 < time.monotonic() - begun < 2, time.monotonic() - begun)
-        stopped.result(5)
+        self.assertTrue(0.4 < time.monotonic() - begun < 0.5 + LATE, time.monotonic() - begun)
+        stopped.result(DEADLINE)
 
-    @live()
+    @live(data={"drain_timeout": NEVER})
     def test_idle(self, gateway: Gateway) -> None:
         """Section 9: without a session the gateway ends at once, every connection closed."""
         client, waiting = gateway.be(), gateway.waiting(gateway.zmq[0])
         unregistered, silent = gateway.control(), gateway.dial(gateway.zmq[1])
-        begun = time.monotonic()
-        gateway.stop().result(5)
-        self.assertTrue(time.monotonic() - begun < 1)
+        gateway.stop().result(DEADLINE)
         self.assertIn(waiting.dropped(), ("", "DRAINING"))
         self.assertEqual(silent.rest()[0], b"")
         for control in (client, unregistered):
@@ -117,14 +112,12 @@ class Draining(TestCase):
 class TakenPort(TestCase):
     """privilegedStartService where a port cannot be bound (section 9)."""
 
-    timeout = 30
-
     def test_nothing_half_started(self) -> Deferred[None]:
         """Section 9: an error that names the port; nothing listens, nothing is left behind.
 
         (What is left in the reactor makes the test fail by itself.)
         """
-        peers = Peers("127.7.6.5", 3, 2)
+        peers = Peers(random_host(), 3, 2)
         with socket.create_server((peers.host, peers.zmq[2])):
             service = service_for(peers, {})
             error = self.assertRaises(BindError, service.privilegedStartService)
@@ -141,12 +134,10 @@ class TakenPort(TestCase):
 class Process(TestCase):
     """twistd -n relayx (sections 1 and 9)."""
 
-    timeout = 60
-
     def test_signals(self) -> None:
         """Section 9: SIGTERM or SIGINT with a running session; exit status 0."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            with twistd(self.mktemp(), data={"drain_timeout": 20.0}) as gateway:
+            with twistd(self.mktemp(), data={"drain_timeout": NEVER}) as gateway:
                 client, _ = gateway.fe(), gateway.be()
                 fe, be = gateway.pair(gateway.zmq[0])
                 gateway.process.send_signal(number)
@@ -174,7 +165,7 @@ class Process(TestCase):
     def test_taken_port(self) -> None:
         """Section 9: one clear error that names the port, exit 1, no traceback."""
         for taken in ("control", "data"):
-            gateway = Subprocess("127.9.8.7", 3, 0)
+            gateway = Subprocess(random_host(), 3, 0)
             port = gateway.zmq[2] if taken == "data" else CONTROL_PORT
             with socket.create_server((gateway.host, port)):
                 gateway.start(self.mktemp(), {})

@@ -12,7 +12,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from relayx.net.tls import ListeningReactor, ServerFiles, ServerTls, TlsFileError, reload_all
+from relayx.net.tls import ListeningReactor, ServerFiles, ServerTls, TlsFileError
 from tests.certificates import Authority, Pair
 from tests.guide_peer import DEADLINE
 from tests.live import Gateway
@@ -59,15 +59,16 @@ class FilesTests(SynchronousTestCase):
             )
             self.assertIn(f"{pair.key}: holds no certificate", self.refused(files))
 
-    def test_all_or_nothing(self) -> None:
-        """One bad file, and none of the others is taken."""
-        good, bad = ServerTls(self.files(self.pair)), ServerTls(self.files(self.pair))
-        before = good.serverConnectionForTLS(None).get_context()
-        bad.files = ServerFiles(certificate=self.pair.key, private_key=self.pair.key)
-        self.assertRaises(TlsFileError, reload_all, [good, bad])
-        self.assertIs(good.serverConnectionForTLS(None).get_context(), before)
-        reload_all([good])
-        self.assertIsNot(good.serverConnectionForTLS(None).get_context(), before)
+    def test_replaced(self) -> None:
+        """What is loaded again counts for new connections, and only once it is used."""
+        tls = ServerTls(self.files(self.pair))
+        before = tls.serverConnectionForTLS(None).get_context()
+        context = tls.load()
+        self.assertIs(tls.serverConnectionForTLS(None).get_context(), before)
+        tls.replace(context)
+        self.assertIs(tls.serverConnectionForTLS(None).get_context(), context)
+        tls.files = ServerFiles(certificate=self.pair.key, private_key=self.pair.key)
+        self.assertRaises(TlsFileError, tls.load)
 
     def test_wrapped(self) -> None:
         """What is to be below TLS gets the factory that speaks it; plain TCP is wrapped too."""
@@ -89,8 +90,6 @@ class FilesTests(SynchronousTestCase):
 
 class ServedTests(TestCase):
     """What is negotiated with other implementations."""
-
-    timeout = 60
 
     def s_client(self, gateway: Gateway, trust: Trust, *options: str, said: bytes = b"") -> str:
         command = ["openssl", "s_client", "-connect", f"{gateway.host}:{TLS_PORT}"]

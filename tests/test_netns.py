@@ -40,8 +40,6 @@ def _send_until_blocked(link: Data) -> int:
 class Dead(TestCase):
     """Who is found dead, who is not, and how soon."""
 
-    timeout = 60
-
     def setUp(self) -> None:
         self.hosts = TwoHosts()
         self.addCleanup(self.hosts.remove)

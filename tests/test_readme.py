@@ -32,8 +32,6 @@ def python_block(text: str) -> str:
 class Example(TestCase):
     """A front end that fetches a page from a back end."""
 
-    timeout = 30
-
     @inlineCallbacks
     def test_runs(self) -> Any:
         local = LocalGateway(reactor)

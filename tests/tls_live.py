@@ -85,7 +85,8 @@ class Trust:
 
 def reload_tls(gateway: Gateway) -> None:
     """Have the gateway read its files again."""
-    blockingCallFromThread(reactor, gateway.service.reload_tls)
+    service = gateway.service
+    blockingCallFromThread(reactor, service.reload, service.config, service.secrets)
 
 
 def secured(

@@ -32,6 +32,11 @@ NO_PORT_HINT = 3.0
 )
 @click.option("--echo", "echoes", is_flag=True, help="Send back what comes.")
 @click.option(
+    "--proxy",
+    type=click.Choice(["v2"]),
+    help="Begin each session with a PROXY header that tells the front end's address.",
+)
+@click.option(
     "--grace",
     type=duration,
     default="2s",
@@ -46,6 +51,7 @@ def command(
     forward: tuple[str, int] | None,
     shell: str | None,
     echoes: bool,
+    proxy: str | None,
     grace: float,
 ) -> None:
     """Be a back end: wait at the gateway, and serve each session.
@@ -57,6 +63,8 @@ def command(
     """
     if (forward is not None) + (shell is not None) + echoes != 1:
         raise click.UsageError("exactly one of --forward, --exec and --echo is needed")
+    if proxy is not None and echoes:
+        raise click.UsageError("--proxy goes with --forward or --exec, which get the header")
     if zmq is None and srt is None:
         zmq = DEFAULT_MARK
     if not (zmq or srt):
@@ -78,6 +86,7 @@ def command(
             srt or 0,
             on_session=log.serve,
             client_id=target.client_id,
+            proxy=proxy or "",
         )
         if commands is not None:
             commands.watch(backend)

@@ -25,6 +25,7 @@ from relayx.core.errors import Code
 
 ADVICE = {
     Code.AUTH_FAILED: f"; check {SECRET_VARIABLE}, or the secret file that --env-file names",
+    Code.RATE_LIMITED: "; the gateway's limits are in its configuration, under limits and clients",
     Code.TAKEN_OVER: "; give each client a --client-id of its own, or none",
 }
 """What helps against a refusal."""
@@ -83,17 +84,26 @@ def tell_connections(client: Any, target: Target, connected: Connected) -> None:
 
     :param client: a `Backend` or a `Frontend`.
     """
+    told: set[str] = set()
 
     def registered(event: Connected) -> None:
         say(f"registered at {target.gateway} as {event.client_id}")
 
+    def refuses(event: Unreachable) -> None:
+        why = event.reason.value
+        if isinstance(why, Refused) and why.code not in told:
+            told.add(why.code)
+            say(f"the gateway refuses for now: {why}")
+
     def lost(event: Disconnected) -> None:
+        told.clear()
         if not event.reason.check(Stopped):
             say(f"lost the gateway: {reason(event.reason.value)}")
 
     registered(connected)
     client.control.events.on(Connected, registered)
     client.control.events.on(Disconnected, lost)
+    client.control.events.on(Unreachable, refuses)
 
 
 def refused(control: ControlClient, error: Refused) -> Failed:

@@ -39,9 +39,11 @@ class Backend:
     :param zmq: how many zmq ports shall wait at any time.
     :param srt: how many srt ports.
     :param client_id: "" lets the gateway choose.
+    :param proxy: "v2" has each session begin with a PROXY header, version 2, that tells the FE's
+        address; it comes in the session's stream, which is to be passed to a service whole.
     :param endpoints: how to reach a host and port; TCP with a dial timeout of 3 s by default.
     :param rng: chooses among the empty ports, and the jitter.
-    :raises ValueError: where `service` or a mark is not allowed.
+    :raises ValueError: where `service`, `proxy` or a mark is not allowed.
 
     :ivar control: the control client; its `events` tell more.
     :ivar done: fires after `stop`; fails with the reason of a final stop.
@@ -60,15 +62,19 @@ class Backend:
         *,
         on_session: Callable[[Session], object],
         client_id: str = "",
+        proxy: str = "",
         endpoints: EndpointMaker | None = None,
         rng: random.Random | None = None,
     ) -> None:
         if not SERVICE.fullmatch(service):
             raise ValueError(f"service is {service!r}; allowed: {SERVICE_ALLOWED}")
+        if proxy not in ("", "v2"):
+            raise ValueError(f'proxy is {proxy!r}; allowed: "", "v2"')
         rng = rng or random.Random()
         self._reactor = reactor
         self._gateway = gateway
         self._service = service
+        self._proxy = proxy
         self._on_session = on_session
         self._endpoints = endpoints or tcp_endpoints(reactor)
         self._stopping: Once[None] | None = None
@@ -207,6 +213,7 @@ class Backend:
             service=self._service,
             ack=True,
             on_fe_close="close",
+            proxy=self._proxy,
         )
         endpoint = self._gateway.data_endpoint(self._reactor, self._endpoints, port)
         return open_data(self._reactor, endpoint, hello)

@@ -45,13 +45,17 @@ from relayx.security.trust import Trust
 FINAL = frozenset({Code.AUTH_FAILED, Code.TAKEN_OVER, Code.INVALID_REQUEST})
 """Refusals of a registration that trying again cannot mend."""
 
+AGAIN = frozenset({Code.PORT_EXHAUSTED, Code.RATE_LIMITED})
+"""Refusals of a lease that time may mend."""
+
 
 class ControlClient:
     """Registers with a gateway and comes back after each loss, until it is stopped.
 
     The connection is tried again after 50 ms to 5 s, with jitter, always under the same
     random `instance` and the id that the gateway gave. ``AUTH_FAILED``, ``TAKEN_OVER`` and a
-    `register` that the gateway finds invalid are final: the client stops by itself. What is
+    `register` that the gateway finds invalid are final: the client stops by itself. Others,
+    such as ``CAPACITY`` and ``RATE_LIMITED``, are tried again. What is
     asked for while there is no connection waits for one; what was asked on a connection that
     ends fails with `ControlLost`.
 
@@ -149,8 +153,8 @@ class ControlClient:
     ) -> Deferred[PortGrant]:
         """Lease one port of each protocol asked for (contract section 5).
 
-        ``PORT_EXHAUSTED`` is tried again with backoff, for `timeout` seconds (None: without
-        end, 0: not at all). Cancelling gives back what is granted later.
+        ``PORT_EXHAUSTED`` and ``RATE_LIMITED`` are tried again with backoff, for `timeout`
+        seconds (None: without end, 0: not at all). Cancelling gives back what is granted later.
 
         Fails with `Refused`, `ControlLost`, `TimedOut` or `Stopped`.
         """
@@ -171,7 +175,7 @@ class ControlClient:
                 )
                 return grant
             except Refused as refused:
-                if refused.code != Code.PORT_EXHAUSTED:
+                if refused.code not in AGAIN:
                     raise
                 exhausted = refused
                 delay = backoff.next()
@@ -222,7 +226,22 @@ class ControlClient:
         return self._requests.pause(seconds)
 
     def _confirmed(self, message: Message) -> Deferred[None]:
-        return self._requests.ask(message, self._timeout).addCallback(lambda _: None)
+        return Deferred.fromCoroutine(self._until_confirmed(message))
+
+    async def _until_confirmed(self, message: Message) -> None:
+        """Ask; where we ask too much at once, again a little later."""
+        backoff = Backoff(self._jitter)
+        deadline = self._reactor.seconds() + self._timeout
+        while True:
+            try:
+                await self._requests.ask(message, self._limit(deadline))
+                return
+            except Refused as refused:
+                delay = backoff.next()
+                late = self._reactor.seconds() + delay >= deadline
+                if refused.code != Code.RATE_LIMITED or late:
+                    raise
+            await self.pause(delay)
 
     # the connection
 

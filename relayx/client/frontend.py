@@ -118,10 +118,10 @@ class Frontend:
     ) -> Deferred[LeasedSession]:
         """Acquire, connect and pair; the caller calls `release` when the stream is over.
 
-        ``PORT_EXHAUSTED`` and a lost control connection are tried again with backoff, until
-        `timeout`; ``TTL_EXPIRED``, ``PORT_EMPTY``, ``PORT_BUSY`` and ``PORT_RESERVED`` on the
-        granted port release it and acquire anew. A data port that cannot be reached is given
-        up after five attempts. Cancelling gives the lease back.
+        ``PORT_EXHAUSTED``, ``RATE_LIMITED`` and a lost control connection are tried again with
+        backoff, until `timeout`; ``TTL_EXPIRED``, ``PORT_EMPTY``, ``PORT_BUSY`` and
+        ``PORT_RESERVED`` on the granted port release it and acquire anew. A data port that
+        cannot be reached is given up after five attempts. Cancelling gives the lease back.
 
         :param build: makes the protocol for the bytes; `Stream` by default.
 

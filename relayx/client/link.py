@@ -18,7 +18,7 @@ from relayx.client.sockets import set_up
 from relayx.client.tls import tls_failure
 from relayx.core.codec import Envelope, ObjectStream, decode_envelope, decode_payload, encode, shown
 from relayx.core.errors import Code, FramingError, PeerError
-from relayx.core.messages import REPLIES, Auth, Message, Ping, Pong, Register
+from relayx.core.messages import REPLIES, Auth, Error, Message, Ping, Pong, Register
 from relayx.security.trust import Trust
 
 BEAT = 1.0
@@ -146,7 +146,7 @@ class Link(Protocol):
         if isinstance(message, Auth):
             self._authenticated(message)
         elif message is not None and self._registered:
-            if isinstance(message, Pong):
+            if isinstance(message, Pong | Error):  # a ping too many is answered with an error
                 self._unanswered = 0
             self._received(message, envelope.trace_id)
 

@@ -175,7 +175,9 @@ def _read_clients(
             faults.append(Fault(path, f"{name}.match", "", "is missing", "a pattern of client_id"))
         told, wrong = _read_section(path, found, name, keys, {**known, name: list(keys)})
         faults += wrong
-        values[name] = {"match": "", **told}
+        if told.get("match", msgspec.NODEFAULT) is msgspec.NODEFAULT:
+            told["match"] = ""
+        values[name] = told
     return values, faults
 
 

@@ -9,12 +9,14 @@ from itertools import combinations
 
 import msgspec
 
+from relayx.config.clients import client_faults
 from relayx.config.durations import format_duration
 from relayx.config.endpoints import ALLOWED, EndpointError, endpoint_port
 from relayx.config.ephemeral import ephemeral_warnings
 from relayx.config.faults import Fault, shown
 from relayx.config.limits import Machine, descriptor_fault, memory_warning
 from relayx.config.model import Config
+from relayx.config.proxies import proxy_faults
 from relayx.config.security import security_faults, security_warnings
 from relayx.config.tlsfiles import Looked, look_at_endpoint, look_at_files
 
@@ -63,6 +65,8 @@ def rule_faults(checked: Checked) -> list[Fault]:
         *_disjoint(checked),
         *_files(checked).faults,
         *_descriptors(checked),
+        *proxy_faults(checked.file, checked.config, checked.broken),
+        *client_faults(checked.file, checked.config.clients, checked.broken),
         *security_faults(checked.file, checked.config.security, checked.broken),
     ]
 

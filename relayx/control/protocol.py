@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import msgspec
@@ -17,6 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relayx.control.outbox import Outbox
+from relayx.control.pace import BURST, Pace
 from relayx.core.codec import (
     Envelope,
     ObjectStream,
@@ -28,6 +30,7 @@ from relayx.core.errors import Code, FramingError, PeerError
 from relayx.core.messages import REQUESTS, Error, Message, Ping, Pong, Register
 from relayx.net.address import plain
 from relayx.net.newcomers import LINGER, Newcomers
+from relayx.net.sources import OpenCounts, Seldom, source_of
 from relayx.net.tcp import is_dead, set_keepalive
 from relayx.net.tls import common_name, tls_failure
 from relayx.security.trust import Trust
@@ -66,6 +69,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_outbox_bytes: int = 1048576
     max_unregistered: int = 256
     keepalive: float = 15.0
+    per_source: int = 4096
+    unregistered_per_source: int = 128
+    messages_per_second: int = 1000
 
 
 @implementer(IHalfCloseableProtocol)
@@ -83,10 +89,15 @@ class ControlProtocol(LineReceiver):
         self.factory = factory
         self.conn = conn
         self.address = plain(address)
+        self.source = ""
         self.registered = False
         self.last_heard = 0.0
         self._asked = False
         self._closing = False
+        self._pace = Pace(factory.settings.messages_per_second, factory.reactor.seconds())
+        self._held = False
+        self._kept = b""
+        self._objects: Iterator[bytes] = iter(())
         self._stream = ObjectStream(factory.settings.max_message_bytes)
 
     def connectionMade(self) -> None:
@@ -107,15 +118,44 @@ class ControlProtocol(LineReceiver):
         if self._closing:
             return
         self.last_heard = self.factory.reactor.seconds()
+        if self._held:  # TLS hands on what it had read before it was paused
+            self._kept += data
+            return
+        self._objects = self._stream.feed(data)
+        self._act_on_objects()
+
+    def _act_on_objects(self) -> None:
         try:
-            for raw in self._stream.feed(data):
+            for raw in self._objects:
                 self._act(raw)
-                if self._closing:
+                if self._closing or self._held:
                     return
         except FramingError as error:
             self.factory.events.dropped(self.conn, self.address, str(error))
             self._send_error(error)
             self.close()
+
+    def hold(self) -> None:
+        """Act on nothing more, and read nothing, until :meth:`go_on`."""
+        self._held = True
+        transport: Any = self.transport
+        transport.pauseProducing()
+
+    def go_on(self) -> None:
+        """Act on what came meanwhile, in its order, and read on."""
+        if not self._held:
+            return
+        self._held = False
+        if self._closing:
+            self._kept = b""
+        else:
+            self._act_on_objects()
+        while self._kept and not self._held:
+            kept, self._kept = self._kept, b""
+            self.rawDataReceived(kept)
+        if not self._held:
+            transport: Any = self.transport
+            transport.resumeProducing()
 
     @property
     def tcp_socket(self) -> socket.socket | None:
@@ -140,6 +180,9 @@ class ControlProtocol(LineReceiver):
         except PeerError as error:
             self._send_error(error)
             return
+        if not self._pace.allows(self.last_heard):
+            self._slow_down(envelope)
+            return
         try:
             self.factory.trust.check(raw, envelope, self.factory.reactor.seconds())
         except PeerError as error:
@@ -154,6 +197,21 @@ class ControlProtocol(LineReceiver):
             self._send_error(error)
             return
         self._pass_on(message, envelope)
+
+    def _slow_down(self, envelope: Envelope) -> None:
+        """A message too many: it is not acted upon, and a client that goes on so is dropped."""
+        limit = self.factory.settings.messages_per_second
+        if self._pace.far_over:
+            self.drop(
+                f"it sent {self._pace.sent} messages within a second; allowed: {limit} a second, "
+                "limits.messages_per_second"
+            )
+            self._closing = True
+            return
+        text = f"too many messages; allowed: {limit} a second, {BURST * limit} at once"
+        self._send_error(
+            PeerError(Code.RATE_LIMITED, text, msg_id=envelope.msg_id, trace_id=envelope.trace_id)
+        )
 
     def _distrust(self, error: PeerError) -> None:
         """A message whose signature is missing or wrong: it is answered and not acted upon."""
@@ -215,6 +273,12 @@ class ControlProtocol(LineReceiver):
         self.outbox.close()
         transport: Any = self.transport
         transport.loseConnection()
+
+    def turn_away(self) -> None:
+        """Close at once, without a word, a connection that has only just come."""
+        self._closing = True
+        transport: Any = self.transport
+        transport.abortConnection()
 
     def stop_lingering(self) -> None:
         """Close a connection that was to close, though it has not read what it was told."""
@@ -282,6 +346,7 @@ class ControlFactory(ServerFactory):
             settings.max_unregistered,
             timed_out=self._no_register,
             crowded_out=ControlProtocol.lose,
+            per_source=settings.unregistered_per_source,
         )
         self.leaving: Newcomers[ControlProtocol] = Newcomers(
             reactor,
@@ -290,6 +355,8 @@ class ControlFactory(ServerFactory):
             timed_out=ControlProtocol.stop_lingering,
             crowded_out=ControlProtocol.stop_lingering,
         )
+        self._sources = OpenCounts()
+        self._told = Seldom()
         self._sweep: Any = None
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
@@ -300,9 +367,22 @@ class ControlFactory(ServerFactory):
     def opened(self, connection: ControlProtocol) -> None:
         """A connection is there."""
         self._connections[connection.conn] = connection
-        self.newcomers.add(connection)
+        source = connection.source = source_of(connection.address)
+        if self._sources.enter(source) > self.settings.per_source:
+            self._turn_away(connection)
+            return
+        self.newcomers.add(connection, source)
         if self._sweep is None:
             self._sweep = self.reactor.callLater(self._sweep_interval, self._look_over)
+
+    def _turn_away(self, connection: ControlProtocol) -> None:
+        limit, source = self.settings.per_source, connection.source
+        if self._told.may(source, self.reactor.seconds()):
+            self.events.dropped(
+                connection.conn, connection.address,
+                f"{limit} control connections are open from {source}, limits.control_per_source",
+            )  # fmt: skip
+        connection.turn_away()
 
     def _no_register(self, connection: ControlProtocol) -> None:
         timeout = self.settings.register_timeout
@@ -314,6 +394,7 @@ class ControlFactory(ServerFactory):
         self.newcomers.discard(connection)
         self.leaving.discard(connection)
         if self._connections.pop(connection.conn, None) is not None:
+            self._sources.leave(connection.source)
             self.events.control_lost(connection.conn)
 
     def get(self, conn: int) -> ControlProtocol | None:

@@ -6,6 +6,7 @@ from relayx.core.codec import shown
 from relayx.core.errors import Code, PeerError
 from relayx.core.leases import Lease
 from relayx.core.messages import Role
+from relayx.core.policy import Policies
 from relayx.core.ports import Link, Port, Status
 from relayx.core.roster import Client, Roster
 
@@ -44,11 +45,12 @@ def check_source(mode: str, link: Link, roster: Roster, now: float) -> None:
         )
 
 
-def check_be(link: Link, port: Port, roster: Roster) -> Link | None:
+def check_be(link: Link, port: Port, roster: Roster, policies: Policies) -> Link | None:
     """Decide on a BE; return the waiting connection whose place it takes, if any.
 
     :raises PeerError: the refusal.
     """
+    check_protocol(link, policies, roster)
     lease = port.lease
     if lease is not None and lease.role is Role.FE and link.hello.service != lease.service:
         raise NotAdmittedError(
@@ -69,7 +71,9 @@ def check_be(link: Link, port: Port, roster: Roster) -> Link | None:
     return None
 
 
-def check_fe(mode: str, link: Link, port: Port, roster: Roster) -> tuple[Lease | None, bool]:
+def check_fe(
+    mode: str, link: Link, port: Port, roster: Roster, policies: Policies
+) -> tuple[Lease | None, bool]:
     """Decide on an FE; return the lease that it uses, and whether it must wait for a BE.
 
     :raises PeerError: the refusal.
@@ -85,6 +89,8 @@ def check_fe(mode: str, link: Link, port: Port, roster: Roster) -> tuple[Lease |
         if held.role is Role.BE or held.owner.address == link.address:
             lease = held
     _check_service(link, port, by_name or (lease is not None and lease.role is Role.FE))
+    link.lease = lease
+    check_protocol(link, policies, roster)
     session = port.session
     if port.waiting_fe is not None:
         raise PeerError(Code.PORT_BUSY, f"another FE waits on port {port.number}")
@@ -97,6 +103,17 @@ def check_fe(mode: str, link: Link, port: Port, roster: Roster) -> tuple[Lease |
     if lease is None:
         raise PeerError(Code.PORT_EMPTY, f"no BE waits on port {port.number}")
     return lease, True
+
+
+def check_protocol(link: Link, policies: Policies, roster: Roster) -> None:
+    """Refuse a connection whose owner may not use the protocol of its port.
+
+    :raises PeerError: ``NOT_ADMITTED``, naming what is allowed.
+    """
+    owner = roster.owner(link) if policies.by_protocol else None
+    if owner is not None:
+        policy = policies.of(owner.asked_id)
+        policy.check_protocol(link.port.protocol, Code.NOT_ADMITTED)
 
 
 def serves(link: Link, port: Port) -> bool:

@@ -17,6 +17,7 @@ from relayx.core.errors import Code, PeerError
 from relayx.core.leases import LeaseTable
 from relayx.core.messages import Cause, Error, Message, PortAlloc, Role
 from relayx.core.messages import Protocol as PortProtocol
+from relayx.core.policy import Policies
 from relayx.core.ports import Change, Link, PortTable, Session
 from relayx.core.roster import Client, Roster
 
@@ -33,6 +34,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     keep: bool = True
     advertise_host: str = ""
     server: str = "relayx"
+    leases_per_client: int = 1024
 
 
 class Names(Protocol):
@@ -63,8 +65,9 @@ class Due:
 class Board:
     """All state of the gateway, the effects so far, and what is due when."""
 
-    def __init__(self, rules: Rules, names: Names) -> None:
+    def __init__(self, rules: Rules, names: Names, policies: Policies | None = None) -> None:
         self.rules = rules
+        self.policies = policies or Policies()
         self.names = names
         self.roster = Roster(rules.reaper_timeout)
         self.ports = PortTable(_numbers(rules.ports))

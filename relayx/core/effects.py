@@ -83,7 +83,11 @@ class CloseLink(Effect, frozen=True):
 
 
 class Pair(Effect, frozen=True):
-    """Make a session of two data connections."""
+    """Make a session of two data connections.
+
+    :ivar limits: bits/s for both directions together, by whose limit that is; a limit is one
+        for all sessions that carry it.
+    """
 
     pairing_id: str
     port: int
@@ -93,6 +97,7 @@ class Pair(Effect, frozen=True):
     keep: bool
     to_fe: Paired
     to_be: Paired
+    limits: tuple[tuple[str, int], ...] = ()
 
 
 class EndSession(Effect, frozen=True):

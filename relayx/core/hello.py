@@ -26,7 +26,10 @@ class HelloError(PeerError):
 
 
 class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a data connection says of itself. "" is absent; `on_fe_close` is a BE's."""
+    """What a data connection says of itself. "" is absent; `on_fe_close` and `proxy` are a BE's.
+
+    `proxy` "v2" asks for a PROXY header with the FE's address before each session's bytes.
+    """
 
     role: Role
     client_id: str = ""
@@ -35,6 +38,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     ticket: str = ""
     ack: bool = False
     on_fe_close: str = ""
+    proxy: str = ""
 
     def __repr__(self) -> str:
         return f"Hello(role={self.role}, client_id={self.client_id!r}, service={self.service!r})"
@@ -97,6 +101,8 @@ def _fault(hello: Hello) -> str:
         return "session_id or ticket is longer than 256 bytes"
     if hello.on_fe_close not in ("", "close", "keep"):
         return f"on_fe_close is {shown(hello.on_fe_close)}; allowed: close, keep"
+    if hello.proxy and (hello.proxy != "v2" or hello.role is not Role.BE):
+        return f"proxy is {shown(hello.proxy)} of {hello.role}; allowed: v2, of a BE"
     if hello.role is Role.BE and hello.ack and hello.on_fe_close == "keep":
         return "ack and on_fe_close keep exclude each other: a kept BE has no place for answers"
     return ""

@@ -74,6 +74,13 @@ class LeaseTable:
         """The live leases of one client."""
         return [lease for lease in self._leases.values() if lease.owner is owner]
 
+    def held_by(self, client: Client) -> int:
+        """How many leases all the clients of this role and id have, who count as one."""
+        return sum(
+            lease.owner.client_id == client.client_id and lease.role is client.role
+            for lease in self._leases.values()
+        )
+
     def add(self, lease: Lease) -> None:
         """Put a lease over its ports.
 

@@ -78,6 +78,7 @@ class Leasing:
             for protocol, need in ((Protocol.ZMQ, asked.need_zmq), (Protocol.SRT, asked.need_srt))
             if need
         ]
+        self._check_policy(client, wanted)
         pick = self._pick_ready if client.role is Role.FE else self._pick_empty
         ports = pick(wanted, asked)
         ttl = asked.ttl_seconds or DEFAULT_TTL
@@ -89,6 +90,19 @@ class Leasing:
         for port in ports:
             port.last_be = port.waiting_be
         return lease
+
+    def _check_policy(self, client: Client, wanted: list[Protocol]) -> None:
+        board = self._board
+        policy = board.policies.of(client.asked_id)
+        for protocol in wanted:
+            policy.check_protocol(protocol, Code.INVALID_REQUEST)
+        limit, key = board.rules.leases_per_client, "limits.leases_per_client"
+        if policy.max_leases is not None and policy.max_leases < limit:
+            limit, key = policy.max_leases, "max_leases of this client"
+        if len(board.leases) >= limit and (held := board.leases.held_by(client)) >= limit:
+            raise PeerError(
+                Code.RATE_LIMITED, f"this client holds {held} leases; allowed: {limit}, {key}"
+            )
 
     def _pick_ready(self, wanted: list[Protocol], asked: PortAcquire) -> list[Port]:
         board = self._board

@@ -72,7 +72,7 @@ class Pairing:
 
     def _admit_be(self, link: Link, port: Port) -> None:
         board = self._board
-        replaced = check_be(link, port, board.roster)
+        replaced = check_be(link, port, board.roster, board.policies)
         board.links[link.id] = link
         if replaced is not None:
             board.take_place(replaced, link)
@@ -99,7 +99,9 @@ class Pairing:
 
     def _admit_fe(self, now: float, link: Link, port: Port) -> None:
         board = self._board
-        link.lease, must_wait = check_fe(board.rules.admission, link, port, board.roster)
+        link.lease, must_wait = check_fe(
+            board.rules.admission, link, port, board.roster, board.policies
+        )
         board.links[link.id] = link
         be = port.waiting_be
         if be is not None and not must_wait:
@@ -131,8 +133,19 @@ class Pairing:
                 session.pairing_id, port.number, port.protocol, fe.id, be.id, be.keep,
                 to_fe=self._paired(session, be),
                 to_be=self._paired(session, fe),
+                limits=self._limits(fe, be) if board.policies.by_bandwidth else (),
             )
         )  # fmt: skip
+
+    def _limits(self, *links: Link) -> tuple[tuple[str, int], ...]:
+        """Whose bandwidth limits a session has, and the bits/s of each."""
+        board = self._board
+        owners = [owner for link in links if (owner := board.roster.owner(link)) is not None]
+        found = [
+            (f"{owner.role} {owner.client_id}", board.policies.of(owner.asked_id).bandwidth)
+            for owner in owners
+        ]
+        return tuple((key, rate) for key, rate in found if rate)
 
     def _paired(self, session: Session, other: Link) -> Paired:
         return Paired(

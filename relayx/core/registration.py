@@ -16,6 +16,7 @@ from relayx.core.messages import (
     Register,
     Role,
 )
+from relayx.core.policy import Policy
 from relayx.core.roster import TAKEOVERS_TOLD, Client
 
 
@@ -45,6 +46,7 @@ class Registration:
         try:
             role = self._check(asked, authentic)
             _check_identity(asked, identity)
+            self.policy(asked, identity).check_role(role)
             replaced = self._board.roster.predecessors(role, asked.client_id, asked.instance)
             if identity is not None:
                 replaced = [old for old in replaced if old.client_id == identity]
@@ -53,6 +55,18 @@ class Registration:
             self.reject(conn, address, error, trace_id, asked)
             return
         self._admit(now, conn, address, asked, role, replaced, trace_id, identity)
+
+    def policy(self, asked: Register, identity: str | None = None) -> Policy:
+        """What holds for a client that asks to register, whoever it is.
+
+        :param identity: the common name of its certificate, which names it where it does not.
+        """
+        board = self._board
+        same = None
+        if asked.instance and asked.role in list(Role):
+            role = Role(asked.role)
+            same = _same(board.roster.predecessors(role, asked.client_id, asked.instance), asked)
+        return board.policies.of(same.asked_id if same else asked.client_id or identity or "")
 
     def reject(
         self,
@@ -67,8 +81,11 @@ class Registration:
         answer = Auth(status="error", error_code=error.code, error=error.text)
         board.emit(fx.Send(conn, answer, trace_id))
         board.emit(fx.CloseControl(conn))
+        # Who tries on while it is refused must not fill the log; it was warned of before.
+        limited = error.code is Code.RATE_LIMITED
+        level, event = ("debug", "register_limited") if limited else ("warn", "register_failed")
         board.note(
-            "warn", "register_failed", f"control connection from {address} is refused: {error}",
+            level, event, f"control connection from {address} is refused: {error}",
             role=shown(asked.role)[1:-1] if asked else "",
             client_id=shown(asked.client_id)[1:-1] if asked else "",
             address=address, error_code=str(error.code), trace_id=trace_id,
@@ -110,11 +127,14 @@ class Registration:
         identity: str | None,
     ) -> None:
         board = self._board
-        same = next((old for old in replaced if old.instance == asked.instance), None)
+        same = _same(replaced, asked)
         name = asked.client_id or identity
         name = name or (same.client_id if same else board.names.client_id(role))
         v11 = asked.protocol == PROTOCOL_VERSION
-        client = Client(conn, role, name, address, v11=v11, instance=asked.instance)
+        client = Client(
+            conn, role, name, address, v11=v11, instance=asked.instance,
+            asked_id=same.asked_id if same else asked.client_id or identity or "",
+        )  # fmt: skip
         for old in replaced:
             self._leave_place(now, old, client, trace_id)
         board.roster.add(client)
@@ -269,6 +289,11 @@ def _check_identity(asked: Register, identity: str | None) -> None:
             f"{shown(identity)}, its common name, or none"
         )
         raise PeerError(Code.AUTH_FAILED, text)
+
+
+def _same(replaced: list[Client], asked: Register) -> Client | None:
+    """The client that comes back by its instance, if it does."""
+    return next((old for old in replaced if old.instance == asked.instance), None)
 
 
 def _key_of(client: Client) -> KeyExchange:

@@ -20,11 +20,14 @@ TAKEOVERS_TOLD = 3
 
 
 class Client:
-    """One registered client. `conn` is its control connection, the last one where it is lost."""
+    """One registered client. `conn` is its control connection, the last one where it is lost.
+
+    :ivar asked_id: the id that it asked for, or had before; "" where the gateway made it up.
+    """
 
     __slots__ = (
-        "address", "client_id", "conn", "instance", "lost", "order", "public_key", "role",
-        "takeovers", "telemetry", "v11",
+        "address", "asked_id", "client_id", "conn", "instance", "lost", "order", "public_key",
+        "role", "takeovers", "telemetry", "v11",
     )  # fmt: skip
 
     def __init__(
@@ -36,10 +39,12 @@ class Client:
         *,
         v11: bool = False,
         instance: str = "",
+        asked_id: str | None = None,
     ) -> None:
         self.conn = conn
         self.role = role
         self.client_id = client_id
+        self.asked_id = client_id if asked_id is None else asked_id
         self.address = address
         self.v11 = v11
         self.instance = instance

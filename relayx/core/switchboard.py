@@ -47,6 +47,7 @@ from relayx.core.messages import (
     Role,
 )
 from relayx.core.pairing import Outcome, Pairing
+from relayx.core.policy import Policies, Policy
 from relayx.core.registration import Registration
 from relayx.core.roster import Client
 
@@ -58,8 +59,8 @@ class Switchboard:
     epoch and returns the effects to carry out, in order.
     """
 
-    def __init__(self, rules: Rules, names: Names) -> None:
-        self.board = Board(rules, names)
+    def __init__(self, rules: Rules, names: Names, policies: Policies | None = None) -> None:
+        self.board = Board(rules, names, policies)
         self._leasing = Leasing(self.board)
         self._pairing = Pairing(self.board, self._leasing)
         self._registration = Registration(self.board, self._leasing)
@@ -83,9 +84,11 @@ class Switchboard:
         self._registration.register(now, conn, address, asked, authentic, trace_id, identity)
         return self.board.take(trace_id)
 
-    def rejected(self, conn: int, address: str, error: PeerError) -> list[Effect]:
+    def rejected(
+        self, conn: int, address: str, error: PeerError, trace_id: str = ""
+    ) -> list[Effect]:
         """A connection did not register as it should: ``auth`` with the error, then close."""
-        self._registration.reject(conn, address, error, error.trace_id)
+        self._registration.reject(conn, address, error, trace_id or error.trace_id)
         return self.board.take()
 
     def requested(
@@ -182,7 +185,15 @@ class Switchboard:
             self.board.end_session(session, cause)
         return self.board.take()
 
+    def replace_policies(self, policies: Policies) -> None:
+        """Go by other policies from now on; what was granted under the old ones stays."""
+        self.board.policies = policies
+
     # queries
+
+    def policy(self, asked: Register, identity: str | None = None) -> Policy:
+        """What holds for a client that asks to register; `identity`: see :meth:`registered`."""
+        return self._registration.policy(asked, identity)
 
     def client(self, conn: int) -> Client | None:
         """Who a control connection belongs to, None before it has registered."""

@@ -19,8 +19,13 @@ from relayx.core.hello import (
     encode_answer,
 )
 from relayx.core.messages import Role
+from relayx.data.carrier import Carrier
+from relayx.data.opening import Opening, TlsBegins, Told
+from relayx.data.tlstransport import TlsTransport
 from relayx.data.transport import DataTransport
 from relayx.net.address import plain
+from relayx.net.proxy import Address, Header
+from relayx.net.tcp import Failure as Reason
 
 if TYPE_CHECKING:
     from relayx.data.plane import DataPlane
@@ -37,12 +42,17 @@ class DataConnection:
     What arrives goes to `_take`, which is another function at each stage: reading HELLO,
     keeping early bytes, throwing bytes away, or handing them to the session. It is not bound to
     the connection, which would then refer to itself and be left to the garbage collector.
+
+    :ivar address: where the peer is, as a trusted proxy tells where one stands in front of it.
+    :ivar transport: TCP, or TLS over it.
     """
 
     __slots__ = (
+        "_opening",
         "_plane",
         "_reader",
         "_take",
+        "_told",
         "address",
         "held",
         "hello",
@@ -53,9 +63,17 @@ class DataConnection:
         "waiting",
     )  # fmt: skip
 
-    transport: DataTransport
+    transport: Carrier
 
-    def __init__(self, plane: DataPlane, link: int, port: int, address: str) -> None:
+    def __init__(
+        self,
+        plane: DataPlane,
+        link: int,
+        port: int,
+        address: str,
+        opening: Opening | None = None,
+    ) -> None:
+        """:param opening: where more than a plain HELLO may come."""
         self.link = link
         self.port = port
         self.address = plain(address)
@@ -64,8 +82,15 @@ class DataConnection:
         self.session: Session | None = None
         self.waiting = False
         self._plane = plane
-        self._reader: HelloReader | None = HelloReader()
-        self._take: Callable[[DataConnection, bytes], None] = DataConnection._take_hello
+        self._told: Header | None = None
+        self._opening = opening
+        self._reader: HelloReader | None = None
+        self._take: Callable[[DataConnection, bytes], None]
+        if opening is None:
+            self._reader = HelloReader()
+            self._take = DataConnection._take_hello
+        else:
+            self._take = DataConnection._take_opening
 
     # IProtocol
 
@@ -73,6 +98,7 @@ class DataConnection:
         """Begin to wait for HELLO; `transport` is a DataTransport."""
         self.transport = transport
         self._plane.connected(self)
+        transport.begin()
 
     def connectionMade(self) -> None:
         """Nothing more than :meth:`makeConnection` does."""
@@ -121,6 +147,24 @@ class DataConnection:
             self.transport.loseConnection()
             self._plane.lost(self)
 
+    def tls_failed(self, reason: str) -> None:
+        """What came is not TLS as it should be; no more of it can be read."""
+        if self._opening is not None:
+            self._plane.hello_failed(self, HelloError(f"TLS: {reason}"))
+        elif self.hello is None:
+            self.transport.loseConnection()  # it has been turned away before
+        else:
+            self._plane.tls_failed(self, reason)
+            self.transport.fail(Reason.RESET)
+
+    @property
+    def route(self) -> tuple[Address, Address]:
+        """Where the peer is and where it connected to, as a trusted proxy tells."""
+        told = self._told
+        if told is not None and told.source is not None and told.destination is not None:
+            return told.source, told.destination
+        return self.transport.route
+
     # stages
 
     def _take_hello(self, data: bytes) -> None:
@@ -137,6 +181,38 @@ class DataConnection:
             self._reader = None
             self._take = DataConnection._take_early
             self._plane.said_hello(self, self.hello)
+
+    def _take_opening(self, data: bytes) -> None:
+        """The stages before HELLO where there are any (data.opening)."""
+        while (opening := self._opening) is not None:
+            try:
+                step = opening.feed(data)
+            except HelloError as error:
+                self._plane.hello_failed(self, error)
+                return
+            if step is None:
+                return
+            if isinstance(step, Told):
+                self._told, data = step.header, step.rest
+                if step.header.source is not None:
+                    self.address = plain(step.header.source.host)
+                    self._plane.address_told(self)
+            elif isinstance(step, TlsBegins):
+                self._begin_tls(step.rest)
+                return
+            else:
+                self.hello, self.held = step
+                self._opening = None
+                self._take = DataConnection._take_early
+                self._plane.said_hello(self, self.hello)
+
+    def _begin_tls(self, data: bytes) -> None:
+        context, lower = self._plane.tls, self.transport
+        if context is None or not isinstance(lower, DataTransport):
+            self._plane.hello_failed(self, HelloError("TLS is not served here any more"))
+            return
+        self.transport = tls = TlsTransport(lower, self, context)
+        tls.dataReceived(data)
 
     def _take_early(self, data: bytes) -> None:
         self.held += data
@@ -191,7 +267,7 @@ class DataConnection:
         """Close behind what was said; what still comes is read and dropped for a while."""
         self.waiting = False
         self.held = b""
-        self._reader = None
+        self._reader = self._opening = None
         self._take = DataConnection._take_nothing
         if not self.transport.connected:
             return

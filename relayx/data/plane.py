@@ -7,8 +7,10 @@ import socket
 from typing import Any, Protocol
 
 import msgspec
+from OpenSSL.SSL import Context
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
 
 from relayx.core import effects as fx
 from relayx.core.hello import Hello, HelloError, Waiting
@@ -16,13 +18,21 @@ from relayx.core.messages import Cause, Role
 from relayx.core.pairing import Outcome
 from relayx.data.connection import DataConnection
 from relayx.data.listener import DataPort
+from relayx.data.opening import Opening
 from relayx.data.pump import BufferedPump, Pump
 from relayx.data.session import Limits, Session
-from relayx.data.splice import SplicePump, Splicer
+from relayx.data.splice import Splicer
+from relayx.data.splicepump import SplicePump
+from relayx.data.throttle import Allowances, ThrottledPump
+from relayx.data.transport import DataTransport
+from relayx.net.address import Networks
 from relayx.net.endwatch import EndWatch
 from relayx.net.newcomers import LINGER, Newcomers
+from relayx.net.proxy import encode_v2
+from relayx.net.sources import source_of
 from relayx.net.tcp import Failure
 
+_log = Logger(namespace="relayx.data")
 _END_TEXT = {
     Cause.BE_LOST: "the BE's control connection ended and did not come back in time",
     Cause.DRAIN: "the gateway is stopping",
@@ -55,9 +65,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     interface: str = ""
     hello_timeout: float = 2.0
     max_waiting_hello: int = 1024
+    waiting_hello_per_source: int = 512
     keepalive: float = 15.0
     ring_buffer_size: int = 33554432
     splice: bool = True
+    tls_required: bool = False
+    trusted: tuple[str, ...] = ()
     limits: Limits = Limits()
 
 
@@ -94,6 +107,9 @@ class DataPlane:
             if settings.splice and hasattr(os, "splice")
             else None
         )
+        self.tls: Context | None = None
+        self._trusted = Networks(settings.trusted) if settings.trusted else None
+        self._allowances = Allowances(reactor)
         self._next_link = 0
         self._ports: list[DataPort] = []
         self._connections: dict[int, DataConnection] = {}
@@ -103,6 +119,7 @@ class DataPlane:
             settings.max_waiting_hello,
             timed_out=self._no_hello,
             crowded_out=DataConnection.close,
+            per_source=settings.waiting_hello_per_source,
         )
         self.leaving: Newcomers[DataConnection] = Newcomers(
             reactor,
@@ -169,18 +186,40 @@ class DataPlane:
         """How many data connections are open, of whatever kind."""
         return len(self._connections)
 
+    def set_tls(self, context: Context | None) -> None:
+        """Take TLS with this certificate from now on; running connections keep theirs."""
+        self.tls = context
+
     # connections
 
     def build(self, number: int, host: str) -> DataConnection:
         """Make the protocol of an accepted connection."""
         self._next_link += 1
-        return DataConnection(self, self._next_link, number, host)
+        proxied = self._trusted is not None and host in self._trusted
+        opening = None
+        if proxied or self.tls is not None:
+            opening = Opening(
+                proxied=proxied,
+                tls=self.tls is not None,
+                tls_required=self._settings.tls_required,
+            )
+        return DataConnection(self, self._next_link, number, host, opening)
 
     def connected(self, connection: DataConnection) -> None:
         """A connection is there; it has ``hello_timeout`` to say HELLO."""
         self._connections[connection.link] = connection
-        self._newcomers.add(connection)
-        connection.transport.begin()
+        self._newcomers.add(connection, source_of(connection.address))
+
+    def address_told(self, connection: DataConnection) -> None:
+        """A trusted proxy has told whose a connection is, which was the proxy's until now."""
+        self._newcomers.move(connection, source_of(connection.address))
+
+    def tls_failed(self, connection: DataConnection, reason: str) -> None:
+        """A connection that has said HELLO sends what is no TLS."""
+        _log.info(
+            "{text}", text=f"port {connection.port}: TLS with {connection.address} broke: {reason}",
+            event="tls_failed", port=connection.port, address=connection.address,
+        )  # fmt: skip
 
     def _no_hello(self, connection: DataConnection) -> None:
         timeout = self._settings.hello_timeout
@@ -246,14 +285,28 @@ class DataPlane:
         self._sessions[effect.pairing_id] = (session, fe, be)
         fe.answer(effect.to_fe)
         be.answer(effect.to_be)
+        if be.hello is not None and be.hello.proxy:
+            be.transport.write(encode_v2(*fe.route))
         session.start()
 
     def _build_session(self, effect: fx.Pair, fe: DataConnection, be: DataConnection) -> Session:
+        one, two, splicer = fe.transport, be.transport, self._splicer
+        if effect.limits:
+            return self._join(
+                effect, fe, be,
+                ThrottledPump(one, two, self._allowances, effect.limits, self.reactor),
+            )  # fmt: skip
         pump: Pump = (
-            SplicePump(fe.transport, be.transport, self._splicer)
-            if self._splicer is not None and self._splicer.works
-            else BufferedPump(fe.transport, be.transport)
+            SplicePump(one, two, splicer)
+            if splicer is not None
+            and splicer.works
+            and isinstance(one, DataTransport)
+            and isinstance(two, DataTransport)
+            else BufferedPump(one, two)
         )
+        return self._join(effect, fe, be, pump)
+
+    def _join(self, effect: fx.Pair, fe: DataConnection, be: DataConnection, pump: Pump) -> Session:
         session = Session(
             effect.pairing_id, fe.transport, be.transport, pump, effect.keep,
             self._settings.limits, self, self.reactor,

@@ -7,9 +7,9 @@ be told to throw one side's bytes away. The rules of the end are in session.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
-from relayx.data.transport import DataTransport
+from relayx.data.carrier import Carrier
 
 
 class Pump(Protocol):
@@ -21,20 +21,23 @@ class Pump(Protocol):
     def start(self) -> None:
         """Deliver what is held, then move bytes both ways."""
 
-    def received(self, source: DataTransport, data: bytes) -> None:
+    def received(self, source: Carrier, data: bytes) -> None:
         """Bytes have come from one side."""
 
-    def discard(self, source: DataTransport) -> None:
+    def discard(self, source: Carrier) -> None:
         """Throw away what comes from one side from now on, and never push back on it."""
 
-    def end(self, source: DataTransport) -> None:
+    def end(self, source: Carrier) -> None:
         """Pass on one side's end of stream, after all its bytes."""
 
-    def stop(self, kept: DataTransport | None = None) -> None:
+    def stop(self, kept: Carrier | None = None) -> None:
         """Let go of both connections, which are closed next, except a `kept` one."""
 
-    def pushed_back(self, source: DataTransport) -> bool:
-        """Whether one side is not being read because the other is slower."""
+    def pushed_back(self, source: Carrier) -> bool:
+        """Whether one side is not being read because the other is slower, or has to wait."""
+
+    def throttled(self) -> bool:
+        """Whether a side has to wait because of a limit, though its bytes may be there."""
 
 
 class BufferedPump:
@@ -46,14 +49,18 @@ class BufferedPump:
 
     __slots__ = ("_discarding", "_held", "_one", "_two")
 
-    def __init__(self, one: DataTransport, two: DataTransport) -> None:
+    def __init__(self, one: Carrier, two: Carrier) -> None:
         self._one = one
         self._two = two
         self._held = (b"", b"")
-        self._discarding: set[DataTransport] = set()
+        self._discarding: set[Carrier] = set()
 
-    def _other(self, side: DataTransport) -> DataTransport:
+    def _other(self, side: Carrier) -> Carrier:
         return self._two if side is self._one else self._one
+
+    def _producer(self, source: Carrier) -> Any:
+        """What one side's consumer pushes back on."""
+        return source
 
     def hold(self, of_one: bytes, of_two: bytes) -> None:
         """See :class:`Pump`."""
@@ -61,37 +68,41 @@ class BufferedPump:
 
     def start(self) -> None:
         """See :class:`Pump`."""
-        self._one.registerProducer(self._two, True)
-        self._two.registerProducer(self._one, True)
+        self._one.registerProducer(self._producer(self._two), True)
+        self._two.registerProducer(self._producer(self._one), True)
         for source, held in zip((self._one, self._two), self._held, strict=True):
             source.resumeProducing()
             if held:
                 self._other(source).write(held)
         self._held = (b"", b"")
 
-    def received(self, source: DataTransport, data: bytes) -> None:
+    def received(self, source: Carrier, data: bytes) -> None:
         """See :class:`Pump`."""
         if source not in self._discarding:
             self._other(source).write(data)
 
-    def discard(self, source: DataTransport) -> None:
+    def discard(self, source: Carrier) -> None:
         """See :class:`Pump`."""
         self._discarding.add(source)
         self._other(source).unregisterProducer()
         source.resumeProducing()
 
-    def end(self, source: DataTransport) -> None:
+    def end(self, source: Carrier) -> None:
         """See :class:`Pump`."""
         other = self._other(source)
         other.unregisterProducer()
         if other.connected and other.failure is None:
             other.loseWriteConnection()
 
-    def stop(self, kept: DataTransport | None = None) -> None:
+    def stop(self, kept: Carrier | None = None) -> None:
         """See :class:`Pump`."""
         self._one.unregisterProducer()
         self._two.unregisterProducer()
 
-    def pushed_back(self, source: DataTransport) -> bool:
+    def pushed_back(self, source: Carrier) -> bool:
         """See :class:`Pump`."""
         return source.paused and not source.read_ended
+
+    def throttled(self) -> bool:
+        """See :class:`Pump`."""
+        return False

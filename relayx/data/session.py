@@ -20,8 +20,8 @@ import msgspec
 
 from relayx.core.messages import Cause
 from relayx.core.pairing import Outcome
+from relayx.data.carrier import Carrier
 from relayx.data.pump import Pump
-from relayx.data.transport import DataTransport
 from relayx.net.tcp import Failure
 
 _FIRST_LOOK = 0.001
@@ -61,7 +61,7 @@ class Side:
         "transport",
     )
 
-    def __init__(self, transport: DataTransport) -> None:
+    def __init__(self, transport: Carrier) -> None:
         self.transport = transport
         self.accepted_before = 0  # bytes that it got before the session
         self.ended = False  # its stream has been read to its end
@@ -94,8 +94,8 @@ class Session:
     def __init__(
         self,
         pairing_id: str,
-        fe: DataTransport,
-        be: DataTransport,
+        fe: Carrier,
+        be: Carrier,
         pump: Pump,
         keep: bool,
         limits: Limits,
@@ -133,7 +133,7 @@ class Session:
 
     # what the connections tell
 
-    def stream_ended(self, transport: DataTransport) -> None:
+    def stream_ended(self, transport: Carrier) -> None:
         """One side's stream has been read to its end."""
         side, other = self._sides(transport)
         if side.ended or self._over:
@@ -152,7 +152,7 @@ class Session:
                 self._stop_keeping()
         self._review()
 
-    def failed(self, transport: DataTransport) -> None:
+    def failed(self, transport: Carrier) -> None:
         """One side takes no more bytes; what it sent may still come."""
         side, other = self._sides(transport)
         if self._over:
@@ -168,7 +168,7 @@ class Session:
             self._stop_keeping()
         self._review()
 
-    def lost(self, transport: DataTransport) -> None:
+    def lost(self, transport: Carrier) -> None:
         """One side's connection is closed; all that it sent has been handed on."""
         side, _ = self._sides(transport)
         if self._over or side.gone:
@@ -195,7 +195,7 @@ class Session:
 
     # the rules
 
-    def _sides(self, transport: DataTransport) -> tuple[Side, Side]:
+    def _sides(self, transport: Carrier) -> tuple[Side, Side]:
         if transport is self.fe.transport:
             return self.fe, self.be
         return self.be, self.fe
@@ -303,7 +303,7 @@ class Session:
             self._end(reset=(fe, be))
 
     def _made_progress(self) -> bool:
-        """Whether bytes moved since the last look.
+        """Whether bytes moved since the last look, or would have but for a limit.
 
         While a kept BE has yet to take a gone FE's last bytes, only that it takes some counts:
         one that talks and never reads would hold its port for ever.
@@ -311,9 +311,11 @@ class Session:
         fe, be = self.fe.transport, self.be.transport
         if self.keep and self._draining and self._delivered_at is None:
             progress = (0, 0, 0, be.delivered)
+            waits = False
         else:
             progress = (fe.received, be.received, fe.delivered, be.delivered)
-        changed = progress != self._progress
+            waits = self.pump.throttled()
+        changed = waits or progress != self._progress
         self._progress = progress
         return changed
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from twisted.internet import error, main, tcp
 from twisted.internet.address import IPv6Address
 from twisted.python.failure import Failure as TwistedFailure
 
+from relayx.net.address import plain
+from relayx.net.proxy import Address
 from relayx.net.tcp import Failure, failure_of, is_dead, unacknowledged, unread
 
 _ENDED = TwistedFailure(main.CONNECTION_DONE)
@@ -67,6 +69,7 @@ class DataTransport(tcp.Server):
     protocol: Any
     server: Any
     reactor: Any
+    client: Any
     failure: Failure | None = None
     lane: Lane | None = None
     drained: Callable[[], None] | None = None
@@ -98,6 +101,12 @@ class DataTransport(tcp.Server):
         self.client = client
         self.hostname = client[0]
         self.connected = 1
+
+    @property
+    def route(self) -> tuple[Address, Address]:
+        """The addresses and ports of the peer and of the gateway."""
+        host, port = self.socket.getsockname()[:2]
+        return Address(plain(self.client[0]), self.client[1]), Address(plain(host), port)
 
     def begin(self) -> None:
         """Read: at once what has come with the connection, and later by the reactor."""
@@ -174,6 +183,11 @@ class DataTransport(tcp.Server):
 
     def discard_unread(self) -> None:
         """Throw away what has come so far; what comes from now on stays."""
+        for _ in self.take_unread():
+            pass
+
+    def take_unread(self) -> Iterator[bytes]:
+        """What has come so far, and nothing that comes from now on."""
         left = unread(self.socket)
         while left > 0:
             try:
@@ -183,10 +197,15 @@ class DataTransport(tcp.Server):
             if not data:
                 return
             left -= len(data)
+            yield data
 
     def has_unread(self) -> bool:
         """Whether bytes have come that were not read yet."""
         return bool(self.connected and unread(self.socket))
+
+    def limit_reads(self, size: int) -> None:
+        """Read at most so many bytes at once."""
+        self.bufferSize = size
 
     def pauseProducing(self) -> None:
         """Stop reading; the end of the connection is still seen."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -19,6 +19,7 @@ class Newcomers(Generic[T]):
     All wait equally long, so that one timer, for the oldest, serves any number.
 
     :param reactor: an IReactorTime.
+    :param per_source: most of one source, whose own oldest goes past it; 0 for no such limit.
     :param timed_out: called with one whose time is up; it is forgotten by then.
     :param crowded_out: called with the oldest where there are too many; likewise.
     """
@@ -31,34 +32,72 @@ class Newcomers(Generic[T]):
         *,
         timed_out: Callable[[T], None],
         crowded_out: Callable[[T], None],
+        per_source: int = 0,
     ) -> None:
         self._reactor = reactor
         self._timeout = timeout
         self._limit = limit
         self._timed_out = timed_out
         self._crowded_out = crowded_out
+        self._per_source = per_source
         self._deadlines: OrderedDict[T, float] = OrderedDict()
+        self._sources: dict[T, str] = {}
+        self._of_source: dict[str, dict[T, None]] = {}
         self._call: Any = None
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(list(self._deadlines))
 
     def __len__(self) -> int:
         return len(self._deadlines)
 
-    def add(self, connection: T) -> None:
-        """One more has come."""
+    def add(self, connection: T, source: str = "") -> None:
+        """One more has come; where sources are limited, with its own."""
         self._deadlines[connection] = self._reactor.seconds() + self._timeout
-        if len(self._deadlines) > self._limit:
-            oldest, _ = self._deadlines.popitem(last=False)
-            self._crowded_out(oldest)
+        crowded = self._count(connection, source) if self._per_source else None
+        if crowded is None and len(self._deadlines) > self._limit:
+            crowded = next(iter(self._deadlines))
+        if crowded is not None:
+            self.discard(crowded)
+            self._crowded_out(crowded)
         if self._call is None and self._deadlines:
             self._call = self._reactor.callLater(self._timeout, self._look)
 
+    def _count(self, connection: T, source: str) -> T | None:
+        """Count one for its source; the oldest of that source where they are too many."""
+        self._sources[connection] = source
+        fellows = self._of_source.setdefault(source, {})
+        fellows[connection] = None
+        return next(iter(fellows)) if len(fellows) > self._per_source else None
+
+    def move(self, connection: T, source: str) -> None:
+        """One turns out to be of another source, such as that a proxy told."""
+        deadline = self._deadlines.get(connection)
+        if deadline is None or not self._per_source:
+            return
+        self._uncount(connection)
+        crowded = self._count(connection, source)
+        if crowded is not None:
+            self.discard(crowded)
+            self._crowded_out(crowded)
+
     def discard(self, connection: T) -> None:
         """One has said who it is, or is gone."""
-        self._deadlines.pop(connection, None)
+        if self._deadlines.pop(connection, None) is not None and self._per_source:
+            self._uncount(connection)
+
+    def _uncount(self, connection: T) -> None:
+        source = self._sources.pop(connection)
+        fellows = self._of_source[source]
+        del fellows[connection]
+        if not fellows:
+            del self._of_source[source]
 
     def close(self) -> None:
         """Forget all of them."""
         self._deadlines.clear()
+        self._sources.clear()
+        self._of_source.clear()
         if self._call is not None:
             self._call.cancel()
             self._call = None
@@ -71,5 +110,5 @@ class Newcomers(Generic[T]):
             if deadline > now:
                 self._call = self._reactor.callLater(deadline - now, self._look)
                 return
-            del self._deadlines[connection]
+            self.discard(connection)
             self._timed_out(connection)

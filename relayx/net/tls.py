@@ -7,7 +7,7 @@ that it began with; a new connection takes the newest one.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -36,10 +36,14 @@ Wrap = Callable[[Any], Any]
 
 
 class TlsFileError(RelayError):
-    """A file of a certificate or a key cannot be used; the text names it and says why."""
+    """A file of a certificate or a key cannot be used: its `path`, and the `problem` with it."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = path, problem
 
     def __str__(self) -> str:
-        return " ".join(map(str, self.args))
+        return f"{self.path}: {self.problem}"
 
 
 class ServerFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +92,7 @@ def load_context(files: ServerFiles) -> SSL.Context:
 def _ask_for_certificates(context: SSL.Context, path: str) -> None:
     store = context.get_cert_store()
     if store is None:
-        raise TlsFileError(f"{path}: OpenSSL has no place for it")
+        raise TlsFileError(path, "OpenSSL has no place for it")
     store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)  # an intermediate CA alone will do
     for certificate in _certificates(path):
         authority = crypto.X509.from_cryptography(certificate)
@@ -101,7 +105,7 @@ def _certificates(path: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(_read(path))
     except ValueError:
-        raise TlsFileError(f"{path}: holds no certificate in PEM") from None
+        raise TlsFileError(path, "holds no certificate in PEM") from None
 
 
 def _use(use: Callable[[str], object], path: str, problem: str, mismatch: str = "") -> None:
@@ -110,7 +114,7 @@ def _use(use: Callable[[str], object], path: str, problem: str, mismatch: str = 
         use(path)
     except SSL.Error as error:
         mismatched = mismatch and "mismatch" in str(error)  # "key values", "key type"
-        raise TlsFileError(f"{path}: {mismatch if mismatched else problem}") from None
+        raise TlsFileError(path, mismatch if mismatched else problem) from None
 
 
 def _read(path: str) -> bytes:
@@ -119,7 +123,7 @@ def _read(path: str) -> bytes:
             return file.read()
     except (OSError, ValueError) as error:
         text = getattr(error, "strerror", None) or str(error)
-        raise TlsFileError(f"{path}: cannot be read ({text})") from None
+        raise TlsFileError(path, f"cannot be read ({text})") from None
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -147,16 +151,6 @@ class ServerTls:
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         """The TLS of one new connection."""
         return SSL.Connection(self._context, None)
-
-
-def reload_all(each: Iterable[ServerTls]) -> None:
-    """Read the files of all of them again, and use them, or leave every one as it is.
-
-    :raises TlsFileError: naming the file that cannot be used.
-    """
-    loaded = [(tls, tls.load()) for tls in each]
-    for tls, context in loaded:
-        tls.replace(context)
 
 
 class ListeningReactor:
@@ -209,8 +203,13 @@ def common_name(transport: Any) -> str | None:
 
 def tls_failure(reason: Failure | None) -> str:
     """What went wrong with TLS where that ended a connection, else ""."""
-    if reason is None or not reason.check(SSL.Error):
+    if reason is None or not isinstance(reason.value, SSL.Error):
         return ""
-    queue = reason.value.args[0] if reason.value is not None and reason.value.args else ()
-    texts = [entry[-1] for entry in queue if isinstance(entry, tuple)]
-    return "; ".join(texts) or "TLS failed"
+    return reasons(reason.value)
+
+
+def reasons(error: SSL.Error) -> str:
+    """What OpenSSL says was wrong, in its own words."""
+    told = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    words = [str(entry[-1]) for entry in told if entry and entry[-1]]
+    return "; ".join(words) or str(error) or type(error).__name__

@@ -1,0 +1,153 @@
+"""Which secret opens what (contract section 1), and that comparing is bounded."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from relayx.authentication import Authentication
+from relayx.config.model import ClientPolicy, Secrets
+from relayx.core.errors import Code, PeerError
+from relayx.core.messages import Register
+from relayx.core.policy import Policy
+from relayx.security import secrethash
+from relayx.slow_checks import AT_ONCE, SlowChecks
+
+SHARED = Policy()
+CAM = Policy(match="cam-*", own_secret=True)
+HASH = str(secrethash.make("own"))
+
+
+class Comparing(SynchronousTestCase):
+    """The shared secrets at once, a client's own by way of a thread, once."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.said: list[tuple[Any, ...]] = []
+        self.compared = 0
+        self.authentication = Authentication(
+            Secrets("current", "previous"),
+            [ClientPolicy("cam-*", secret_hash=HASH)],
+            self.clock,
+            lambda *said, **fields: self.said.append((*said, fields)),
+        )
+
+    def slowly(self, check: Callable[[], bool]) -> Deferred[bool]:
+        self.compared += 1
+        return succeed(check())
+
+    def right(self, secret: str, policy: Policy = SHARED, client_id: str = "cam-1") -> bool:
+        asked = Register(role="BE", secret=secret, client_id=client_id)
+        return self.successResultOf(self.authentication.check(asked, policy, self.slowly))
+
+    def test_shared(self) -> None:
+        found = [self.right(secret) for secret in ("current", "previous", "own", "", "\ud800")]
+        self.assertEqual(found, [True, True, False, False, False])
+        self.assertEqual(self.compared, 0)
+
+    def test_own(self) -> None:
+        found = [self.right(secret, CAM) for secret in ("own", "current", "previous", "", "\ud800")]
+        self.assertEqual(found, [True, False, False, False, False])
+
+    def test_what_was_right_costs_nothing_again(self) -> None:
+        self.assertEqual([self.right("own", CAM) for _ in range(3)], [True] * 3)
+        self.assertEqual(self.compared, 1)
+        self.right("wrong", CAM), self.right("wrong", CAM)
+        self.assertEqual(self.compared, 3)
+
+    def test_a_policy_whose_hash_is_gone_opens_nothing(self) -> None:
+        self.assertFalse(self.right("own", Policy(match="x", own_secret=True)))
+
+    def test_replaced(self) -> None:
+        self.assertTrue(self.right("own", CAM))
+        other = ClientPolicy("cam-*", secret_hash=str(secrethash.make("new")))
+        self.authentication.replace(Secrets("next", "current"), [other])
+        self.assertEqual([self.right("own", CAM), self.right("new", CAM)], [False, True])
+        self.assertEqual([self.right(s) for s in ("next", "current", "previous")], [True, True, 0])
+        self.authentication.replace(Secrets("only"))
+        self.assertTrue(self.right("new", CAM))
+        self.assertEqual([self.right(""), self.right("only")], [False, True])
+
+    def test_a_bad_hash_leaves_the_old_ones(self) -> None:
+        bad = [ClientPolicy("cam-*", secret_hash="scrypt$")]
+        with self.assertRaises(ValueError):
+            self.authentication.replace(Secrets("next"), bad)
+        self.assertEqual([self.right("own", CAM), self.right("current")], [True, True])
+
+    def test_previous_is_counted_and_told_once_a_minute_for_each(self) -> None:
+        self.right("current")
+        for _ in range(3):
+            self.right("previous", client_id="a")
+        self.right("previous", client_id="b")
+        self.clock.advance(60)
+        self.right("previous", client_id="a")
+        self.assertEqual(self.authentication.previous_used, 5)
+        self.assertEqual(
+            [(level, event, fields["client_id"]) for level, event, _, fields in self.said],
+            [("info", "previous_secret", client_id) for client_id in "aba"],
+        )
+
+    def test_nothing_secret_is_said(self) -> None:
+        self.right("previous", client_id="a"), self.right("own", CAM)
+        self.assertNotIn('"previous"', str(self.said))
+        for secret in (HASH, "current"):
+            self.assertNotIn(secret, str(self.said) + repr(self.authentication))
+
+
+class Queueing(TestCase):
+    """A few at once, each source in its turn, and no more than so many."""
+
+    timeout = 30
+
+    def setUp(self) -> None:
+        self.release = threading.Event()
+        self.addCleanup(self.release.set)
+        self.order: list[str] = []
+        self.checks = SlowChecks(reactor, per_source=2, most=4)
+
+    def check(self, name: str) -> Deferred[bool]:
+        def work() -> bool:
+            self.release.wait(10)
+            self.order.append(name)
+            return True
+
+        return self.checks.run(name[0], work)
+
+    def refused(self, name: str) -> None:
+        error = self.assertRaises(PeerError, self.check, name)
+        self.assertEqual(error.code, Code.RATE_LIMITED)
+
+    @inlineCallbacks
+    def test_bounded_for_a_source_and_altogether(self) -> Any:
+        waiting = [self.check(name) for name in ("a1", "a2", "a3")]
+        self.refused("a4")
+        waiting += [self.check(name) for name in ("b1", "b2", "b3")]
+        self.refused("c1")
+        self.release.set()
+        yield gatherResults(waiting)
+        self.assertTrue((yield self.check("c1")))
+
+    @inlineCallbacks
+    def test_sources_have_their_turns(self) -> Any:
+        self.assertEqual(AT_ONCE, 2)
+        waiting = [self.check(name) for name in ("a1", "a2", "a3", "b1", "c1")]
+        self.release.set()
+        yield gatherResults(waiting)
+        self.assertEqual(set(self.order[:2]), {"a1", "b1"})
+        self.assertLess(self.order.index("c1"), self.order.index("a3"))
+
+    @inlineCallbacks
+    def test_a_failure_is_passed_on(self) -> Any:
+        def broken() -> bool:
+            raise MemoryError
+
+        with self.assertRaises(MemoryError):
+            yield self.checks.run("a", broken)
+        self.release.set()
+        self.assertTrue((yield self.check("a1")))

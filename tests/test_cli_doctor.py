@@ -8,8 +8,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import DEADLINE
@@ -199,10 +202,12 @@ class Fake:
 
     :param skew: seconds that its clock is ahead.
     :param port: the data port that it tells of.
+    :param leaves: what it closes the connection at.
     """
 
-    def __init__(self, host: str, skew: float = 0.0, port: int = 9) -> None:
+    def __init__(self, host: str, skew: float = 0.0, port: int = 9, leaves: str = "") -> None:
         self._skew = skew
+        self._leaves = leaves
         self._port = port
         self._listening = socket.create_server((host, 0))
         self._listening.settimeout(DEADLINE)
@@ -220,6 +225,8 @@ class Fake:
             try:
                 with peer, peer.makefile("rwb") as stream:
                     for line in stream:
+                        if json.loads(line)["type"] == self._leaves:
+                            break
                         for answer in self._answers(json.loads(line)):
                             stream.write(json.dumps(answer).encode() + b"\n")
                         stream.flush()
@@ -264,6 +271,24 @@ class Beyond(Doctor):
             self.assertIn(words, clock["text"])
             self.assertIn("NTP", clock["advice"])
             self.assertLess(abs(clock["facts"]["skew_seconds"] - skew), 1)
+
+    def test_goes_away(self) -> None:
+        """It ends the connection in the middle."""
+        for kind, step in (("register", "register"), ("port_state_q", "ports")):
+            with self.fake(leaves=kind) as gateway:
+                steps = self.examine(gateway.address, status=1)
+            self.assert_failed(steps, step)
+
+    @live()
+    def test_not_trusted(self, gateway: Gateway) -> None:
+        """A gateway that does not sign, to a client that verifies."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        key = ec.generate_private_key(ec.SECP256R1()).public_key()
+        file = folder / "gateway.pub"
+        file.write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        steps = self.examine(gateway.host, "--gateway-keys", str(file), status=1)
+        self.assert_failed(steps, "register", "not trusted", "--gateway-keys")
 
     def test_data_port_refused(self) -> None:
         with self.fake(port=9) as gateway:

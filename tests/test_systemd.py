@@ -350,6 +350,20 @@ class Restart(TestCase):
                 self.assertEqual(plain.register("FE", SECRET)["status"], "ok")
                 plain.close()
 
+    def test_systemd_endpoint(self) -> None:
+        """Twisted's own ``systemd:`` endpoint takes the descriptor that it names."""
+        with self.unit() as (peers, supervisor, sockets):
+            sections = {"control": {"endpoints": ["systemd:domain=INET:index=1"]}}
+            gateway = self.start(peers, supervisor, sockets, sections)
+            with killed_in_the_end(gateway):
+                supervisor.expect("READY")
+                client = Control((peers.host, CONTROL_PORT))
+                self.assertEqual(client.register("FE", SECRET)["status"], "ok")
+                client.close()
+                gateway.terminate()
+                status, written = gateway.ended()
+            self.assertEqual((status, written.count("it is not used")), (0, 1), written)
+
 
 class Pool(TestCase):
     """How soon a port pool listens (issue: 200 ports in under a second)."""

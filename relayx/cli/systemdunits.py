@@ -82,6 +82,7 @@ _SOCKETS = """\
 # systemd listens, and hands them to relayx.service, which finds out by their addresses what each
 # is for. Make it anew when the ports change: systemd knows no ranges. Then
 #   systemctl daemon-reload && systemctl restart relayx.socket relayx.service
+# To stop for good, stop both: who dials would have the service started again.
 
 [Unit]
 Description=ports of the relayx relay gateway

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -48,6 +49,17 @@ class Matching(SynchronousTestCase):
             for client_id in others:
                 self.assertIs(policies.of(client_id), ANYBODY, (pattern, client_id))
 
+    def test_what_is_too_long_for_an_id_is_not_kept(self) -> None:
+        """Whoever dials says it before any secret is compared, as long as a message may be."""
+        policies = Policies([Policy(match="*x"), Policy(match="cam-*")])
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(200):
+            self.assertEqual(policies.of(f"cam-{number}" + "y" * 50_000).match, "cam-*")
+        after, _ = tracemalloc.get_traced_memory()
+        self.assertLess(after - before, 1_000_000)
+
     def test_many_stars_take_no_time(self) -> None:
         policies = Policies([Policy(match="*a" * 32 + "b")])
         began = time.monotonic()
@@ -80,6 +92,16 @@ class Registering(SynchronousTestCase):
     def policy_of(self, room: Room, role: str, client_id: str, instance: str = "") -> str:
         asked = Register(role=role, client_id=client_id, instance=instance)
         return room.switchboard.policy(asked).match
+
+    def test_another_ones_instance(self) -> None:
+        """A certificate's name has its own rules, whoever's instance it comes with."""
+        room = Room(Policy(match="locked", own_secret=True))
+        room.fe11("free", instance="I")
+        asked = Register(role="FE", instance="I")
+        self.assertEqual(room.switchboard.policy(asked, "locked").match, "locked")
+        room.fe11("locked", instance="J")
+        asked = Register(role="FE", instance="J")
+        self.assertEqual(room.switchboard.policy(asked, "locked").match, "locked")
 
     def test_id_that_counts(self) -> None:
         """The asked one; for "" that of the same instance; "" for a made-up one."""

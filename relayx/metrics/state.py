@@ -200,7 +200,8 @@ class State(Collector):
         yield blocked
         expiry = gauge(
             "relayx_key_expiry_days",
-            "Days until a key expires, negative where it has; a key that never does is left out",
+            "Days until a key (kid) that messages are signed or verified with (use) expires, "
+            "negative where it has; a key that never does is left out",
             ("use", "kid"),
         )
         now = sources.clock.seconds()

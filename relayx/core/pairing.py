@@ -11,7 +11,7 @@ from relayx.core.codec import shown
 from relayx.core.errors import Code, PeerError
 from relayx.core.hello import Hello, Paired
 from relayx.core.leasing import Leasing
-from relayx.core.messages import Cause, Role, SessionEnd
+from relayx.core.messages import Cause, Protocol, Role, SessionEnd
 from relayx.core.ports import Change, Link, Port, Session
 
 
@@ -41,11 +41,13 @@ class Pairing:
     def hello(self, now: float, link_id: int, number: int, address: str, hello: Hello) -> None:
         """A data connection has said who it is: pair it, let it wait, or refuse it."""
         board = self._board
-        port = board.ports[number]
+        port = board.ports.get(number) or Port(number, Protocol.ZMQ, retired=True)
         link = Link(link_id, port, address, hello, self._keeps(hello))
         try:
             if board.draining:
                 raise PeerError(Code.DRAINING, "the gateway is stopping and takes no new session")
+            if port.retired:
+                raise _retired(port, hello)
             check_source(board.rules.admission, link, board.roster, now)
             if hello.role is Role.BE:
                 self._admit_be(link, port)
@@ -176,7 +178,7 @@ class Pairing:
         port.session = None
         del board.links[fe.id]
         self._tell_ends(session, outcome)
-        if outcome.be_kept and not board.draining:
+        if outcome.be_kept and not board.draining and not port.retired:
             self._be_waits(be, Change.BE_KEPT)
         else:
             del board.links[be.id]
@@ -185,6 +187,8 @@ class Pairing:
                 board.emit(fx.CloseLink(be.id))
         if port.lease is not None:
             self._leasing.expire(now, port.lease)
+        if port.retired:
+            board.ports.remove(port)
         self._match(port)
 
     def _tell_ends(self, session: Session, outcome: Outcome) -> None:
@@ -216,3 +220,14 @@ class Pairing:
             fe_to_be_bytes=outcome.fe_to_be_bytes, be_to_fe_bytes=outcome.be_to_fe_bytes,
             seconds=outcome.seconds,
         )  # fmt: skip
+
+
+def _retired(port: Port, hello: Hello) -> PeerError:
+    """The refusal on a port that a change of the port ranges took out.
+
+    Its leases have ended; who comes with one is told so, and may ask for another.
+    """
+    if hello.session_id or hello.ticket:
+        text = f"the lease has ended, since port {port.number} is taken out of service"
+        return PeerError(Code.TTL_EXPIRED, text)
+    return PeerError(Code.DRAINING, f"port {port.number} is taken out of service")

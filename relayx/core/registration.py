@@ -109,8 +109,9 @@ class Registration:
     def _check_capacity(self, role: Role, replaced: list[Client]) -> None:
         roster, rules = self._board.roster, self._board.rules
         limit = rules.max_fe if role is Role.FE else rules.max_be
-        staying = roster.count(role) - sum(not client.lost for client in replaced)
-        if staying >= limit:
+        if any(not client.lost for client in replaced):  # there will not be more of them
+            return
+        if roster.count(role) >= limit:
             raise PeerError(
                 Code.CAPACITY, f"{limit} {role}s are registered, which is relay.max_{role.lower()}"
             )

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from twisted.application.service import IService, MultiService
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
@@ -21,8 +22,12 @@ from zope.interface import implementer
 from relayx.config.faults import ConfigError
 from relayx.config.limits import descriptor_line, memory_line, raise_descriptor_limit
 from relayx.config.load import Loaded, load, locate
+from relayx.config.model import Config, Watch
 from relayx.logs import LineObserver, Renderer
+from relayx.origin import Origin
+from relayx.repeats import Unrepeating
 from relayx.service import GatewayService, StartError
+from relayx.watching import FileWatch, Requests
 
 _log = Logger(namespace="relayx")
 
@@ -82,15 +87,24 @@ class Runner(MultiService):
         self._loaded = loaded
         self._reactor = reactor
         self._signalled = False
-        self.gateway = GatewayService(loaded.config, loaded.secrets, reactor)
+        self._origin = Origin(loaded.sources)
+        self._renderer = Renderer(loaded.config.log.level, loaded.config.log.format)
+        self._unrepeating: Unrepeating | None = None
+        self._requests = Requests(reactor, self._reload)
+        self._watch = FileWatch(reactor, self._paths, self._requests.ask)
+        self.gateway = GatewayService(loaded.config, loaded.secrets, reactor, self._origin)
+        self.gateway.when_drained_on_demand = self.stop
+        self.gateway.reloading.when_tried.append(self._watch.take_note)
+        self.gateway.reloading.when_applied.append(self._reloaded)
         self.gateway.setServiceParent(self)
+        self._watch.take_note()
 
     def setServiceParent(self, parent: Any) -> None:
         """Take part in an application, whose log is ours from now on."""
         if isinstance(parent, Componentized) and not self._server_options.get("syslog"):
-            told = self._loaded.config.log
-            observer = LineObserver(self._log_file(), Renderer(told.level, told.format))
-            parent.setComponent(ILogObserver, observer)
+            observer = LineObserver(self._log_file(), self._renderer)
+            self._unrepeating = Unrepeating(self._reactor, observer, self._renderer)
+            parent.setComponent(ILogObserver, self._unrepeating)
         super().setServiceParent(parent)
 
     def _log_file(self) -> Any:
@@ -104,7 +118,8 @@ class Runner(MultiService):
         for warning in self._loaded.warnings:
             _log.warn("{text}", text=str(warning))
         try:
-            super().privilegedStartService()
+            with self._origin.there():
+                super().privilegedStartService()
         except StartError as error:
             self._remove_pid_file()
             if not self._server_options.get("nodaemon", True):
@@ -131,11 +146,46 @@ class Runner(MultiService):
         super().startService()
         for line in (descriptor_line(config), memory_line(config)):
             _log.info("{text}", text=line, always=True)  # whatever the level
+        signal.signal(signal.SIGHUP, self._on_hangup)
         self._reactor.callWhenRunning(self._handle_signals)
         # All modules and ports are there to stay. To look through them again with every full
         # collection would hold the gateway up for 50 ms each time.
         gc.collect()
         gc.freeze()
+
+        self._reloaded(config)
+
+    def stopService(self) -> Any:
+        """Drain, and then end; reload no more."""
+        self._requests.stop()
+        self._watch.stop()
+        stopped = maybeDeferred(super().stopService)
+        return stopped.addBoth(self._close_log)
+
+    def _close_log(self, result: Any) -> Any:
+        if self._unrepeating is not None:
+            self._unrepeating.close()
+        return result
+
+    # reloading
+
+    def _reload(self) -> None:
+        with suppress(ConfigError):  # it is logged
+            self.gateway.reload()
+
+    def _paths(self) -> list[str]:
+        return self._origin.paths(self.gateway.config)
+
+    def _reloaded(self, config: Config) -> None:
+        """Another configuration is in force, or the first one."""
+        self._renderer.change(config.log.level, config.log.format)
+        self._watch.take_note_of_others()
+        if config.reload.watch is Watch.ON:
+            self._watch.start()
+        else:
+            self._watch.stop()
+
+    # signals
 
     def _handle_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -143,6 +193,9 @@ class Runner(MultiService):
 
     def _on_signal(self, number: int, frame: object) -> None:
         self._reactor.callFromThread(self.stop)
+
+    def _on_hangup(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self._requests.ask)
 
     def stop(self) -> None:
         """Stop the reactor, which drains first; a second time, do not wait for sessions."""

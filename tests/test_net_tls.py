@@ -63,12 +63,12 @@ class FilesTests(SynchronousTestCase):
         """What is loaded again counts for new connections, and only once it is used."""
         tls = ServerTls(self.files(self.pair))
         before = tls.serverConnectionForTLS(None).get_context()
-        context = tls.load()
+        files = self.files(write_pair(self.directory, "other"))
+        context = load_context(files)
         self.assertIs(tls.serverConnectionForTLS(None).get_context(), before)
-        tls.replace(context)
+        tls.replace(files, context)
         self.assertIs(tls.serverConnectionForTLS(None).get_context(), context)
-        tls.files = ServerFiles(certificate=self.pair.key, private_key=self.pair.key)
-        self.assertRaises(TlsFileError, tls.load)
+        self.assertEqual(tls.files, files)
 
     def test_wrapped(self) -> None:
         """What is to be below TLS gets the factory that speaks it; plain TCP is wrapped too."""

@@ -41,6 +41,7 @@ from relayx.impact import Impact
 from relayx.logs import LEVELS, Renderer
 from relayx.naming import RandomNames
 from relayx.net.address import Networks
+from relayx.net.inherited import AdoptingReactor, Inherited
 from relayx.net.newcomers import LINGER
 from relayx.net.proxied import ProxiedFactory
 from relayx.net.sources import Failures
@@ -87,13 +88,19 @@ class GatewayService(Service):
     :param config: the configuration, already checked.
     :param secrets: what the secret file holds.
     :param reactor: an IReactorTime, IReactorFDSet, IReactorTCP and IReactorThreads.
+    :param inherited: sockets that listen already.
     :param origin: the files, for :meth:`reload`.
     :ivar reloading: which revision of the configuration is in force, and how the last reload went.
     :ivar when_drained_on_demand: what ends the process once :meth:`drain` has been asked for.
     """
 
     def __init__(
-        self, config: Config, secrets: Secrets, reactor: Any, origin: StartedFrom | None = None
+        self,
+        config: Config,
+        secrets: Secrets,
+        reactor: Any,
+        inherited: Inherited | None = None,
+        origin: StartedFrom | None = None,
     ) -> None:
         self.config = config
         self.secrets = secrets
@@ -117,6 +124,8 @@ class GatewayService(Service):
         self._push = StatePush(reactor, self.control, self._recipients, self._state)
         self._telemetry = TelemetryTimer(reactor, self.control, self.data.bytes_moved)
         self._control_ports: list[Any] = []
+        self._inherited = inherited or Inherited()
+        self._adopting = AdoptingReactor(reactor, self._inherited)
         self._tls: list[ServerTls] = []
         self._trusted = Networks(config.proxy_protocol.trusted)
         self._proxied: list[ProxiedFactory] = []
@@ -206,8 +215,16 @@ class GatewayService(Service):
             self.data.release()
             self._record.close()
             raise
+        finally:
+            self._leave_unused()
         self._start_log_stream()
         super().privilegedStartService()
+
+    def _leave_unused(self) -> None:
+        """Inherited sockets that nothing is configured for: a unit that is not up to date."""
+        for text in (*self._inherited.refused, *self._inherited.unused()):
+            self._say("warn", "inherited", f"{text}; it is not used")
+        self._inherited.close()
 
     def _open_audit(self) -> None:
         path = self.config.audit.file
@@ -245,7 +262,8 @@ class GatewayService(Service):
     def _listen_control(self, endpoint: str) -> None:
         outcome: list[Any] = []
         try:
-            listening = ListeningReactor(self._reactor, self._tls_for(endpoint), self._wrap_control)
+            tls = self._tls_for(endpoint)
+            listening = ListeningReactor(self._adopting, tls, self._wrap_control)
             serverFromString(listening, endpoint).listen(self.control).addBoth(outcome.append)
         except (RelayError, OSError) as fault:
             raise BindError(f"cannot listen on control endpoint {endpoint}: {fault}") from None
@@ -290,7 +308,7 @@ class GatewayService(Service):
 
     def _listen_data(self, number: int, protocol: PortProtocol) -> None:
         try:
-            self.data.listen(number)
+            self.data.listen(number, self._inherited.take(number, self.config.data.interface))
         except CannotListenError as error:
             where = self.config.data.interface or "every IPv4 address"
             raise BindError(
@@ -306,11 +324,12 @@ class GatewayService(Service):
         """Begin to serve."""
         super().startService()
         self._key_watch.start()
+        self._say("info", "started", f"relayx {__version__} {self.summary()}")
+
+    def summary(self) -> str:
+        """What it serves, in one line."""
         where = ", ".join(map(_spelled, self.control_addresses))
-        ports = len(self.switchboard.board.ports)
-        self._say(
-            "info", "started", f"relayx {__version__} serves {ports} data ports; control on {where}"
-        )
+        return f"serves {len(self.switchboard.board.ports)} data ports; control on {where}"
 
     def stopService(self) -> Deferred[None]:
         """Drain (contract section 9): the Deferred fires when nothing is left."""
@@ -320,6 +339,7 @@ class GatewayService(Service):
         self._stopping = Deferred()
         running = self.switchboard.sessions_running()
         self._say("info", "stopping", f"stopping: {running} sessions run")
+        self._leave_adopted()
         self._perform(self.switchboard.drain())
         if self.switchboard.sessions_running():
             timeout = self.config.data.drain_timeout
@@ -380,6 +400,14 @@ class GatewayService(Service):
         self._record.close()
         if self._stopping is not None:
             self._stopping.callback(None)
+
+    def _leave_adopted(self) -> None:
+        """Who connects from now on to a socket that outlives us waits for the next gateway."""
+        adopted = self._adopting.adopted
+        self._control_ports = [port for port in self._control_ports if port not in adopted]
+        for port in adopted:
+            port.stopListening()
+        self.data.leave_adopted()
 
     def _stop_listening(self) -> None:
         ports, self._control_ports = self._control_ports, []

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from twisted.application.service import IService, MultiService
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
@@ -24,10 +24,15 @@ from relayx.config.limits import descriptor_line, memory_line, raise_descriptor_
 from relayx.config.load import Loaded, load, locate
 from relayx.config.model import Config, Watch
 from relayx.logs import LineObserver, Renderer
+from relayx.net.inherited import inherited_here
 from relayx.origin import Origin
 from relayx.repeats import Unrepeating
 from relayx.service import GatewayService, StartError
+from relayx.systemd import notifier_here
 from relayx.watching import FileWatch, Requests
+
+STOP_MARGIN = 5.0
+"""Seconds beyond ``data.drain_timeout`` after which a stop hangs."""
 
 _log = Logger(namespace="relayx")
 
@@ -92,7 +97,10 @@ class Runner(MultiService):
         self._unrepeating: Unrepeating | None = None
         self._requests = Requests(reactor, self._reload)
         self._watch = FileWatch(reactor, self._paths, self._requests.ask)
-        self.gateway = GatewayService(loaded.config, loaded.secrets, reactor, self._origin)
+        self._supervisor = notifier_here()
+        self.gateway = GatewayService(
+            loaded.config, loaded.secrets, reactor, inherited_here(), self._origin
+        )
         self.gateway.when_drained_on_demand = self.stop
         self.gateway.reloading.when_tried.append(self._watch.take_note)
         self.gateway.reloading.when_applied.append(self._reloaded)
@@ -148,6 +156,7 @@ class Runner(MultiService):
             _log.info("{text}", text=line, always=True)  # whatever the level
         signal.signal(signal.SIGHUP, self._on_hangup)
         self._reactor.callWhenRunning(self._handle_signals)
+        self._reactor.callWhenRunning(self._tell_supervisor)
         # All modules and ports are there to stay. To look through them again with every full
         # collection would hold the gateway up for 50 ms each time.
         gc.collect()
@@ -155,14 +164,21 @@ class Runner(MultiService):
 
         self._reloaded(config)
 
-    def stopService(self) -> Any:
-        """Drain, and then end; reload no more."""
+    def _tell_supervisor(self) -> None:
+        self._supervisor.ready(self.gateway.summary())
+        self._supervisor.start_watchdog(self._reactor)
+
+    def stopService(self) -> Deferred[Any]:
+        """Drain, and let the supervisor wait for it; reload no more."""
         self._requests.stop()
         self._watch.stop()
-        stopped = maybeDeferred(super().stopService)
-        return stopped.addBoth(self._close_log)
+        limit = self.gateway.config.data.drain_timeout + STOP_MARGIN
+        self._supervisor.stopping("draining", limit)
+        stopped: Deferred[Any] = super().stopService()
+        return stopped.addBoth(self._stopped)
 
-    def _close_log(self, result: Any) -> Any:
+    def _stopped(self, result: Any) -> Any:
+        self._supervisor.stop_watchdog()
         if self._unrepeating is not None:
             self._unrepeating.close()
         return result
@@ -170,8 +186,10 @@ class Runner(MultiService):
     # reloading
 
     def _reload(self) -> None:
+        self._supervisor.reloading()
         with suppress(ConfigError):  # it is logged
             self.gateway.reload()
+        self._supervisor.ready(self.gateway.summary())
 
     def _paths(self) -> list[str]:
         return self._origin.paths(self.gateway.config)

@@ -113,7 +113,7 @@ class Queueing(TestCase):
 
     def check(self, name: str) -> Deferred[bool]:
         def work() -> bool:
-            self.release.wait(10)
+            self.release.wait(30)
             self.order.append(name)
             return True
 

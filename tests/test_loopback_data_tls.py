@@ -482,9 +482,9 @@ class Files(TestCase):
         (directory / "cut.pem").write_bytes(certificate.read_bytes()[:300])
         for told, named in (
             ((certificate, directory / "absent.key"), "absent.key: cannot be read"),
-            ((directory / "cut.pem", key), "cut.pem holds no certificate"),
-            ((certificate, other_key), "other.key holds no private key of"),
-            ((certificate, certificate), "one.pem holds no private key"),
+            ((directory / "cut.pem", key), "cut.pem: is no certificate"),
+            ((certificate, other_key), "other.key: does not match the certificate"),
+            ((certificate, certificate), "one.pem: is no private key"),
         ):
             peers = Unstarted(random_host(), 1, 0)
             tls = DataTls(certificate=str(told[0]), private_key=str(told[1]))

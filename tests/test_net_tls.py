@@ -12,7 +12,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from relayx.net.tls import ListeningReactor, ServerFiles, ServerTls, TlsFileError
+from relayx.net.tls import ListeningReactor, ServerFiles, ServerTls, TlsFileError, load_context
 from tests.certificates import Authority, Pair
 from tests.guide_peer import DEADLINE
 from tests.live import Gateway
@@ -63,7 +63,7 @@ class FilesTests(SynchronousTestCase):
         """What is loaded again counts for new connections, and only once it is used."""
         tls = ServerTls(self.files(self.pair))
         before = tls.serverConnectionForTLS(None).get_context()
-        files = self.files(write_pair(self.directory, "other"))
+        files = self.files(self.authority.issue("other", [NAME]))
         context = load_context(files)
         self.assertIs(tls.serverConnectionForTLS(None).get_context(), before)
         tls.replace(files, context)

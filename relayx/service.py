@@ -439,7 +439,7 @@ class GatewayService(Service):
         def reject(error: PeerError) -> None:
             self._perform(self.switchboard.rejected(conn, address, error, trace_id))
 
-        self._entrance.ask(conn, address, asked, admit, reject, identity)
+        self._entrance.ask(conn, address, asked, admit, reject, identity, trace_id)
 
     def failed_to_register(self, conn: int, address: str, error: PeerError) -> None:
         """See control.protocol.Events."""

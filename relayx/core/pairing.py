@@ -70,6 +70,7 @@ class Pairing:
             f"from {link.address}: {error}",
             port=link.port.number, role=str(link.role), client_id=link.client_id,
             address=link.address, error_code=str(error.code),
+            trace_id=link.lease.trace_id if link.lease is not None else "",
         )  # fmt: skip
 
     def _admit_be(self, link: Link, port: Port) -> None:

@@ -407,14 +407,7 @@ class Subprocess(Peers):
         whole = settings(self, sections)
         config_file, secret_file = self.directory / config, self.directory / secrets
         config_file.parent.mkdir(parents=True, exist_ok=True)
-        config_file.write_text(
-            yaml.safe_dump(
-                {
-                    name: {k: _written(v) for k, v in keys.items()} if name != "clients" else keys
-                    for name, keys in whole.items()
-                }
-            )
-        )
+        config_file.write_text(config_text(whole))
         secret_file.write_text(json.dumps({"auth_secret": SECRET}))
         secret_file.chmod(mode)
 
@@ -494,6 +487,16 @@ class Timed(Subprocess):
     def turns(self) -> list[turns.Turn]:
         """The turns of its reactor, once it has ended."""
         return turns.read(self._timed)
+
+
+def config_text(whole: Sections) -> str:
+    """A configuration file."""
+    return yaml.safe_dump(
+        {
+            name: {k: _written(v) for k, v in keys.items()} if name != "clients" else keys
+            for name, keys in whole.items()
+        }
+    )
 
 
 def _written(value: Any) -> Any:

@@ -113,11 +113,14 @@ class Requests:
         self._clock = clock
         self._reload = reload
         self._call: Any = None
+        self._reloading = self._again = False
         self._not_before = 0.0
 
     def ask(self) -> None:
         """One more request, in the reactor's thread."""
-        if self._call is None:
+        if self._reloading:
+            self._again = True
+        elif self._call is None:
             wait = self._not_before - self._clock.seconds()
             self._call = self._clock.callLater(max(0.0, wait), self._do)
 
@@ -129,7 +132,12 @@ class Requests:
 
     def _do(self) -> None:
         self._call = None
+        self._reloading = True
         try:
             self._reload()
         finally:
             self._not_before = self._clock.seconds() + GAP
+            self._reloading = False
+            if self._again:
+                self._again = False
+                self.ask()

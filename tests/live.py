@@ -384,6 +384,7 @@ class Subprocess(Peers):
     def __init__(self, host: str, zmq: int, srt: int) -> None:
         super().__init__(host, zmq, srt)
         self.written = b""
+        self._read = 0
 
     def start(self, where: str, sections: Sections) -> None:
         """Write the files and start the process; does not wait for it to listen."""
@@ -452,6 +453,18 @@ class Subprocess(Peers):
             except ConnectionRefusedError:
                 continue
         raise AssertionError(f"the gateway does not listen; it wrote {self.written.decode()}")
+
+    def wait_for(self, text: str) -> None:
+        """Wait until the process has written some text since the last call."""
+        deadline = time.monotonic() + 2 * DEADLINE
+        stdout: Any = self.process.stdout
+        while text.encode() not in self.written[self._read :]:
+            left = deadline - time.monotonic()
+            if left <= 0 or self.process.poll() is not None:
+                raise AssertionError(f"no {text!r} in {self.written.decode()}")
+            if select.select([stdout], [], [], left)[0]:
+                self.written += os.read(stdout.fileno(), 65536)
+        self._read = self.written.index(text.encode(), self._read) + len(text)
 
     def terminate(self) -> None:
         """Send SIGTERM."""

@@ -53,6 +53,7 @@ class AuditLog:
         self._dropped = 0  # by the reactor's thread
         self._dropped_told = 0
         self._lost = 0
+        self._lost_ever = 0
         self._reopen = False
         self._thread = threading.Thread(target=self._run, name="relayx-audit", daemon=True)
         self._thread.start()
@@ -80,6 +81,11 @@ class AuditLog:
             self._lines.put_nowait(msgspec.json.encode(line) + b"\n")
         except queue.Full:
             self._dropped += 1
+
+    @property
+    def lost(self) -> int:
+        """Lines that could not be written, since the start."""
+        return self._lost_ever + self._dropped
 
     def reopen(self) -> None:
         """Write to a new file of the same name from now on, as after a rotation."""
@@ -117,6 +123,7 @@ class AuditLog:
             if not self._lost:
                 self._report(f"audit: {self._path} cannot be written: {failed.strerror}")
             self._lost += 1
+            self._lost_ever += 1
             return
         dropped = self._dropped - self._dropped_told
         if self._lost or dropped:
@@ -136,6 +143,7 @@ class Record:
         self._reactor = reactor
         self._report = report
         self._log: AuditLog | None = None
+        self._lost = 0
 
     def open(self, path: str) -> AuditLog | None:
         """A file to :meth:`use`; None for "", which is nowhere.
@@ -150,7 +158,13 @@ class Record:
         """Write there from now on. What the one before has still to write, it writes."""
         before, self._log = self._log, log
         if before is not None:
+            self._lost += before.lost
             self._reactor.callInThread(before.close)
+
+    @property
+    def lost(self) -> int:
+        """How many lines could not be written, since the start."""
+        return self._lost + (self._log.lost if self._log is not None else 0)
 
     def reopen(self) -> None:
         """See :meth:`AuditLog.reopen`."""
@@ -166,6 +180,7 @@ class Record:
         """Write what waits, and write no more."""
         if self._log is not None:
             self._log.close()
+            self._lost += self._log.lost
             self._log = None
 
 

@@ -98,6 +98,7 @@ class Reloading:
     :ivar applied: how many were; `refused` likewise.
     :ivar when_tried: called before each reload.
     :ivar when_applied: called with the configuration after each that is applied.
+    :ivar when_refused: called after each that is not.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Reloading:
         self.last_faults: tuple[Fault, ...] = ()
         self.applied = self.refused = 0
         self.when_tried: list[Callable[[], None]] = []
+        self.when_refused: list[Callable[[], None]] = []
         self.when_applied: list[Callable[[Config], None]] = []
         self._parts = parts
         self._files = Files.read(config, secrets)
@@ -225,6 +227,8 @@ class Reloading:
         self.revision = impact.revision
         self.last_ok, self.last_faults = True, ()
         self.applied += 1
+        for tell in self.when_applied:
+            tell(new.config)
         for change in impact.changes:
             self._say("info", "reloaded", str(change))
         self._say("info", "reloaded", str(impact))
@@ -298,8 +302,6 @@ class Reloading:
             parts.record.use(ready.audit)
         else:
             parts.record.reopen()
-        for tell in self.when_applied:
-            tell(config)
 
     @property
     def secrets(self) -> Secrets:
@@ -309,5 +311,7 @@ class Reloading:
     def _refuse(self, error: ConfigError) -> None:
         self.last_ok, self.last_faults = False, error.faults
         self.refused += 1
+        for tell in self.when_refused:
+            tell()
         text = f"the configuration stays at revision {self.revision}: {error}"
         self._say("error", "reload_failed", text)

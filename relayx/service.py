@@ -39,6 +39,7 @@ from relayx.data.plane import DataPlane
 from relayx.entrance import Entrance
 from relayx.impact import Impact
 from relayx.logs import LEVELS, Renderer
+from relayx.metrics import Metrics, Sources
 from relayx.naming import RandomNames
 from relayx.net.address import Networks
 from relayx.net.inherited import AdoptingReactor, Inherited
@@ -47,7 +48,7 @@ from relayx.net.proxied import ProxiedFactory
 from relayx.net.sources import Failures
 from relayx.net.tls import ListeningReactor, ServerFiles, ServerTls, TlsFileError
 from relayx.reloading import Parts, Reloading, StartedFrom
-from relayx.repeats import Unrepeating
+from relayx.repeats import Repeats, Unrepeating
 from relayx.security.keydir import KeyFileError
 from relayx.settings import control_settings, data_settings, load_data_tls, policies, rules
 from relayx.trust import KeyWatch, read_keys
@@ -91,6 +92,7 @@ class GatewayService(Service):
     :param inherited: sockets that listen already.
     :param origin: the files, for :meth:`reload`.
     :ivar reloading: which revision of the configuration is in force, and how the last reload went.
+    :ivar repeats: what is left out of each log because it repeats.
     :ivar when_drained_on_demand: what ends the process once :meth:`drain` has been asked for.
     """
 
@@ -142,7 +144,11 @@ class GatewayService(Service):
         )  # fmt: skip
         self.reloading = Reloading(parts, config, secrets, self._perform, self._say, origin)
         self.reloading.when_applied.append(self._reloaded)
+        self.reloading.when_refused.append(lambda: self.metrics.reload_refused())
+        self.repeats: list[Repeats] = []
+        self._dropped_before = 0
         self.log_stream = self._build_log_stream(config)
+        self.metrics = self._build_metrics()
         self._carry_out: dict[type[fx.Effect], Callable[[Any], None]] = {
             fx.Send: self._send,
             fx.Broadcast: self._broadcast,
@@ -153,7 +159,7 @@ class GatewayService(Service):
             fx.Wait: self.data.wait,
             fx.Refuse: self.data.refuse,
             fx.CloseLink: self.data.close_link,
-            fx.Pair: self.data.pair,
+            fx.Pair: self._pair,
             fx.EndSession: self.data.end_session,
             fx.Note: self._note,
         }
@@ -170,10 +176,12 @@ class GatewayService(Service):
             lambda: [client.conn for client in self.switchboard.clients(role)],
         )
         self._unrepeating = Unrepeating(self._reactor, stream, renderer)
+        self.repeats.append(self._unrepeating.repeats)
         return stream
 
     def _reloaded(self, config: Config) -> None:
         before, self.config, self.secrets = self.config, config, self.reloading.secrets
+        self.metrics.reloaded(self.reloading.revision)
         self._least = LEVELS[config.log.level]
         if config.log != before.log:
             self._stop_log_stream()
@@ -189,6 +197,27 @@ class GatewayService(Service):
             globalLogPublisher.removeObserver(self._unrepeating)
             self._unrepeating.close()
             self.log_stream.close()
+            self._dropped_before += self.log_stream.lines_dropped
+            self.log_stream = None
+
+    def _build_metrics(self) -> Metrics:
+        return Metrics(
+            Sources(
+                clock=self._reactor,
+                switchboard=self.switchboard,
+                control=self.control,
+                data=self.data,
+                expiring_keys=self._key_watch.expiring,
+                blocked=self._entrance.blocked_sources,
+                previous_secret_used=lambda: self.authentication.previous_used,
+                stream_lines_dropped=self._stream_lines_dropped,
+                audit_lines_lost=lambda: self._record.lost,
+                repeated_lines=lambda: sum(repeats.left_out for repeats in self.repeats),
+            )
+        )
+
+    def _stream_lines_dropped(self) -> int:
+        return self._dropped_before + (self.log_stream.lines_dropped if self.log_stream else 0)
 
     # starting and stopping
 
@@ -323,6 +352,7 @@ class GatewayService(Service):
     def startService(self) -> None:
         """Begin to serve."""
         super().startService()
+        self.metrics.start()
         self._key_watch.start()
         self._say("info", "started", f"relayx {__version__} {self.summary()}")
 
@@ -379,6 +409,7 @@ class GatewayService(Service):
         self._stop_listening()
         self._push.close()
         self._telemetry.close()
+        self.metrics.close()
         self._key_watch.close()
         self._close_all()
         self._await_gone(self._reactor.seconds() + _GONE_LIMIT)
@@ -471,6 +502,9 @@ class GatewayService(Service):
     def said_hello(self, link: int, port: int, address: str, hello: Hello) -> None:
         """See data.plane.Events."""
         now = self._reactor.seconds()
+        found = self.switchboard.board.ports.get(port)
+        if found is not None:
+            self.metrics.said_hello(found.protocol, hello.role)
         self._perform(self.switchboard.hello(now, link, port, address, hello))
 
     def hello_failed(self, port: int, address: str, text: str) -> None:
@@ -535,7 +569,9 @@ class GatewayService(Service):
 
     def _broadcast(self, effect: fx.Broadcast) -> None:
         line = self.control.encode(effect.message, effect.trace_id)
-        for client in self.switchboard.clients(effect.role):
+        clients = self.switchboard.clients(effect.role)
+        self.control.counts.went(effect.message, len(clients))
+        for client in clients:
             connection = self.control.get(client.conn)
             if connection is not None:
                 connection.outbox.send(line)
@@ -562,11 +598,16 @@ class GatewayService(Service):
     def _subscribe(self, effect: fx.Subscribe) -> None:
         self._telemetry.subscribe(effect.conn)
 
+    def _pair(self, effect: fx.Pair) -> None:
+        self.metrics.paired(effect)
+        self.data.pair(effect)
+
     def _note(self, effect: fx.Note) -> None:
         self._say(effect.level, effect.event, effect.text, **effect.fields)
 
     def _say(self, level: str, event: str, text: str, **fields: Any) -> None:
         """A line for the log, and for the record of who did what where it belongs there."""
+        self.metrics.noted(event, fields)
         self._record.write(self._reactor.seconds(), event, text, fields)
         if LEVELS[level] < self._least:
             return  # nobody would see it, and a line a session costs time

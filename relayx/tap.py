@@ -112,6 +112,7 @@ class Runner(MultiService):
         if isinstance(parent, Componentized) and not self._server_options.get("syslog"):
             observer = LineObserver(self._log_file(), self._renderer)
             self._unrepeating = Unrepeating(self._reactor, observer, self._renderer)
+            self.gateway.repeats.append(self._unrepeating.repeats)
             parent.setComponent(ILogObserver, self._unrepeating)
         super().setServiceParent(parent)
 

@@ -201,17 +201,27 @@ class Matching(TestCase):
 
     def test_nearest(self) -> None:
         """The exact address goes before one that would do as well, whatever the order."""
-        wide = self.listening("::", socket.AF_INET6, v6only=True)
-        narrow = socket.socket()
-        self.addCleanup(narrow.close)
-        narrow.bind(("0.0.0.0", wide.getsockname()[1]))
-        narrow.listen(5)
+        wide, narrow = self.pair_of_wildcards()
         passed = self.inherited(wide, narrow)
         for interface, family in (("", socket.AF_INET), ("::", socket.AF_INET6)):
             found = passed.take(wide.getsockname()[1], interface)
             self.assertIsNotNone(found)
             with found:  # type: ignore[union-attr]
                 self.assertEqual(found.family, family)  # type: ignore[union-attr]
+
+    def pair_of_wildcards(self) -> tuple[socket.socket, socket.socket]:
+        """Listening sockets on :: and 0.0.0.0, on one port that is free for both."""
+        for _ in range(50):
+            wide = self.listening("::", socket.AF_INET6, v6only=True)
+            narrow = socket.socket()
+            self.addCleanup(narrow.close)
+            try:
+                narrow.bind(("0.0.0.0", wide.getsockname()[1]))
+            except OSError:
+                continue  # others have that port on an address of theirs
+            narrow.listen(5)
+            return wide, narrow
+        raise AssertionError("no port is free")
 
     def test_no_listener(self) -> None:
         """What is no listening TCP socket is named, and left as it is."""

@@ -211,8 +211,8 @@ class DataPlane:
             settings.hello_timeout, settings.max_waiting_hello, settings.waiting_hello_per_source
         )
         self.leaving.change(LINGER, settings.max_waiting_hello)
-        for session, *_ in list(self._sessions.values()):
-            session.change(settings.limits)
+        for running in list(self._sessions.values()):
+            running.session.change(settings.limits)
         if self._splicer is not None and before.ring_buffer_size != settings.ring_buffer_size:
             self._splicer.change(settings.ring_buffer_size)
         if before.keepalive != settings.keepalive:

@@ -26,6 +26,7 @@ HIDDEN = "(hidden)"
 """Stands where a secret would be shown."""
 
 _MOST_SHOWN = 200
+_OTHER_CONTENTS = "the same, with other contents"
 
 
 class Applies(StrEnum):
@@ -103,6 +104,11 @@ class Files(msgspec.Struct, frozen=True):
         return cls(config, secrets, contents(config))
 
 
+def applies(key: str) -> Applies:
+    """For whom another value of a key holds; an entry of ``clients`` is as ``clients``."""
+    return APPLIES.get(key.partition("[")[0], Applies.RESTART)
+
+
 def changes(old: Files, new: Files) -> list[Change]:
     """Every key that is different, in the order of the files; never a secret's value."""
     found = []
@@ -113,7 +119,7 @@ def changes(old: Files, new: Files) -> list[Change]:
             if one != two:
                 found.append(_change(key.name, _written(key, one), _written(key, two)))
             elif old.contents.get(key.name) != new.contents.get(key.name):
-                found.append(_change(key.name, _written(key, one), "the same, with other contents"))
+                found.append(_change(key.name, _written(key, one), _OTHER_CONTENTS))
     found += _clients(old.config.clients, new.config.clients)
     for field in msgspec.structs.fields(Secrets):
         if getattr(old.secrets, field.name) != getattr(new.secrets, field.name):
@@ -186,11 +192,11 @@ def _section(config: Config, name: str) -> Section:
 
 
 def _change(name: str, old: str, new: str) -> Change:
-    applies = APPLIES.get(name.partition("[")[0], Applies.RESTART)
+    when = applies(name)
     # Files of endpoints are read again; what they listen on cannot change.
-    if applies is Applies.RESTART and new == "the same, with other contents":
-        applies = Applies.NEW_CONNECTIONS
-    return Change(name, old, new, applies)
+    if when is Applies.RESTART and new == _OTHER_CONTENTS:
+        when = Applies.NEW_CONNECTIONS
+    return Change(name, old, new, when)
 
 
 def _clients(old: tuple[ClientPolicy, ...], new: tuple[ClientPolicy, ...]) -> Iterator[Change]:

@@ -53,9 +53,6 @@ class Newcomers(Generic[T]):
         for connection in self._deadlines:
             self._deadlines[connection] += timeout - self._timeout
         self._timeout, self._limit, self._per_source = timeout, limit, per_source
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
         crowded = list(self._deadlines)[: max(0, len(self._deadlines) - limit)]
         for fellows in self._of_source.values():
             crowded += list(fellows)[: max(0, len(fellows) - per_source)]
@@ -63,6 +60,8 @@ class Newcomers(Generic[T]):
             if connection in self._deadlines:
                 self.discard(connection)
                 self._crowded_out(connection)
+        if self._call is not None:
+            self._call.cancel()
         self._look()
 
     def __iter__(self) -> Iterator[T]:

@@ -39,6 +39,7 @@ class Sources(NamedTuple):
     previous_secret_used: Callable[[], int]
     stream_lines_dropped: Callable[[], int]
     audit_lines_lost: Callable[[], int]
+    repeated_lines: Callable[[], int]
 
 
 def gauge(name: str, text: str, labels: Labels = ()) -> GaugeMetricFamily:
@@ -219,6 +220,7 @@ class State(Collector):
         )
         dropped.add_metric(("stream",), sources.stream_lines_dropped())
         dropped.add_metric(("client",), sources.control.log_lines_dropped())
+        dropped.add_metric(("repeated",), sources.repeated_lines())
         yield dropped
         lost = counter("relayx_audit_lines_lost", "Lines of audit.file that could not be written")
         lost.add_metric((), sources.audit_lines_lost())

@@ -38,8 +38,10 @@ from relayx.core.switchboard import Switchboard
 from relayx.data.plane import DataPlane
 from relayx.entrance import Entrance
 from relayx.logs import LEVELS, Renderer
+from relayx.metrics import Metrics, Sources
 from relayx.naming import RandomNames
 from relayx.net.address import Networks
+from relayx.net.inherited import AdoptingReactor, Inherited
 from relayx.net.newcomers import LINGER
 from relayx.net.proxied import ProxiedFactory
 from relayx.net.sources import Failures
@@ -71,9 +73,12 @@ class GatewayService(Service):
     :param config: the configuration, already checked.
     :param secrets: what the secret file holds.
     :param reactor: an IReactorTime, IReactorFDSet, IReactorTCP and IReactorThreads.
+    :param inherited: sockets that listen already.
     """
 
-    def __init__(self, config: Config, secrets: Secrets, reactor: Any) -> None:
+    def __init__(
+        self, config: Config, secrets: Secrets, reactor: Any, inherited: Inherited | None = None
+    ) -> None:
         self.config = config
         self.secrets = secrets
         self._reactor = reactor
@@ -95,6 +100,8 @@ class GatewayService(Service):
         self._push = StatePush(reactor, self.control, self._recipients, self._state)
         self._telemetry = TelemetryTimer(reactor, self.control, self.data.bytes_moved)
         self._control_ports: list[Any] = []
+        self._inherited = inherited or Inherited()
+        self._adopting = AdoptingReactor(reactor, self._inherited)
         self._tls: list[ServerTls] = []
         self._trusted = Networks(config.proxy_protocol.trusted)
         self._proxied: list[ProxiedFactory] = []
@@ -105,6 +112,7 @@ class GatewayService(Service):
         self._late: Any = None
         self._audit: AuditLog | None = None
         self.log_stream = self._build_log_stream(config)
+        self.metrics = self._build_metrics()
         self._carry_out: dict[type[fx.Effect], Callable[[Any], None]] = {
             fx.Send: self._send,
             fx.Broadcast: self._broadcast,
@@ -115,7 +123,7 @@ class GatewayService(Service):
             fx.Wait: self.data.wait,
             fx.Refuse: self.data.refuse,
             fx.CloseLink: self.data.close_link,
-            fx.Pair: self.data.pair,
+            fx.Pair: self._pair,
             fx.EndSession: self.data.end_session,
             fx.Note: self._note,
         }
@@ -129,6 +137,23 @@ class GatewayService(Service):
             self.control,
             Renderer(config.log.level, config.log.format),
             lambda: [client.conn for client in self.switchboard.clients(role)],
+        )
+
+    def _build_metrics(self) -> Metrics:
+        return Metrics(
+            Sources(
+                clock=self._reactor,
+                switchboard=self.switchboard,
+                control=self.control,
+                data=self.data,
+                expiring_keys=self._key_watch.expiring,
+                blocked=self._entrance.blocked_sources,
+                previous_secret_used=lambda: self.authentication.previous_used,
+                stream_lines_dropped=lambda: (
+                    self.log_stream.lines_dropped if self.log_stream else 0
+                ),
+                audit_lines_lost=lambda: self._audit.lost if self._audit else 0,
+            )
         )
 
     # starting and stopping
@@ -156,9 +181,17 @@ class GatewayService(Service):
             self.data.release()
             self._close_audit()
             raise
+        finally:
+            self._leave_unused()
         if self.log_stream is not None:
             globalLogPublisher.addObserver(self.log_stream)
         super().privilegedStartService()
+
+    def _leave_unused(self) -> None:
+        """Inherited sockets that nothing is configured for: a unit that is not up to date."""
+        for text in (*self._inherited.refused, *self._inherited.unused()):
+            self._say("warn", "inherited", f"{text}; it is not used")
+        self._inherited.close()
 
     def _open_audit(self) -> None:
         path = self.config.audit.file
@@ -212,7 +245,8 @@ class GatewayService(Service):
     def _listen_control(self, endpoint: str) -> None:
         outcome: list[Any] = []
         try:
-            listening = ListeningReactor(self._reactor, self._tls_for(endpoint), self._wrap_control)
+            tls = self._tls_for(endpoint)
+            listening = ListeningReactor(self._adopting, tls, self._wrap_control)
             serverFromString(listening, endpoint).listen(self.control).addBoth(outcome.append)
         except (RelayError, OSError) as fault:
             raise BindError(f"cannot listen on control endpoint {endpoint}: {fault}") from None
@@ -259,7 +293,7 @@ class GatewayService(Service):
 
     def _listen_data(self, number: int, protocol: PortProtocol) -> None:
         try:
-            self.data.listen(number)
+            self.data.listen(number, self._inherited.take(number, self.config.data.interface))
         except CannotListenError as error:
             where = self.config.data.interface or "every IPv4 address"
             raise BindError(
@@ -274,12 +308,14 @@ class GatewayService(Service):
     def startService(self) -> None:
         """Begin to serve."""
         super().startService()
+        self.metrics.start()
         self._key_watch.start()
+        self._say("info", "started", f"relayx {__version__} {self.summary()}")
+
+    def summary(self) -> str:
+        """What it serves, in one line."""
         where = ", ".join(map(_spelled, self.control_addresses))
-        ports = len(self.switchboard.board.ports)
-        self._say(
-            "info", "started", f"relayx {__version__} serves {ports} data ports; control on {where}"
-        )
+        return f"serves {len(self.switchboard.board.ports)} data ports; control on {where}"
 
     def stopService(self) -> Deferred[None]:
         """Drain (contract section 9): the Deferred fires when nothing is left."""
@@ -289,6 +325,7 @@ class GatewayService(Service):
         self._stopping = Deferred()
         running = self.switchboard.sessions_running()
         self._say("info", "stopping", f"stopping: {running} sessions run")
+        self._leave_adopted()
         self._perform(self.switchboard.drain())
         if self.switchboard.sessions_running():
             timeout = self.config.data.drain_timeout
@@ -314,6 +351,7 @@ class GatewayService(Service):
         self._stop_listening()
         self._push.close()
         self._telemetry.close()
+        self.metrics.close()
         self._key_watch.close()
         self._close_all()
         self._await_gone(self._reactor.seconds() + _GONE_LIMIT)
@@ -337,6 +375,14 @@ class GatewayService(Service):
         self._close_audit()
         if self._stopping is not None:
             self._stopping.callback(None)
+
+    def _leave_adopted(self) -> None:
+        """Who connects from now on to a socket that outlives us waits for the next gateway."""
+        adopted = self._adopting.adopted
+        self._control_ports = [port for port in self._control_ports if port not in adopted]
+        for port in adopted:
+            port.stopListening()
+        self.data.leave_adopted()
 
     def _stop_listening(self) -> None:
         ports, self._control_ports = self._control_ports, []
@@ -400,6 +446,7 @@ class GatewayService(Service):
     def said_hello(self, link: int, port: int, address: str, hello: Hello) -> None:
         """See data.plane.Events."""
         now = self._reactor.seconds()
+        self.metrics.said_hello(self.switchboard.board.ports[port].protocol, hello.role)
         self._perform(self.switchboard.hello(now, link, port, address, hello))
 
     def hello_failed(self, port: int, address: str, text: str) -> None:
@@ -464,7 +511,9 @@ class GatewayService(Service):
 
     def _broadcast(self, effect: fx.Broadcast) -> None:
         line = self.control.encode(effect.message, effect.trace_id)
-        for client in self.switchboard.clients(effect.role):
+        clients = self.switchboard.clients(effect.role)
+        self.control.counts.went(effect.message, len(clients))
+        for client in clients:
             connection = self.control.get(client.conn)
             if connection is not None:
                 connection.outbox.send(line)
@@ -491,11 +540,16 @@ class GatewayService(Service):
     def _subscribe(self, effect: fx.Subscribe) -> None:
         self._telemetry.subscribe(effect.conn)
 
+    def _pair(self, effect: fx.Pair) -> None:
+        self.metrics.paired(effect)
+        self.data.pair(effect)
+
     def _note(self, effect: fx.Note) -> None:
         self._say(effect.level, effect.event, effect.text, **effect.fields)
 
     def _say(self, level: str, event: str, text: str, **fields: Any) -> None:
         """A line for the log, and for the record of who did what where it belongs there."""
+        self.metrics.noted(event, fields)
         if self._audit is not None and event in AUDITED:
             self._audit.record(self._reactor.seconds(), event, text, fields)
         if LEVELS[level] < self._least:

@@ -7,7 +7,7 @@ import struct
 import time
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -141,7 +141,6 @@ class OursTests(SynchronousTestCase):
         self.assertEqual(canonical({}), b"{}")
         self.assertEqual(canonical([]), b"[]")
 
-    @settings(deadline=None)
     @given(VALUES)
     def test_stable(self, value: Any) -> None:
         """One spelling, whatever it was before, and nothing else in it."""
@@ -151,7 +150,6 @@ class OursTests(SynchronousTestCase):
         self.assertEqual(canonical(value), once)
         self.assertEqual(json.loads(once, parse_int=float), json.loads(spelled, parse_int=float))
 
-    @settings(deadline=None)
     @given(st.binary(max_size=200) | TEXTS.map(str.encode))
     def test_any_bytes(self, raw: bytes) -> None:
         """A value that can be written, or the one error."""

@@ -17,6 +17,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from relayx.control.counts import Counts
 from relayx.control.outbox import Outbox
 from relayx.control.pace import BURST, Pace
 from relayx.core.codec import (
@@ -204,6 +205,7 @@ class ControlProtocol(LineReceiver):
             else:
                 self._slow_down(error.msg_id, error.trace_id)
             return
+        self.factory.counts.came(envelope.type)
         if not allowed:
             self._slow_down(envelope.msg_id, envelope.trace_id)
             return
@@ -240,6 +242,7 @@ class ControlProtocol(LineReceiver):
 
     def _slow_down(self, msg_id: str, trace_id: str) -> None:
         """A message too many: it is not acted upon."""
+        self.factory.counts.rate_limited += 1
         limit = self.factory.settings.messages_per_second
         text = f"too many messages; allowed: {limit} a second, {BURST * limit} at once"
         self._send_error(PeerError(Code.RATE_LIMITED, text, msg_id=msg_id, trace_id=trace_id))
@@ -282,6 +285,10 @@ class ControlProtocol(LineReceiver):
 
     def send(self, message: Message, trace_id: str = "") -> None:
         """Send one message."""
+        counts = self.factory.counts
+        counts.went(message)
+        if isinstance(message, Error):
+            counts.errors[message.error_code] += 1
         self.outbox.send(self.factory.encode(message, trace_id))
 
     def close(self) -> None:
@@ -352,6 +359,7 @@ class ControlProtocol(LineReceiver):
             self._turn.cancel()
             self._turn = None
         if why := tls_failure(reason):
+            self.factory.counts.tls_failures += 1
             self.factory.events.dropped(self.conn, self.address, f"TLS: {why}")
         self.factory.lost(self)
 
@@ -361,6 +369,7 @@ class ControlFactory(ServerFactory):
 
     :ivar newcomers: the connections that have not registered yet.
     :ivar leaving: those that are to close and have been told so.
+    :ivar counts: what came and went, of all connections.
     """
 
     noisy = False
@@ -378,6 +387,7 @@ class ControlFactory(ServerFactory):
         :param trust: signs what is sent and verifies what comes.
         """
         self.trust = trust or Trust()
+        self.counts = Counts()
         self.reactor = reactor
         self.settings = settings
         self.events = events
@@ -421,6 +431,7 @@ class ControlFactory(ServerFactory):
             self._sweep = self.reactor.callLater(self._sweep_interval, self._look_over)
 
     def _turn_away(self, connection: ControlProtocol) -> None:
+        self.counts.turned_away += 1
         limit, source = self.settings.per_source, connection.source
         if self._told.may(source, self.reactor.seconds()):
             self.events.dropped(
@@ -440,6 +451,7 @@ class ControlFactory(ServerFactory):
         self.leaving.discard(connection)
         if self._connections.pop(connection.conn, None) is not None:
             self._sources.leave(connection.source)
+            self.counts.log_lines_dropped += connection.outbox.log_lines_dropped
             self.events.control_lost(connection.conn)
 
     def get(self, conn: int) -> ControlProtocol | None:
@@ -478,6 +490,11 @@ class ControlFactory(ServerFactory):
     def open_connections(self) -> int:
         """How many control connections are open."""
         return len(self._connections)
+
+    def log_lines_dropped(self) -> int:
+        """``log`` messages that lagging clients did not get, since the start."""
+        lagging = sum(one.outbox.log_lines_dropped for one in self._connections.values())
+        return self.counts.log_lines_dropped + lagging
 
     @property
     def _sweep_interval(self) -> float:

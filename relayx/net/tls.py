@@ -137,16 +137,9 @@ class ServerTls:
         self.files = files
         self._context = load_context(files)
 
-    def load(self) -> SSL.Context:
-        """Read the files again, for :meth:`replace`.
-
-        :raises TlsFileError: naming the file that cannot be used.
-        """
-        return load_context(self.files)
-
-    def replace(self, context: SSL.Context) -> None:
-        """Use another context for the connections that come from now on."""
-        self._context = context
+    def replace(self, files: ServerFiles, context: SSL.Context) -> None:
+        """Use what was read of the files for the connections that come from now on."""
+        self.files, self._context = files, context
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         """The TLS of one new connection."""

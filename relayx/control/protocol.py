@@ -330,7 +330,8 @@ class ControlProtocol(LineReceiver):
         Over TLS that takes an answer, which may never come.
         """
         self._closing = True
-        self.factory.leaving.add(self)
+        if ISSLTransport.providedBy(self.transport):
+            self.factory.leaving.add(self)
         self.lose()
 
     def stop_lingering(self) -> None:

@@ -201,7 +201,8 @@ class State(Collector):
         yield blocked
         expiry = gauge(
             "relayx_key_expiry_days",
-            "Days until a key expires, negative where it has; a key that never does is left out",
+            "Days until a key (kid) that messages are signed or verified with (use) expires, "
+            "negative where it has; a key that never does is left out",
             ("use", "kid"),
         )
         now = sources.clock.seconds()
@@ -213,8 +214,8 @@ class State(Collector):
         sources = self._sources
         dropped = counter(
             "relayx_log_lines_dropped",
-            "Lines of log.stream that were lost: all of them (stream), or of one client that "
-            "lagged (client)",
+            "Log lines that were left out: lost on their way to all of log.stream (stream), or to "
+            "one client that lagged (client), or repeated too often (repeated)",
             ("where",),
         )
         dropped.add_metric(("stream",), sources.stream_lines_dropped())

@@ -77,6 +77,8 @@ log:
   level: info
   format: text
   stream: off
+reload:
+  watch: off
 """
 """As they stand in the contract and the files of configs/, without the port keys, whose default
 is to be absent."""
@@ -131,6 +133,7 @@ CHANGED: dict[str, tuple[Any, Any]] = {
     "log.level": ("error", "error"),
     "log.format": ("json", "json"),
     "log.stream": ("all", "all"),
+    "reload.watch": ("on", "on"),
 }
 """For each key a value that is not its default, at its least where it has one."""
 
@@ -184,6 +187,7 @@ REFUSED: dict[str, list[Any]] = {
     "log.level": ["warning", 1],
     "log.format": ["xml", 1],
     "log.stream": ["fe", False],
+    "reload.watch": ["always", False],
 }
 """For each key what its file may not say."""
 

@@ -6,8 +6,11 @@ import os
 import ssl
 import time
 
+import msgspec
 from twisted.trial.unittest import TestCase
 
+from relayx.config.faults import ConfigError
+from relayx.repeats import FIRST
 from relayx.security.keyring import add_key
 from relayx.security.keys import KeyType
 from relayx.security.policy import Signing
@@ -324,18 +327,29 @@ class Files(TestCase):
         ask(many)
         scrape_until(gateway, 900, "relayx_log_lines_dropped_total", where="stream")
 
+    @live(log={"stream": "all"})
+    def test_repeated_lines(self, gateway: Gateway) -> None:
+        """What is left out of the log because it repeats is counted."""
+        gateway.fe()
+        for _ in range(FIRST + 5):
+            self.assertEqual(gateway.control().register("FE", "wrong")["status"], "error")
+        scrape_until(gateway, 5, "relayx_log_lines_dropped_total", where="repeated")
+
     @live()
     def test_reloads(self, gateway: Gateway) -> None:
-        metrics = gateway.service.metrics
+        service = gateway.service
         found = scrape_of(gateway)
         began = found["relayx_config_last_reload_success_timestamp_seconds"]
         self.assertEqual(found["relayx_config_revision"], 1)
         self.assertEqual(found["relayx_config_last_reload_successful"], 1)
-        ask(metrics.reload_refused)
+        other = msgspec.structs.replace(
+            service.config, http=msgspec.structs.replace(service.config.http, endpoint="tcp:1")
+        )
+        self.assertRaises(ConfigError, ask, lambda: service.reload(other, service.secrets))
         found = scrape_of(gateway)
         self.assertEqual(found["relayx_config_last_reload_successful"], 0)
         self.assertEqual(found["relayx_config_last_reload_success_timestamp_seconds"], began)
-        ask(lambda: metrics.reloaded(2))
+        ask(lambda: service.reload(service.config, service.secrets))
         found = scrape_of(gateway)
         self.assertEqual(found["relayx_config_revision"], 2)
         self.assertEqual(found["relayx_config_last_reload_successful"], 1)

@@ -11,6 +11,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import Data
 from tests.live import NEVER
+from tests.relayx_process import relayx
 from tests.reloading import Filed, filed, in_the_reactor
 
 MIB = 1 << 20
@@ -91,8 +92,6 @@ class Ports(TestCase):
         """Who connected before the port was removed and says HELLO after it gets an answer."""
         gateway.fe(), gateway.be()
         links = [gateway.dial11(gateway.zmq[0]) for _ in range(2)]
-        while in_the_reactor(gateway.service.data.open_connections) < 2:
-            pass  # they have yet to be accepted
         gateway.reload(relay=gateway.ports(2, 2, first=1))
         for link, role in zip(links, ("FE", "BE"), strict=True):
             link.hello(role)
@@ -137,6 +136,19 @@ class Ports(TestCase):
         fe.close()
         self.assertEqual(be.rest()[0], b"")
         client.state(lambda state: state["zmq_total"] == 2)
+
+    @filed(zmq=6)
+    def test_back_end_moves_on(self, gateway: Filed) -> None:
+        """``relayx be`` whose ports are gone waits on others, as many as before."""
+        client = gateway.fe()
+        with relayx("be", "--echo", "--zmq", "2", gateway=gateway.host):
+            client.state(lambda state: len(state["zmq_ready_ports"]) == 2)
+            ready = set(client.state()["zmq_ready_ports"])
+            first = 3 if ready & set(gateway.zmq[:3]) else 0
+            gateway.reload(relay=gateway.ports(3, 0, first=first))
+            client.state(lambda state: state["zmq_total"] == 3)
+            state = client.state(lambda state: len(state["zmq_ready_ports"]) == 2)
+            self.assertTrue(set(state["zmq_ready_ports"]) <= set(gateway.zmq[first : first + 3]))
 
     @filed()
     def test_taken_port(self, gateway: Filed) -> None:

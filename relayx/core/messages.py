@@ -210,7 +210,11 @@ class PortRelease(Message, frozen=True, kw_only=True, omit_defaults=True):
     ] = 0
     srt_port: Annotated[int, _is("the srt port that it ends on; likewise")] = 0
     error_code: Annotated[
-        str, _is("from the gateway: TTL_EXPIRED or BE_LOST, where that is why")
+        str,
+        _is(
+            "from the gateway: TTL_EXPIRED or BE_LOST, where that is why, or DRAINING, where the "
+            "port is taken out of service"
+        ),
     ] = ""
 
 

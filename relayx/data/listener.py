@@ -83,7 +83,13 @@ class DataPort(tcp.Port):
         set_keepalive(self.socket, seconds)
 
     def close(self) -> None:
-        """Accept no more; the port can be bound again as soon as this returns."""
+        """Accept who has connected, and no more.
+
+        The port can be bound again as soon as this returns.
+        """
+        for _ in range(BACKLOG):
+            if not self._accept():
+                break
         self.disconnecting = True
         self.stopReading()
         if self.connected:
@@ -94,14 +100,18 @@ class DataPort(tcp.Port):
 
         A port seldom has two waiting, and asking for a second costs a call that fails.
         """
+        self._accept()
+
+    def _accept(self) -> bool:
+        """Accept one connection; whether there was one."""
         factory: Any = self.factory
         try:
             accepted, client = self.socket.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
+            return False
         except OSError:
             super().doRead()  # out of descriptors, which Twisted has an answer to
-            return
+            return False
         if sys.platform != "linux":
             self._set_options(accepted)
         protocol = factory.build(_host(client))
@@ -111,3 +121,4 @@ class DataPort(tcp.Port):
         except Exception:  # must not reach the reactor, which would close the port
             _log.failure("a data connection failed as it came")
             transport.abortConnection()
+        return True

@@ -38,7 +38,7 @@ ALLOWED = {
     "result": {"success", "failure"},
     "plane": {"control", "data"},
     "kind": {"early", "memory", "pipe"},
-    "where": {"stream", "client"},
+    "where": {"stream", "client", "repeated"},
     "type": {*REQUESTS, *REPLIES, "log", "unknown"},
 }
 """Every label but those of the process, and ``kid``; none is a client's to choose."""

@@ -121,6 +121,12 @@ class Session:
         self._look: Any = None
         self._look_after = _FIRST_LOOK
 
+    def change(self, limits: Limits) -> None:
+        """Go by other limits from now on."""
+        self._limits = limits
+        if not self._over:
+            self._look_again()
+
     def start(self) -> None:
         """Begin to move bytes, unless one side has failed already."""
         if self._over:

@@ -39,6 +39,7 @@ class Sources(NamedTuple):
     previous_secret_used: Callable[[], int]
     stream_lines_dropped: Callable[[], int]
     audit_lines_lost: Callable[[], int]
+    repeated_lines: Callable[[], int]
 
 
 def gauge(name: str, text: str, labels: Labels = ()) -> GaugeMetricFamily:
@@ -213,12 +214,13 @@ class State(Collector):
         sources = self._sources
         dropped = counter(
             "relayx_log_lines_dropped",
-            "Lines of log.stream that were lost: all of them (stream), or of one client that "
-            "lagged (client)",
+            "Log lines that were left out: lost on their way to all of log.stream (stream), or to "
+            "one client that lagged (client), or repeated too often (repeated)",
             ("where",),
         )
         dropped.add_metric(("stream",), sources.stream_lines_dropped())
         dropped.add_metric(("client",), sources.control.log_lines_dropped())
+        dropped.add_metric(("repeated",), sources.repeated_lines())
         yield dropped
         lost = counter("relayx_audit_lines_lost", "Lines of audit.file that could not be written")
         lost.add_metric((), sources.audit_lines_lost())

@@ -6,6 +6,8 @@ from twisted.trial.unittest import TestCase
 
 from relayx.core import effects as fx
 from relayx.core.messages import Cause, SessionEnd
+from relayx.core.pairing import Stalls
+from relayx.logs import FIELDS
 from tests.common import (
     BE_AT,
     ELSEWHERE,
@@ -97,6 +99,18 @@ class Recipients(TestCase):
              "be_to_fe_bytes": 4, "seconds": 1.5, "fe_stall_seconds": 0.0, "be_stall_seconds": 0.0,
              "fe_throttled_seconds": 0.0, "be_throttled_seconds": 0.0},
         )  # fmt: skip
+
+    def test_note_of_a_slow_session(self) -> None:
+        """Who kept whom waiting, in words and in fields that the log shows."""
+        self.room.offer(ZMQ[0])
+        self.room.dial(ZMQ[0])
+        self.room.over(pairing(self.room.effects), stalls=Stalls(fe=2.5, be_throttled=1.0))
+        (note,) = notes(self.room.effects, "session_end")
+        self.assertIn("; the BE waited 2.500 s for the FE to read, ", note.text)
+        self.assertEqual(
+            (note.fields["fe_stall_seconds"], note.fields["be_throttled_seconds"]), (2.5, 1.0)
+        )
+        self.assertLessEqual(set(note.fields), FIELDS)
 
     def test_v1_clients_are_not_told(self) -> None:
         self.room.fe("f"), self.room.be("b")

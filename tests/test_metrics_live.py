@@ -206,7 +206,7 @@ class Clients(TestCase):
     def test_turned_away(self, gateway: Gateway) -> None:
         gateway.fe()
         for _ in range(3):  # more than what is said in the log
-            with self.assertRaises((EndedError, WasResetError)):
+            with self.assertRaises((EndedError, WasResetError, ConnectionResetError)):
                 gateway.control().fill()
         scrape_until(gateway, 3, "relayx_control_turned_away_total")
 

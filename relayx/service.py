@@ -13,12 +13,12 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger, globalLogPublisher
-from twisted.python.failure import Failure
 
 from relayx import __version__
+from relayx.admin.model import GatewayState
+from relayx.adminport import AdminPort
 from relayx.audit import AUDITED, AuditLog
 from relayx.authentication import Authentication
 from relayx.config.endpoints import ssl_files
@@ -40,6 +40,7 @@ from relayx.entrance import Entrance
 from relayx.logs import LEVELS, Renderer
 from relayx.naming import RandomNames
 from relayx.net.address import Networks
+from relayx.net.listening import listen_at_once, reason
 from relayx.net.newcomers import LINGER
 from relayx.net.proxied import ProxiedFactory
 from relayx.net.sources import Failures
@@ -95,6 +96,9 @@ class GatewayService(Service):
         self._push = StatePush(reactor, self.control, self._recipients, self._state)
         self._telemetry = TelemetryTimer(reactor, self.control, self.data.bytes_moved)
         self._control_ports: list[Any] = []
+        self._http_port: Any = None
+        self.state = GatewayState.STARTING
+        self.admin = AdminPort(reactor, self, None) if config.http.endpoint else None
         self._tls: list[ServerTls] = []
         self._trusted = Networks(config.proxy_protocol.trusted)
         self._proxied: list[ProxiedFactory] = []
@@ -149,11 +153,13 @@ class GatewayService(Service):
                 self._listen_control(endpoint)
             for port in self.switchboard.board.ports:
                 self._listen_data(port.number, port.protocol)
+            self._listen_http()
         except StartError:
             self._stop_listening()
             self._close_all()
             self.control.release()
             self.data.release()
+            self._release_http()
             self._close_audit()
             raise
         if self.log_stream is not None:
@@ -210,21 +216,33 @@ class GatewayService(Service):
             self._audit = None
 
     def _listen_control(self, endpoint: str) -> None:
-        outcome: list[Any] = []
         try:
             listening = ListeningReactor(self._reactor, self._tls_for(endpoint), self._wrap_control)
-            serverFromString(listening, endpoint).listen(self.control).addBoth(outcome.append)
-        except (RelayError, OSError) as fault:
+            port = listen_at_once(listening, endpoint, self.control)
+        except RelayError as fault:
             raise BindError(f"cannot listen on control endpoint {endpoint}: {fault}") from None
-        if not outcome:
-            raise BindError(f"control endpoint {endpoint} did not listen at once")
-        if isinstance(outcome[0], Failure):
-            error = outcome[0].value
-            reason = _reason(error) if error is not None else "unknown"
-            raise BindError(f"cannot listen on control endpoint {endpoint}: {reason}")
-        self._control_ports.append(outcome[0])
+        self._control_ports.append(port)
 
-    def _tls_for(self, endpoint: str) -> ServerTls | None:
+    def _listen_http(self) -> None:
+        endpoint = self.config.http.endpoint
+        if self.admin is None:
+            return
+        try:
+            listening = ListeningReactor(self._reactor, self._tls_for(endpoint, client_ca=""))
+            self._http_port = listen_at_once(listening, endpoint, self.admin.factory)
+        except RelayError as fault:
+            raise BindError(f"cannot listen on http endpoint {endpoint}: {fault}") from None
+        self.admin.listens_on(self._http_port.getHost())
+
+    def _release_http(self) -> None:
+        if self._http_port is not None:
+            self._http_port.stopListening()
+            self._http_port = None
+        if self.admin is not None:
+            self.admin.close()
+            self.admin.release()
+
+    def _tls_for(self, endpoint: str, client_ca: str | None = None) -> ServerTls | None:
         """What an ``ssl:`` endpoint makes connections with; None where it is none."""
         told = ssl_files(endpoint)
         if told is None:
@@ -234,7 +252,7 @@ class GatewayService(Service):
                 certificate=told.certificate,
                 private_key=told.private_key,
                 chain=told.chain,
-                client_ca=self.config.control.client_ca,
+                client_ca=self.config.control.client_ca if client_ca is None else client_ca,
             )
         )
         self._tls.append(tls)
@@ -263,8 +281,17 @@ class GatewayService(Service):
         except CannotListenError as error:
             where = self.config.data.interface or "every IPv4 address"
             raise BindError(
-                f"cannot listen on {protocol} port {number} of {where}: {_reason(error)}"
+                f"cannot listen on {protocol} port {number} of {where}: {reason(error)}"
             ) from None
+
+    @property
+    def http_address(self) -> Any:
+        """Where the admin HTTP listens, an IAddress; None where it does not."""
+        return None if self._http_port is None else self._http_port.getHost()
+
+    def say(self, level: str, event: str, text: str, **fields: Any) -> None:
+        """Write a line in the log."""
+        self._say(level, event, text, **fields)
 
     @property
     def control_addresses(self) -> list[Any]:
@@ -274,6 +301,9 @@ class GatewayService(Service):
     def startService(self) -> None:
         """Begin to serve."""
         super().startService()
+        self.state = GatewayState.READY
+        if self.admin is not None:
+            self.admin.started()
         self._key_watch.start()
         where = ", ".join(map(_spelled, self.control_addresses))
         ports = len(self.switchboard.board.ports)
@@ -289,13 +319,30 @@ class GatewayService(Service):
         self._stopping = Deferred()
         running = self.switchboard.sessions_running()
         self._say("info", "stopping", f"stopping: {running} sessions run")
-        self._perform(self.switchboard.drain())
+        self.drain()
         if self.switchboard.sessions_running():
             timeout = self.config.data.drain_timeout
             self._late = self._reactor.callLater(timeout, self._end_late)
         else:
             self._wind_up()
         return self._stopping
+
+    def drain(self) -> None:
+        """Take nobody new from now on; what runs goes on, and so does the gateway."""
+        if self.state is GatewayState.DRAINING:
+            return
+        self.state = GatewayState.DRAINING
+        self._perform(self.switchboard.drain())
+
+    def end_session(self, pairing_id: str) -> None:
+        """End a session at once, with the cause ``admin``."""
+        self._perform(self.switchboard.end_session(pairing_id, Cause.ADMIN))
+
+    def drop_client(self, conn: int) -> None:
+        """Close a client's control connection, as if it had gone."""
+        connection = self.control.get(conn)
+        if connection is not None:
+            connection.drop("an operator wants it")
 
     def _end_late(self) -> None:
         """The time for sessions to end has passed; whatever is in the way, the stop goes on."""
@@ -320,6 +367,8 @@ class GatewayService(Service):
 
     def _await_gone(self, deadline: float) -> None:
         left = self.control.open_connections() + self.data.open_connections()
+        if self.admin is not None:
+            left += self.admin.open_connections()
         if left and self._reactor.seconds() < deadline:
             self._reactor.callLater(_GONE_LOOK, self._await_gone, deadline)
             return
@@ -331,6 +380,7 @@ class GatewayService(Service):
             self.log_stream.close()
         self.control.release()
         self.data.release()
+        self._release_http()
         counts = self.switchboard.sessions_ended()
         ended = ", ".join(f"{count} {cause}" for cause, count in sorted(counts.items()))
         self._say("info", "stopped", f"stopped; sessions ended: {ended or 'none'}")
@@ -342,6 +392,9 @@ class GatewayService(Service):
         ports, self._control_ports = self._control_ports, []
         for port in ports:
             port.stopListening()
+        if self._http_port is not None:
+            self._http_port.stopListening()
+            self._http_port = None
         self.data.stop_listening()
 
     def _close_all(self) -> None:
@@ -349,6 +402,8 @@ class GatewayService(Service):
             proxied.close()
         self.control.close()
         self.data.close()
+        if self.admin is not None:
+            self.admin.close()
 
     # events of the control plane
 
@@ -498,14 +553,11 @@ class GatewayService(Service):
         """A line for the log, and for the record of who did what where it belongs there."""
         if self._audit is not None and event in AUDITED:
             self._audit.record(self._reactor.seconds(), event, text, fields)
+        if self.admin is not None:
+            self.admin.note(level, event, text, fields)
         if LEVELS[level] < self._least:
             return  # nobody would see it, and a line a session costs time
         self._log.emit(LEVELS[level], "{text}", text=text, event=event, **fields)
-
-
-def _reason(error: BaseException) -> str:
-    inner = error.socketError if isinstance(error, CannotListenError) else error
-    return getattr(inner, "strerror", None) or str(inner)
 
 
 def _spelled(address: Any) -> str:

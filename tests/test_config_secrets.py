@@ -18,6 +18,7 @@ class SecretFile(Files):
             "auth_secret": GOOD_SECRET,
             "auth_secret_previous": GOOD_SECRET[::-1],
             "relay_public_key": PEM,
+            "admin_token": GOOD_SECRET.upper(),
         }
         loaded = self.load({"relay": PORTS}, every, prod=True)
         self.assertEqual(loaded.secrets, Secrets(**every))
@@ -41,14 +42,14 @@ class SecretFile(Files):
             self.assertEqual(fault.file, str(self.secrets))
 
     def test_wrong_types(self) -> None:
-        for key in ("auth_secret", "auth_secret_previous", "relay_public_key"):
+        for key in ("auth_secret", "auth_secret_previous", "relay_public_key", "admin_token"):
             for value in (5123, True, ["5123"], {"5123": 1}):
                 fault = self.fault("", {"auth_secret": GOOD_SECRET, key: value})
                 self.assertEqual((fault.key, fault.value), (key, ""))
                 self.assertNotIn("5123", str(fault))
 
     def test_prod_asks_for_32_bytes(self) -> None:
-        for key in ("auth_secret", "auth_secret_previous"):
+        for key in ("auth_secret", "auth_secret_previous", "admin_token"):
             short = {"auth_secret": GOOD_SECRET, key: "short-" + "x" * 25}
             self.load("", short)
             fault = self.fault("", short, prod=True)

@@ -52,7 +52,7 @@ def read_secrets(path: str, *, prod: bool) -> tuple[Secrets, list[Fault], list[F
         where = "is empty" if "auth_secret" in found else "is missing"
         allowed = "a text that clients register with, in prod of 32 bytes or more"
         faults.append(Fault(path, "auth_secret", "", where, allowed))
-    for name in ("auth_secret", "auth_secret_previous"):
+    for name in ("auth_secret", "auth_secret_previous", "admin_token"):
         _check_secret(path, name, values[name], strict, faults if prod else [])
     _check_public_key(path, values["relay_public_key"], strict, faults)
     return Secrets(**values), faults, warnings

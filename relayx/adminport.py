@@ -24,6 +24,7 @@ from relayx.data.plane import DataPlane
 from relayx.logs import FIELDS
 from relayx.net.address import is_loopback
 from relayx.net.bucket import TokenBucket
+from relayx.rates import Trail
 from relayx.view import View
 
 MOST_EVENTS = 200
@@ -31,6 +32,10 @@ MOST_EVENTS = 200
 
 MOST_SHOWN = 200
 """Clients and sessions of a snapshot."""
+
+INTERVAL = 5.0
+MOST_POINTS = 120
+"""Throughput is remembered for ten minutes, in steps of seconds."""
 
 DENIALS = 1.0
 """Lines a second about those who are denied, and ten at once."""
@@ -69,6 +74,7 @@ class AdminPort:
         self._told: Callable[[model.Happened], None] | None = None
         self._denials = TokenBucket(DENIALS, 10 * DENIALS, reactor.seconds())
         self._view = View(service.switchboard, service.data, reactor)
+        self._trail = Trail(reactor, service.data.bytes_moved, INTERVAL, MOST_POINTS)
         http = service.config.http
         settings = Settings(token=lambda: service.secrets.admin_token, hosts=http.hosts)
         self._site = AdminSite(reactor, self, settings, metrics)
@@ -88,9 +94,11 @@ class AdminPort:
     def started(self) -> None:
         """The gateway serves from now on."""
         self._started = self._reactor.seconds()
+        self._trail.start()
 
     def close(self) -> None:
         """Answer no more."""
+        self._trail.stop()
         self._site.close()
 
     def release(self) -> None:
@@ -170,6 +178,14 @@ class AdminPort:
             clients=self._view.clients(model.ClientQuery(limit=MOST_SHOWN)),
             sessions=self._view.sessions(model.SessionQuery(limit=MOST_SHOWN)),
         )
+
+    def history(self) -> model.History:
+        """See Gateway."""
+        points = (
+            model.Point(at=datetime.fromtimestamp(at, UTC), throughput=rate)
+            for at, rate in self._trail.points
+        )
+        return model.History(interval=INTERVAL, points=tuple(points))
 
     def end_session(self, pairing_id: str, who: Who) -> bool:
         """See Gateway."""

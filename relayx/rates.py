@@ -5,7 +5,9 @@ Nobody keeps a timer for it: each look is compared with the one before, unless t
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Any
 
 LEAST_SPAN = 1.0
 """Seconds over which a rate is taken, at least."""
@@ -51,3 +53,39 @@ class _Seen:
         self.when = when
         self.counts = counts
         self.rates = (0.0,) * len(counts)
+
+
+class Trail:
+    """How fast one counter grew in the last minutes; one look every `interval` seconds.
+
+    :param clock: an IReactorTime.
+    :param count: gives the counter.
+    :ivar points: the end of each interval and its growth a second, the oldest first.
+    """
+
+    def __init__(self, clock: Any, count: Callable[[], int], interval: float, most: int) -> None:
+        self.interval = interval
+        self.points: deque[tuple[float, float]] = deque(maxlen=most)
+        self._clock = clock
+        self._count = count
+        self._before = (0.0, 0)
+        self._call: Any = None
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._before = (self._clock.seconds(), self._count())
+        self._call = self._clock.callLater(self.interval, self._look)
+
+    def _look(self) -> None:
+        self._call = self._clock.callLater(self.interval, self._look)
+        now, count = self._clock.seconds(), self._count()
+        before, counted = self._before
+        self._before = (now, count)
+        if now > before:
+            self.points.append((now, round(max(0, count - counted) / (now - before), 1)))
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None

@@ -84,6 +84,7 @@ class Answers:
             "ports": lambda call: Given(gateway.ports(call.query)),
             "leases": lambda call: Given(gateway.leases(call.query)),
             "sessions": lambda call: Given(gateway.sessions(call.query)),
+            "history": lambda call: Given(gateway.history()),
             "drop_client": self._drop_client,
             "end_session": self._end_session,
             "drain": lambda call: Given(model.Draining(sessions=gateway.drain(call.who))),

@@ -117,7 +117,9 @@ class EventStreams:
         if not self._readers:
             self._gateway.watch_events(self._happened)
         self._readers.add(reader)
-        reader.tell(b"retry: 2000\n\n" + b"".join(_line("happened", event) for event in late))
+        first = [_line("history", self._gateway.history())]
+        first += [_line("happened", event) for event in late]
+        reader.tell(b"retry: 2000\n\n" + b"".join(first))
         reader.show(_line("snapshot", self._gateway.snapshot()))
         if self._call is None:
             self._call = self._reactor.callLater(INTERVAL, self._tick)

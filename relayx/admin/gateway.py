@@ -11,6 +11,7 @@ from relayx.admin.model import (
     Client,
     ClientQuery,
     Happened,
+    History,
     Lease,
     LeaseQuery,
     Page,
@@ -63,6 +64,9 @@ class Gateway(Protocol):
 
     def snapshot(self) -> Snapshot:
         """Everything at once."""
+
+    def history(self) -> History:
+        """Throughput of the last minutes."""
 
     def end_session(self, pairing_id: str, who: Who) -> bool:
         """Close a session with the cause ``admin``; False where there is none of that id."""

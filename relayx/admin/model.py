@@ -333,6 +333,20 @@ class Happened(Shown, frozen=True, kw_only=True):
     fields: dict[str, Any]
 
 
+class Point(Shown, frozen=True, kw_only=True):
+    """How much was moved of late, at a time."""
+
+    at: datetime
+    throughput: Annotated[float, Meta(description="bytes a second in all sessions")]
+
+
+class History(Shown, frozen=True, kw_only=True):
+    """Throughput of the last minutes, the oldest first."""
+
+    interval: Annotated[float, Meta(description="seconds that each point stands for")]
+    points: tuple[Point, ...]
+
+
 class Snapshot(Shown, frozen=True, kw_only=True):
     """Everything at a time, for the dashboard; long lists are cut, the totals are not."""
 

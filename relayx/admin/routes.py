@@ -146,6 +146,13 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="GET",
+        path="/api/v1/history",
+        name="history",
+        summary="Throughput of the last minutes.",
+        answer=model.History,
+    ),
+    Route(
+        method="GET",
         path="/api/v1/events",
         name="events",
         summary="A stream of server-sent events: snapshot each second, happened as it happens.",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Iterator
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from tests.guide_peer import DEADLINE
 from tests.live import Gateway
@@ -14,6 +15,9 @@ HTTP = {"endpoint": "tcp:0:interface=127.0.0.1"}
 """Section ``http`` of a gateway that is looked at: any free port."""
 
 TOKEN = "token-for-the-tests-of-more-than-32-bytes"
+
+
+T = TypeVar("T")
 
 
 class Answer:
@@ -72,6 +76,15 @@ def get(gateway: Gateway, path: str, **more: Any) -> Answer:
 def change(gateway: Gateway, method: str, path: str, **more: Any) -> Answer:
     """A request that changes something, with the header that it needs."""
     return ask(gateway, method, path, X_Relayx_Request="1", **more)
+
+
+def until(call: Callable[[], T]) -> T:
+    """Make a call, which asks the gateway, again and again until what it returns is true."""
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        if found := call():
+            return found
+    raise AssertionError("it did not come to be so")
 
 
 def events(response: http.client.HTTPResponse) -> Iterator[tuple[str, Any]]:

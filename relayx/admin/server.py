@@ -35,6 +35,12 @@ MOST_BODY_BYTES = 4096
 FAR_OVER = 1024 * 1024
 """Bytes of a body past which nobody waits for the answer."""
 
+_TOO_LONG = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n"
+    b"Content-Type: application/json\r\n\r\n"
+    b'{"error_code":"HEADER_TOO_LARGE","error":"allowed: %d bytes of header"}' % MOST_HEADER_BYTES
+)
+
 _log = Logger(namespace="relayx.admin")
 
 
@@ -84,6 +90,12 @@ class AdminChannel(HTTPChannel):
     def dataReceived(self, data: bytes) -> None:
         """Bytes have come, which give no more time."""
         LineReceiver.dataReceived(self, data)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """A line of the header is too long, and so is the header."""
+        transport: Any = self.transport
+        transport.write(_TOO_LONG)
+        self.loseConnection()
 
     def allContentReceived(self) -> None:
         """A request is whole."""

@@ -26,6 +26,9 @@ COMMANDS = {
     "recv": "Wait as a back end for what somebody sends.",
     "ping": "Measure the way to the gateway and back.",
     "status": "Show the ports of the gateway.",
+    "top": "Watch clients, ports, sessions and throughput in a terminal.",
+    "reload": "Have the gateway read its configuration again.",
+    "drain": "Have the gateway take nobody new, and end with its sessions.",
 }
 """Every sub-command, in the order of the help, with its line in it."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -128,6 +128,8 @@ class AdminSite:
                 self._refuse(request, error)
             elif isinstance(error, NotDone):
                 self._refuse(request, _conflict(error))
+            elif isinstance(error, CancelledError):
+                self._refuse(request, Refusal(503, "STOPPING", "the gateway is stopping"))
             else:
                 self._failed(request, failure)
 

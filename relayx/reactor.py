@@ -12,6 +12,7 @@ or hundreds of ports change. Here it is a few of them at a time, in turn with se
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import Any
 
@@ -97,6 +98,14 @@ class RelayxReactor(EPollReactor):
     ) -> tcp.Port:
         """See twisted.internet.interfaces.IReactorTCP."""
         door = Door(port, factory, backlog, interface, self)
+        door.startListening()
+        return door
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: Any, factory: Any) -> Any:
+        """See twisted.internet.interfaces.IReactorSocket."""
+        if addressFamily not in (socket.AF_INET, socket.AF_INET6):
+            return super().adoptStreamPort(fileDescriptor, addressFamily, factory)
+        door = Door._fromListeningDescriptor(self, fileDescriptor, addressFamily, factory)
         door.startListening()
         return door
 

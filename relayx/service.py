@@ -40,6 +40,7 @@ from relayx.entrance import Entrance
 from relayx.logs import LEVELS, Renderer
 from relayx.naming import RandomNames
 from relayx.net.address import Networks
+from relayx.net.inherited import AdoptingReactor, Inherited
 from relayx.net.listening import listen_at_once, reason
 from relayx.net.newcomers import LINGER
 from relayx.net.proxied import ProxiedFactory
@@ -72,9 +73,12 @@ class GatewayService(Service):
     :param config: the configuration, already checked.
     :param secrets: what the secret file holds.
     :param reactor: an IReactorTime, IReactorFDSet, IReactorTCP and IReactorThreads.
+    :param inherited: sockets that listen already.
     """
 
-    def __init__(self, config: Config, secrets: Secrets, reactor: Any) -> None:
+    def __init__(
+        self, config: Config, secrets: Secrets, reactor: Any, inherited: Inherited | None = None
+    ) -> None:
         self.config = config
         self.secrets = secrets
         self._reactor = reactor
@@ -99,6 +103,8 @@ class GatewayService(Service):
         self._http_port: Any = None
         self.state = GatewayState.STARTING
         self.admin = AdminPort(reactor, self, None) if config.http.endpoint else None
+        self._inherited = inherited or Inherited()
+        self._adopting = AdoptingReactor(reactor, self._inherited)
         self._tls: list[ServerTls] = []
         self._trusted = Networks(config.proxy_protocol.trusted)
         self._proxied: list[ProxiedFactory] = []
@@ -162,9 +168,17 @@ class GatewayService(Service):
             self._release_http()
             self._close_audit()
             raise
+        finally:
+            self._leave_unused()
         if self.log_stream is not None:
             globalLogPublisher.addObserver(self.log_stream)
         super().privilegedStartService()
+
+    def _leave_unused(self) -> None:
+        """Inherited sockets that nothing is configured for: a unit that is not up to date."""
+        for text in (*self._inherited.refused, *self._inherited.unused()):
+            self._say("warn", "inherited", f"{text}; it is not used")
+        self._inherited.close()
 
     def _open_audit(self) -> None:
         path = self.config.audit.file
@@ -217,7 +231,8 @@ class GatewayService(Service):
 
     def _listen_control(self, endpoint: str) -> None:
         try:
-            listening = ListeningReactor(self._reactor, self._tls_for(endpoint), self._wrap_control)
+            tls = self._tls_for(endpoint)
+            listening = ListeningReactor(self._adopting, tls, self._wrap_control)
             port = listen_at_once(listening, endpoint, self.control)
         except RelayError as fault:
             raise BindError(f"cannot listen on control endpoint {endpoint}: {fault}") from None
@@ -228,7 +243,9 @@ class GatewayService(Service):
         if self.admin is None:
             return
         try:
-            listening = ListeningReactor(self._reactor, self._tls_for(endpoint, client_ca=""))
+            # Of its own, so that health is told until the end, whose socket it may be.
+            adopting = AdoptingReactor(self._reactor, self._inherited)
+            listening = ListeningReactor(adopting, self._tls_for(endpoint, client_ca=""))
             self._http_port = listen_at_once(listening, endpoint, self.admin.factory)
         except RelayError as fault:
             raise BindError(f"cannot listen on http endpoint {endpoint}: {fault}") from None
@@ -277,7 +294,7 @@ class GatewayService(Service):
 
     def _listen_data(self, number: int, protocol: PortProtocol) -> None:
         try:
-            self.data.listen(number)
+            self.data.listen(number, self._inherited.take(number, self.config.data.interface))
         except CannotListenError as error:
             where = self.config.data.interface or "every IPv4 address"
             raise BindError(
@@ -305,11 +322,12 @@ class GatewayService(Service):
         if self.admin is not None:
             self.admin.started()
         self._key_watch.start()
+        self._say("info", "started", f"relayx {__version__} {self.summary()}")
+
+    def summary(self) -> str:
+        """What it serves, in one line."""
         where = ", ".join(map(_spelled, self.control_addresses))
-        ports = len(self.switchboard.board.ports)
-        self._say(
-            "info", "started", f"relayx {__version__} serves {ports} data ports; control on {where}"
-        )
+        return f"serves {len(self.switchboard.board.ports)} data ports; control on {where}"
 
     def stopService(self) -> Deferred[None]:
         """Drain (contract section 9): the Deferred fires when nothing is left."""
@@ -319,6 +337,7 @@ class GatewayService(Service):
         self._stopping = Deferred()
         running = self.switchboard.sessions_running()
         self._say("info", "stopping", f"stopping: {running} sessions run")
+        self._leave_adopted()
         self.drain()
         if self.switchboard.sessions_running():
             timeout = self.config.data.drain_timeout
@@ -387,6 +406,14 @@ class GatewayService(Service):
         self._close_audit()
         if self._stopping is not None:
             self._stopping.callback(None)
+
+    def _leave_adopted(self) -> None:
+        """Who connects from now on to a socket that outlives us waits for the next gateway."""
+        adopted = self._adopting.adopted
+        self._control_ports = [port for port in self._control_ports if port not in adopted]
+        for port in adopted:
+            port.stopListening()
+        self.data.leave_adopted()
 
     def _stop_listening(self) -> None:
         ports, self._control_ports = self._control_ports, []

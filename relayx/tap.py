@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
@@ -22,7 +23,12 @@ from relayx.config.faults import ConfigError
 from relayx.config.limits import descriptor_line, memory_line, raise_descriptor_limit
 from relayx.config.load import Loaded, load, locate
 from relayx.logs import LineObserver, Renderer
+from relayx.net.inherited import inherited_here
 from relayx.service import GatewayService, StartError
+from relayx.systemd import notifier_here
+
+STOP_MARGIN = 5.0
+"""Seconds beyond ``data.drain_timeout`` after which a stop hangs."""
 
 _log = Logger(namespace="relayx")
 
@@ -82,7 +88,8 @@ class Runner(MultiService):
         self._loaded = loaded
         self._reactor = reactor
         self._signalled = False
-        self.gateway = GatewayService(loaded.config, loaded.secrets, reactor)
+        self._supervisor = notifier_here()
+        self.gateway = GatewayService(loaded.config, loaded.secrets, reactor, inherited_here())
         self.gateway.setServiceParent(self)
 
     def setServiceParent(self, parent: Any) -> None:
@@ -132,10 +139,26 @@ class Runner(MultiService):
         for line in (descriptor_line(config), memory_line(config)):
             _log.info("{text}", text=line, always=True)  # whatever the level
         self._reactor.callWhenRunning(self._handle_signals)
+        self._reactor.callWhenRunning(self._tell_supervisor)
         # All modules and ports are there to stay. To look through them again with every full
         # collection would hold the gateway up for 50 ms each time.
         gc.collect()
         gc.freeze()
+
+    def _tell_supervisor(self) -> None:
+        self._supervisor.ready(self.gateway.summary())
+        self._supervisor.start_watchdog(self._reactor)
+
+    def stopService(self) -> Deferred[Any]:
+        """Drain, and let the supervisor wait for it."""
+        limit = self._loaded.config.data.drain_timeout + STOP_MARGIN
+        self._supervisor.stopping("draining", limit)
+        stopped: Deferred[Any] = super().stopService()
+        return stopped.addBoth(self._stopped)
+
+    def _stopped(self, result: Any) -> Any:
+        self._supervisor.stop_watchdog()
+        return result
 
     def _handle_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):

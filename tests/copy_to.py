@@ -9,7 +9,11 @@ import shutil
 import sys
 from pathlib import Path
 
-NEEDED = ("tests", "configs", "bench")
+NEEDED = ("tests", "configs", "bench", "docs", "ops")
+FILES = (
+    *("README.rst", "LICENSE", "setup.cfg", "pyproject.toml"),
+    *("Dockerfile", ".dockerignore", "docker-compose.yml"),
+)
 
 
 def main(target: Path) -> None:
@@ -17,7 +21,8 @@ def main(target: Path) -> None:
     root = Path(__file__).resolve().parent.parent
     target.mkdir(parents=True, exist_ok=True)
     unwanted = shutil.ignore_patterns("__pycache__")
-    shutil.copy(root / "README.rst", target)
+    for name in FILES:
+        shutil.copy(root / name, target)
     for name in NEEDED:
         shutil.copytree(root / name, target / name, ignore=unwanted, dirs_exist_ok=True)
 

@@ -377,7 +377,9 @@ class Subprocess(Peers):
     """``twistd -n relayx`` with a configuration of its own, in a directory of its own."""
 
     process: subprocess.Popen[bytes]
-    not_passed_on: tuple[str, ...] = ("RELAY",)
+    not_passed_on: tuple[str, ...] = ("RELAY", "LISTEN_", "NOTIFY_", "WATCHDOG_")
+    inherits: tuple[int, ...] = ()
+    """Descriptors that the process gets, under the numbers that they have here."""
 
     def __init__(self, host: str, zmq: int, srt: int) -> None:
         super().__init__(host, zmq, srt)
@@ -437,6 +439,7 @@ class Subprocess(Peers):
             env={**known, "PYTHONPATH": path, **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            pass_fds=self.inherits,
         )
 
     def program(self) -> tuple[str, ...]:
@@ -478,7 +481,7 @@ class Timed(Subprocess):
     """The same, with the turns of its reactor timed; coverage, which takes most of the time of
     what it looks at, leaves this process alone. Its log is in ``twistd.log``."""
 
-    not_passed_on = ("RELAY", "COVERAGE_PROCESS")
+    not_passed_on = (*Subprocess.not_passed_on, "COVERAGE_PROCESS")
 
     @property
     def _timed(self) -> Path:

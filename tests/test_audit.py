@@ -89,11 +89,11 @@ class Writing(SynchronousTestCase):
         def report(text: str) -> None:
             self.reports.append(text)
             told.set()
-            going_on.wait(10)  # as long as the disk stands still
+            going_on.wait(30)  # as long as the disk stands still
 
         log = AuditLog(str(link), report)
         log.record(0.0, "lost", "", {})
-        self.assertTrue(told.wait(10))
+        self.assertTrue(told.wait(30))
         for _ in range(MOST_WAITING + 500):
             log.record(0.0, "lost", "", {})
         link.unlink()

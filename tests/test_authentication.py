@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks, succeed
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from relayx.authentication import Authentication
@@ -103,8 +103,6 @@ class Comparing(SynchronousTestCase):
 class Queueing(TestCase):
     """A few at once, each source in its turn, and no more than so many."""
 
-    timeout = 30
-
     def setUp(self) -> None:
         self.release = threading.Event()
         self.addCleanup(self.release.set)
@@ -113,7 +111,7 @@ class Queueing(TestCase):
 
     def check(self, name: str) -> Deferred[bool]:
         def work() -> bool:
-            self.release.wait(10)
+            self.release.wait(30)
             self.order.append(name)
             return True
 
@@ -136,11 +134,23 @@ class Queueing(TestCase):
     @inlineCallbacks
     def test_sources_have_their_turns(self) -> Any:
         self.assertEqual(AT_ONCE, 2)
-        waiting = [self.check(name) for name in ("a1", "a2", "a3", "b1", "c1")]
-        self.release.set()
-        yield gatherResults(waiting)
-        self.assertEqual(set(self.order[:2]), {"a1", "b1"})
-        self.assertLess(self.order.index("c1"), self.order.index("a3"))
+        names = ("a1", "a2", "a3", "b1", "c1")
+        go_on = threading.Semaphore(0)
+        begun: list[str] = []
+
+        def work(name: str) -> bool:
+            begun.append(name)
+            return go_on.acquire(timeout=30)
+
+        waiting = [self.checks.run(name[0], lambda name=name: work(name)) for name in names]
+        for count in range(AT_ONCE, len(names) + 1):
+            while len(begun) < count:
+                yield deferLater(reactor, 0.002)
+            go_on.release()  # one ends, and the next begins
+        go_on.release()
+        self.assertEqual((yield gatherResults(waiting)), [True] * len(names))
+        self.assertEqual(set(begun[:2]), {"a1", "b1"})
+        self.assertLess(begun.index("c1"), begun.index("a3"))
 
     @inlineCallbacks
     def test_a_failure_is_passed_on(self) -> Any:

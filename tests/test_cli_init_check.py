@@ -54,7 +54,7 @@ class Commands(TestCase):
 
     def good(self) -> None:
         """Two files that there is nothing to say about."""
-        ports = "  zmq_start_port: 40001\n  zmq_end_port: 40002\n  ring_buffer_size: 1048576\n"
+        ports = "  zmq_start_port: 30101\n  zmq_end_port: 30102\n  ring_buffer_size: 1048576\n"
         self.write("configs/config.yaml", f"relay:\n{ports}")
         self.write(".env.local.json", json.dumps({"auth_secret": GOOD_SECRET}))
 
@@ -261,8 +261,8 @@ class Group(Commands):
             self.assertIn("--env-file", self.relayx("check", word).stdout)
 
     def test_commands_of_the_contract(self) -> None:
-        first = ["init", "check", "keys", "secret"]
-        then = ["demo", "be", "fe", "send", "recv", "ping", "status"]
+        first = ["init", "check", "firewall", "systemd", "keys", "secret"]
+        then = ["demo", "be", "fe", "send", "recv", "doctor", "ping", "status", "schema"]
         self.assertEqual(list(group.COMMANDS), first + then)
 
     def test_missing_module_breaks_no_other(self) -> None:

@@ -277,7 +277,7 @@ class FrontEndTests(TestCase):
     @live()
     def test_no_session(self, gateway: Gateway) -> None:
         """The connection is reset, one line says why, and Ctrl-C ends with status 0."""
-        with front_end(gateway, "--wait", "50ms") as (fe, address):
+        with front_end(gateway, "--wait", "0s") as (fe, address):
             with connect(address) as client:
                 self.assertRaises(ConnectionResetError, client.recv, 1)
             line = fe.line("is reset, no session for it: PORT_EXHAUSTED")
@@ -315,7 +315,8 @@ class FrontEndTests(TestCase):
     @live()
     def test_connections_are_reset_at_the_end(self, gateway: Gateway) -> None:
         """Those that do not end within the grace."""
-        with relayx("be", "--service", "web", "--echo", gateway=gateway.host):
+        with relayx("be", "--service", "web", "--echo", gateway=gateway.host) as be:
+            be.line("registered")
             with front_end(gateway, "--grace", "50ms") as (fe, address), connect(address) as client:
                 client.sendall(b"x")
                 self.assertEqual(client.recv(1), b"x")

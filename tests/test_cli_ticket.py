@@ -18,8 +18,6 @@ MIB = 1024 * 1024
 class TicketTests(TestCase):
     """A BE says its id in HELLO and an FE its ticket, so that nothing else is to be set."""
 
-    timeout = 120
-
     @live(data={"admission": "ticket"}, log={"level": "debug", "stream": "all"})
     def test_be_and_fe(self, gateway: Gateway) -> None:
         """An echo behind a local port; the tickets show nowhere, at -vv either."""
@@ -60,8 +58,6 @@ class TicketTests(TestCase):
 
 class LimitedTests(TestCase):
     """What a command says where it is limited."""
-
-    timeout = 60
 
     @live(limits={"failures_per_minute": 1})
     def test_refused_for_a_while(self, gateway: Gateway) -> None:

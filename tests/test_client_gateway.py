@@ -116,7 +116,7 @@ class SessionTests(GatewayCase):
         local = self.start()
         backend = self.backend(local, zmq=1)
         frontend = self.frontend(local)
-        async with frontend.session("zmq", timeout=10) as session:
+        async with frontend.session("zmq", timeout=30) as session:
             await session.stream.write(b"hello")
             session.stream.end()
             self.assertEqual(await read_all(session.stream), b"hello")
@@ -133,7 +133,7 @@ class SessionTests(GatewayCase):
         blob = hashlib.sha256(b"x").digest() * 256 * 1024
 
         async def there_and_back(protocol: str) -> None:
-            async with frontend.session(protocol, timeout=10) as session:
+            async with frontend.session(protocol, timeout=30) as session:
                 digest = Deferred.fromCoroutine(read_all(session.stream))
                 for start in range(0, len(blob), 100_000):
                     await session.stream.write(blob[start : start + 100_000])
@@ -151,7 +151,7 @@ class SessionTests(GatewayCase):
         self.backend(local, zmq=1)
         frontend = self.frontend(local)
         for number in range(5):
-            async with frontend.session("zmq", timeout=10) as session:
+            async with frontend.session("zmq", timeout=30) as session:
                 await session.stream.write(b"%d" % number)
                 session.stream.end()
                 self.assertEqual(await read_all(session.stream), b"%d" % number)
@@ -164,7 +164,7 @@ class SessionTests(GatewayCase):
         self.backend(local, service="web", client_id="web-1", zmq=1)
         self.backend(local, service="web", client_id="web-2", zmq=1)
         frontend = self.frontend(local)
-        async with frontend.session("zmq", "web", "web-2", timeout=10) as session:
+        async with frontend.session("zmq", "web", "web-2", timeout=30) as session:
             self.assertEqual(session.paired.client_id, "web-2")
             session.stream.end()
             self.assertEqual(await read_all(session.stream), b"")
@@ -181,7 +181,7 @@ class SessionTests(GatewayCase):
         self.backend(local, on_session, zmq=1)
         frontend = self.frontend(local)
         with self.assertRaises(ZeroDivisionError):
-            async with frontend.session("zmq", timeout=10) as session:
+            async with frontend.session("zmq", timeout=30) as session:
                 await session.stream.write(b"part")
                 raise ZeroDivisionError
         with self.assertRaises(StreamReset):
@@ -201,12 +201,12 @@ class SessionTests(GatewayCase):
 
         self.backend(local, on_session, zmq=1)
         frontend = self.frontend(local)
-        opened = await frontend.open_session("zmq", timeout=10)
+        opened = await frontend.open_session("zmq", timeout=30)
         with self.assertRaises(StreamReset):
             await opened.stream.read()
         await opened.release()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        async with frontend.session("zmq", timeout=10) as session:
+        async with frontend.session("zmq", timeout=30) as session:
             await session.stream.write(b"again")
             session.stream.end()
             self.assertEqual(await read_all(session.stream), b"again")
@@ -223,7 +223,7 @@ class SessionTests(GatewayCase):
 
         self.backend(local, on_session, zmq=1)
         frontend = self.frontend(local)
-        async with frontend.session("zmq", timeout=10) as session:
+        async with frontend.session("zmq", timeout=30) as session:
             await session.stream.write(b"12345")
             session.stream.end()
             await read_all(session.stream)
@@ -246,7 +246,7 @@ class SessionTests(GatewayCase):
                 got.callback(data)
                 self.transport.loseConnection()
 
-        opened = await frontend.open_session("zmq", timeout=10, build=lambda paired: Greeter())
+        opened = await frontend.open_session("zmq", timeout=30, build=lambda paired: Greeter())
         self.assertEqual(await got, b"hi")
         self.assertIsInstance(opened.receiver, Greeter)
         self.assertRaises(TypeError, lambda: opened.stream)
@@ -261,7 +261,7 @@ class SessionTests(GatewayCase):
         with self.assertRaises(Refused) as caught:
             await frontend.open_session("zmq", timeout=0.2)
         self.assertEqual(caught.exception.code, "PORT_EXHAUSTED")
-        opening = frontend.open_session("zmq", timeout=10)
+        opening = frontend.open_session("zmq", timeout=30)
         self.backend(local, zmq=1)
         opened = await opening
         opened.stream.end()
@@ -279,7 +279,7 @@ class SessionTests(GatewayCase):
         opening.cancel()
         with self.assertRaises(CancelledError):
             await opening
-        async with frontend.session("zmq", timeout=10) as session:
+        async with frontend.session("zmq", timeout=30) as session:
             session.stream.end()
             await read_all(session.stream)
 
@@ -360,7 +360,7 @@ class ControlTests(GatewayCase):
         local = self.start()
         self.backend(local, zmq=1)
         frontend = self.frontend(local)
-        async with frontend.session("zmq", timeout=10) as session:
+        async with frontend.session("zmq", timeout=30) as session:
             session.stream.end()
             await read_all(session.stream)
         config, secrets = local.service.config, local.gateway.secret
@@ -372,7 +372,7 @@ class ControlTests(GatewayCase):
         again.privilegedStartService()
         again.startService()
         self.addCleanup(again.stopService)
-        async with frontend.session("zmq", timeout=10) as session:
+        async with frontend.session("zmq", timeout=30) as session:
             await session.stream.write(b"back")
             session.stream.end()
             self.assertEqual(await read_all(session.stream), b"back")
@@ -413,7 +413,7 @@ class MarkTests(GatewayCase):
         local = self.start()
         backend = self.backend(local, zmq=1)
         frontend = self.frontend(local)
-        opened = await frontend.open_session("zmq", timeout=10)
+        opened = await frontend.open_session("zmq", timeout=30)
         await self.until(lambda: backend.sessions and backend.waiting["zmq"])
         stopping = backend.stop(grace=10)
         self.assertEqual(backend.waiting["zmq"], ())
@@ -429,7 +429,7 @@ class MarkTests(GatewayCase):
         local = self.start()
         backend = self.backend(local, lambda session: None, zmq=1)
         frontend = self.frontend(local)
-        opened = await frontend.open_session("zmq", timeout=10)
+        opened = await frontend.open_session("zmq", timeout=30)
         await self.until(lambda: backend.sessions)
         await backend.stop()
         with self.assertRaises(StreamReset):
@@ -458,7 +458,7 @@ class JoinTests(GatewayCase):
         frontend = self.frontend(local)
 
         async def serve(accepted: Stream) -> None:
-            opened = await frontend.open_session("zmq", timeout=10)
+            opened = await frontend.open_session("zmq", timeout=30)
             try:
                 await join(reactor, accepted, opened.stream)
             finally:

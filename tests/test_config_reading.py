@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relayx.config.convert import section_keys, sections
@@ -110,7 +110,6 @@ class Reading(Files):
         self.assertEqual(host, "2024-01-01")
 
     @given(st.binary(max_size=200), st.binary(max_size=200))
-    @settings(deadline=None)
     def test_any_bytes(self, config: bytes, secrets: bytes) -> None:
         self.only_config_error(config, secrets)
 
@@ -118,7 +117,6 @@ class Reading(Files):
         st.text(alphabet=" \n:-{}[]&*!?|>'\"#%@`,relaymx_fdt0159.~", max_size=80),
         st.text(alphabet=' \n:{}[]",auth_secret\\u019', max_size=60),
     )
-    @settings(deadline=None)
     def test_any_text(self, config: str, secrets: str) -> None:
         self.only_config_error(config.encode(), secrets.encode())
 
@@ -131,7 +129,6 @@ class Reading(Files):
         )
         | st.from_regex(r"(tcp6?|ssl|tls|unix|systemd|haproxy|stdio)(:[a-z0-9=\\.]{0,9}){0,4}"),
     )
-    @settings(deadline=None)
     def test_any_value(self, key: str, value: Any) -> None:
         self.only_config_error(yaml.safe_dump(with_key(key, value)).encode(), b"{}")
 
@@ -139,7 +136,6 @@ class Reading(Files):
         st.sampled_from(["auth_secret", "auth_secret_previous", "relay_public_key", "x\n"]),
         st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text()),
     )
-    @settings(deadline=None)
     def test_any_secret(self, key: str, value: Any) -> None:
         self.only_config_error(b"", json.dumps({key: value}).encode())
 

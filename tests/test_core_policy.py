@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -47,6 +48,17 @@ class Matching(SynchronousTestCase):
                 self.assertEqual(policies.of(client_id).match, pattern, client_id)
             for client_id in others:
                 self.assertIs(policies.of(client_id), ANYBODY, (pattern, client_id))
+
+    def test_what_is_too_long_for_an_id_is_not_kept(self) -> None:
+        """Whoever dials says it before any secret is compared, as long as a message may be."""
+        policies = Policies([Policy(match="*x"), Policy(match="cam-*")])
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(200):
+            self.assertEqual(policies.of(f"cam-{number}" + "y" * 50_000).match, "cam-*")
+        after, _ = tracemalloc.get_traced_memory()
+        self.assertLess(after - before, 1_000_000)
 
     def test_many_stars_take_no_time(self) -> None:
         policies = Policies([Policy(match="*a" * 32 + "b")])

@@ -225,9 +225,9 @@ class LogStreamTests(TestCase):
         noisy = gateway.be("n" * 128)
         lines = 10000
         one = message("key_exchange", {"public_key": "p", "private_key": "q"}) + b"\n"
-        reading = gateway.background(_read_until_pong, noisy, 7)
-        noisy.send(one * lines + message("ping", {"c_send": 7}))
-        reading.result()
+        for stamp in range(10):
+            noisy.send(one * (lines // 10) + message("ping", {"c_send": stamp}))
+            _read_until_pong(noisy, stamp)
         for stamp in range(100, 150):
             slow.say("ping", {"c_send": stamp})
         noisy.say("key_exchange", {"public_key": "p", "private_key": "q"}, trace_id="the-last")

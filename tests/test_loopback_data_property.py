@@ -15,14 +15,16 @@ import struct
 import time
 from typing import Any
 
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import FlakyFailure
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import Data
 from tests.live import Gateway, live
 
-DEADLINE = 20.0
+DEADLINE = 60.0
+"""Seconds that one session may take: TCP itself needs some where the system drops its packets."""
 _BLOCK = bytes(range(256)) * 4096
 
 
@@ -116,6 +118,12 @@ class Side:
         self.socket.close()
 
     @property
+    def state(self) -> dict[str, Any]:
+        """What it has done so far."""
+        done = {name: getattr(self, name) for name in ("sent", "done_sending", "ended", "closed")}
+        return {**done, "got": len(self.got)}
+
+    @property
     def over(self) -> bool:
         return self.closed or (self.ended is not None and self.done_sending)
 
@@ -125,7 +133,7 @@ def drive(one: Side, two: Side) -> None:
     deadline = time.monotonic() + DEADLINE
     while not (one.over and two.over):
         if time.monotonic() > deadline:
-            raise AssertionError("the session does not end")
+            raise AssertionError(f"the session does not end: FE {one.state}, BE {two.state}")
         open_ones = [side for side in (one, two) if not side.closed]
         readers = [side.socket for side in open_ones if side.ended is None]
         writers = [side.socket for side in open_ones if not side.done_sending]
@@ -182,16 +190,20 @@ class Sessions:
 
         @settings(
             max_examples=40,
-            deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
         )
         @given(fe_plan=PLANS, be_plan=PLANS)
         def check(fe_plan: Plan, be_plan: Plan) -> None:
-            note(f"FE {fe_plan}, BE {be_plan}")
-            self.run_session(gateway, fe_plan, be_plan)
+            try:
+                self.run_session(gateway, fe_plan, be_plan)
+            except Exception as failed:
+                raise AssertionError(f"{failed!r} with FE {fe_plan}, BE {be_plan}") from failed
 
-        check()
+        try:
+            check()
+        except FlakyFailure as flaky:  # which does not say what failed, and on what
+            raise flaky.exceptions[0] from flaky
         case.assertLessEqual(descriptors(), before + 4)
 
 

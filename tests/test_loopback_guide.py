@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from twisted.trial.unittest import TestCase
 
-from tests.guide_peer import Control, Data, EchoBackEnd, EndedError, WasResetError, message
+from tests.guide_peer import (
+    DEADLINE,
+    Control,
+    Data,
+    EchoBackEnd,
+    EndedError,
+    WasResetError,
+    message,
+)
 from tests.live import SECRET, Gateway, live
 
 
@@ -87,7 +95,7 @@ class Guide(TestCase):
         control.close()
         fe.expect("port_state", zmq_empty_ports=gateway.zmq, srt_empty_ports=gateway.srt)
         for thread in self.back_end.threads:
-            thread.join(5)
+            thread.join(DEADLINE)
         self.assertEqual(set(self.back_end.ended), set(gateway.zmq + gateway.srt))
 
     @live()

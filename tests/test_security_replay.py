@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -57,7 +57,6 @@ class ReplayTests(SynchronousTestCase):
         self.assertIs(table.enter(A, "n", later, START), Seen.AGAIN)
         self.assertIs(table.enter(A, "o", START + 1000, START + 1000), Seen.NEW)
 
-    @settings(deadline=None)
     @given(
         st.lists(
             st.tuples(

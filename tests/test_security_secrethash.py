@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.pretty import pretty_repr
 from twisted.trial.unittest import SynchronousTestCase
@@ -95,7 +95,6 @@ class SecretHashTests(SynchronousTestCase):
         self.assertEqual(128 * hashed.r << hashed.log2_n, MOST_MEMORY)
         self.assertFalse(hashed.matches("x"))
 
-    @settings(deadline=None)
     @given(st.text(max_size=80) | st.from_regex(r"scrypt\$[0-9]{1,3}\$[0-9]\$[0-9]\$.*\$.*"))
     def test_any_text(self, text: str) -> None:
         """A hash or a ValueError."""

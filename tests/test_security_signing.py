@@ -6,7 +6,7 @@ import json
 import struct
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -188,7 +188,6 @@ class FlippedTests(RefusalCase):
             )
             self.refused(verifier(), raw, "base64")
 
-    @settings(deadline=None)
     @given(st.binary(max_size=100))
     def test_any_signature(self, data: bytes) -> None:
         """None but the right one."""
@@ -338,7 +337,6 @@ class TimeTests(RefusalCase):
 class AnythingTests(SynchronousTestCase):
     """Envelopes of any kind are verified or refused."""
 
-    @settings(deadline=None)
     @given(
         st.fixed_dictionaries(
             {"type": st.text(max_size=5)},

@@ -17,6 +17,8 @@ from relayx import __version__
 COMMANDS = {
     "init": "Write a configuration and a secret file to start from.",
     "check": "Say everything that is wrong with the configuration.",
+    "firewall": "Print firewall rules for the configuration.",
+    "systemd": "Print systemd units for the configuration.",
     "keys": "Make, list, rotate and check the keys that sign messages.",
     "secret": "Change the secret that clients register with, or hash one.",
     "demo": "Start a gateway and send a file through it both ways.",
@@ -24,11 +26,13 @@ COMMANDS = {
     "fe": "Be a front end: a local port that leads to a back end.",
     "send": "Send one FILE, or standard input ('-'), to a back end.",
     "recv": "Wait as a back end for what somebody sends.",
+    "doctor": "Find out why a gateway cannot be used from here.",
     "ping": "Measure the way to the gateway and back.",
     "status": "Show the ports of the gateway.",
     "top": "Watch clients, ports, sessions and throughput in a terminal.",
     "reload": "Have the gateway read its configuration again.",
     "drain": "Have the gateway take nobody new, and end with its sessions.",
+    "schema": "Print the JSON Schema of the messages.",
 }
 """Every sub-command, in the order of the help, with its line in it."""
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from relayx.cli.sources import source_options
 from relayx.config.faults import ConfigError, Fault
 from relayx.config.limits import descriptor_line, memory_line
+from relayx.config.listeners import opened_line
 from relayx.config.load import Loaded, load, locate
 
 
@@ -22,7 +23,8 @@ def command(config: str | None, env_file: str | None) -> None:
     """Say everything that is wrong with the configuration.
 
     Prints every fault with its file, key and value, then what is allowed but unwise, then how
-    many descriptors and how much memory the gateway may need. Exit status 1 where there is a
+    many descriptors and how much memory the gateway may need, and which ports a firewall has to
+    let through. Exit status 1 where there is a
     fault.
     """
     console = Console(highlight=False)
@@ -46,6 +48,7 @@ def _summary(console: Console, loaded: Loaded) -> None:
     sources = loaded.sources
     _line(console, f"{descriptor_line(loaded.config)}; soft limit {soft}, hard limit {hard}")
     _line(console, memory_line(loaded.config))
+    _line(console, opened_line(loaded.config))
     _line(console, f"{sources.config} and {sources.secrets} are valid for {sources.environment}")
 
 

@@ -34,6 +34,7 @@ from relayx.client.errors import TlsFailed
 
 _NOT_TLS = ("wrong version number", "packet length too long", "record layer failure")
 _NO_VERSION = ("protocol version", "unsupported protocol", "no protocols available")
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 _ALERT = re.compile(r"\balert (.+)")
 _OURS = ("unknown ca", "bad certificate", "certificate ", "access denied", "unsupported cert")
 """Alerts that are about the certificate of a client."""
@@ -246,11 +247,17 @@ def _load(
 
 
 def _certificates(path: str) -> list[crypto.X509]:
+    # By OpenSSL, which takes what some CAs of the system's have and cryptography warns of.
     try:
-        found = x509.load_pem_x509_certificates(_read(path))
-    except ValueError:
-        raise TlsFailed(f"{path}: holds no certificate in PEM") from None
-    return [crypto.X509.from_cryptography(one) for one in found]
+        found = [
+            crypto.load_certificate(crypto.FILETYPE_PEM, block)
+            for block in _CERTIFICATE.findall(_read(path))
+        ]
+    except crypto.Error:
+        found = []
+    if not found:
+        raise TlsFailed(f"{path}: holds no certificate in PEM")
+    return found
 
 
 def _private_key(path: str) -> crypto.PKey:

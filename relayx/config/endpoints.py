@@ -7,6 +7,8 @@ from twisted.internet.endpoints import serverFromString
 
 _PORT_PLACES = {"tcp": 1, "tcp6": 1, "ssl": 1, "tls": 2}
 """Which word of a listening TCP endpoint is its port, where it is not given as ``port=``."""
+_INTERFACE_PLACES = {"tcp": 2, "tcp6": 2, "ssl": 5}
+"""Which word is its address, where that is not given as ``interface=``."""
 _TLS_PORT = "443"
 
 _SYSTEMD_KEYS = {"domain", "index"}
@@ -59,6 +61,20 @@ def endpoint_port(text: str) -> int | None:
     return port or None
 
 
+def endpoint_interface(text: str) -> str:
+    """The address that a strports string listens on, "" for every one of its kind.
+
+    That of ``tcp6`` is ``::``, where Twisted listens unless told.
+    """
+    words, options = _split(text)
+    while words and words[0] == "haproxy":
+        words = words[1:]
+    kind = words[0] if words else ""
+    place = _INTERFACE_PLACES.get(kind, len(words))
+    told = options.get("interface") or (words[place] if place < len(words) else "")
+    return told or ("::" if kind == "tcp6" else "")
+
+
 def ssl_files(text: str) -> SslFiles | None:
     """The files of an ``ssl:`` endpoint, with Twisted's defaults; None for any other."""
     words, options = _split(text)
@@ -76,12 +92,10 @@ def ssl_files(text: str) -> SslFiles | None:
 
 def is_private(text: str) -> bool:
     """Whether an endpoint can be reached from this machine alone: loopback, or no TCP."""
-    words, options = _split(text)
-    kind = words[0] if words else ""
-    place = {"tcp": 2, "tcp6": 2}.get(kind)
-    if place is None:
+    kind = text.partition(":")[0]
+    if kind not in ("tcp", "tcp6"):
         return kind == "unix"
-    interface = options.get("interface") or (words[place] if place < len(words) else "")
+    interface = endpoint_interface(text)
     return interface.startswith("127.") or interface in ("::1", "localhost")
 
 

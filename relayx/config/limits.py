@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from relayx.config.ephemeral import LocalPorts
 from relayx.config.faults import ConfigError, Fault
 from relayx.config.model import Config
 
@@ -26,10 +27,12 @@ class Machine(msgspec.Struct, frozen=True):
 
     :ivar descriptors: the hard limit of open descriptors.
     :ivar memory: bytes of RAM, 0 where that cannot be told.
+    :ivar local_ports: the ports that the system hands out by itself.
     """
 
     descriptors: int
     memory: int
+    local_ports: LocalPorts = LocalPorts()
 
     @classmethod
     def here(cls, getrlimit: GetLimit = resource.getrlimit) -> Machine:
@@ -38,7 +41,8 @@ class Machine(msgspec.Struct, frozen=True):
             memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         except (OSError, ValueError):
             memory = 0
-        return cls(_limit(getrlimit(resource.RLIMIT_NOFILE)[1]), max(memory, 0))
+        hard = _limit(getrlimit(resource.RLIMIT_NOFILE)[1])
+        return cls(hard, max(memory, 0), LocalPorts.here())
 
 
 def _limit(value: int) -> int:

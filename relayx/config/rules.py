@@ -12,6 +12,7 @@ import msgspec
 from relayx.config.clients import client_faults
 from relayx.config.durations import format_duration
 from relayx.config.endpoints import ALLOWED, EndpointError, endpoint_port
+from relayx.config.ephemeral import ephemeral_warnings
 from relayx.config.faults import Fault, shown
 from relayx.config.limits import Machine, descriptor_fault, memory_warning
 from relayx.config.model import Config
@@ -87,6 +88,8 @@ def rule_warnings(checked: Checked) -> list[Fault]:
             found.append(Fault(file, key, "0s", "gives clients no time at all"))
     found += _files(checked).warnings + _endpoint_files(checked).warnings
     found += security_warnings(file, config.security)
+    if not checked.broken & _PORT_KEYS:
+        found += ephemeral_warnings(file, config, checked.machine.local_ports)
     memory = memory_warning(file, config, checked.machine.memory)
     return [*found, memory] if memory else found
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from relayx.core.errors import Code, FramingError, PeerError
 from relayx.core.messages import Message
@@ -108,13 +110,15 @@ class ObjectStream:
 class Envelope(msgspec.Struct, frozen=True):
     """One control message with its payload still as it was received."""
 
-    type: str
-    payload: msgspec.Raw = msgspec.Raw(b"null")
-    msg_id: str = ""
-    ts_ms: int = 0
-    trace_id: str = ""
-    sign: str = ""
-    kid: str = ""
+    type: Annotated[str, Meta(description="which message it is")]
+    payload: Annotated[msgspec.Raw, Meta(description="what it says")] = msgspec.Raw(b"null")
+    msg_id: Annotated[str, Meta(description="names the message: <uuid4>-<unix ms>")] = ""
+    ts_ms: Annotated[int, Meta(description="when it was sent, unix ms")] = 0
+    trace_id: Annotated[
+        str, Meta(description="of a request; repeated in all that the request causes")
+    ] = ""
+    sign: Annotated[str, Meta(description="signature in base64, of the fields above")] = ""
+    kid: Annotated[str, Meta(description="names the key that it was signed with")] = ""
 
 
 class _Ids(msgspec.Struct):

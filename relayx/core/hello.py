@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
+from msgspec import Meta
 
 from relayx.core.codec import fits, is_client_id, shown
 from relayx.core.errors import Code, PeerError
@@ -25,20 +26,28 @@ class HelloError(PeerError):
         self.ack = ack
 
 
+def _is(text: str) -> Meta:
+    return Meta(description=text)
+
+
 class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a data connection says of itself. "" is absent; `on_fe_close` and `proxy` are a BE's.
 
     `proxy` "v2" asks for a PROXY header with the FE's address before each session's bytes.
     """
 
-    role: Role
-    client_id: str = ""
-    service: str = ""
-    session_id: str = ""
-    ticket: str = ""
-    ack: bool = False
-    on_fe_close: str = ""
-    proxy: str = ""
+    role: Annotated[Role, _is("FE or BE")]
+    client_id: Annotated[str, _is("the id under which the client is registered")] = ""
+    service: Annotated[str, _is("of a BE: the port's from now on; of an FE: the one it wants")] = ""
+    session_id: Annotated[str, _is("of an FE: names the lease that it uses")] = ""
+    ticket: Annotated[str, _is("of an FE: from port_grant")] = ""
+    ack: Annotated[bool, _is("whether the gateway is to answer in lines")] = False
+    on_fe_close: Annotated[
+        str, _is('of a BE: what an FE\'s end means for its connection; "": as configured')
+    ] = ""
+    proxy: Annotated[
+        str, _is("of a BE: v2 asks for a PROXY header with the FE's address before each session")
+    ] = ""
 
     def __repr__(self) -> str:
         return f"Hello(role={self.role}, client_id={self.client_id!r}, service={self.service!r})"
@@ -138,26 +147,26 @@ class Waiting(msgspec.Struct, frozen=True):
     """Answer to a BE that waits on its port."""
 
     WORD: ClassVar[bytes] = b"RLX1OK"
-    state: str = "ready"
+    state: Annotated[str, _is("of the port")] = "ready"
 
 
 class Paired(msgspec.Struct, frozen=True):
     """Answer to a side that is paired; `client_id` and `address` are the other side's."""
 
     WORD: ClassVar[bytes] = b"RLX1PAIRED"
-    pairing_id: str
-    session_id: str
-    client_id: str
-    address: str
-    trace_id: str
+    pairing_id: Annotated[str, _is("names the session")]
+    session_id: Annotated[str, _is('names the lease; "": there is none')]
+    client_id: Annotated[str, _is("the other side's")]
+    address: Annotated[str, _is("the other side's")]
+    trace_id: Annotated[str, _is("of the request that led to the lease")]
 
 
 class Refused(msgspec.Struct, frozen=True):
     """Answer to a side that is turned away, before the connection closes."""
 
     WORD: ClassVar[bytes] = b"RLX1ERR"
-    error_code: str
-    error: str
+    error_code: Annotated[str, _is("why")]
+    error: Annotated[str, _is("the same as a sentence")]
 
 
 Answer = Waiting | Paired | Refused

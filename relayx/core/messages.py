@@ -8,9 +8,10 @@ where they are unix nanoseconds. Ports are TCP port numbers; 0 stands for an abs
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
+from msgspec import Meta
 
 PROTOCOL_VERSION = "1.1"
 
@@ -59,6 +60,11 @@ def shown_fields(struct: msgspec.Struct, *hidden: str) -> list[tuple[str, Any]]:
     ]
 
 
+def _is(text: str) -> Meta:
+    """What a field is, for the schema and the reference; what is allowed is checked elsewhere."""
+    return Meta(description=text)
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A payload of the control plane. ``TYPE`` is its name on the wire."""
 
@@ -69,11 +75,19 @@ class Register(Message, frozen=True, kw_only=True, omit_defaults=True):
     """client -> gateway, first: who the client is."""
 
     TYPE: ClassVar[str] = "register"
-    role: str
-    secret: str = ""
-    client_id: str = ""
-    protocol: str = ""
-    instance: str = ""
+    role: Annotated[str, _is("FE or BE")]
+    secret: Annotated[
+        str,
+        _is("what the secret file calls auth_secret, or the secret that clients: has for this id"),
+    ] = ""
+    client_id: Annotated[str, _is('what to be called; "": the gateway chooses')] = ""
+    protocol: Annotated[
+        str, _is("1.1 for a client that knows version 1.1; any other is a v1 client")
+    ] = ""
+    instance: Annotated[
+        str,
+        _is("random, one a process; a registration with it takes the place of one under its id"),
+    ] = ""
 
     def __repr__(self) -> str:
         return f"Register(role={self.role!r}, client_id={self.client_id!r}, secret=hidden)"
@@ -86,79 +100,94 @@ class Auth(Message, frozen=True, kw_only=True, omit_defaults=True):
     """gateway -> client: the answer to ``register``; after an error the connection closes."""
 
     TYPE: ClassVar[str] = "auth"
-    status: str
-    client_id: str = ""
-    server: str = ""
-    protocol: str = ""
-    error_code: str = ""
-    error: str = ""
+    status: Annotated[str, _is("ok or error")]
+    client_id: Annotated[str, _is("what the client is called from now on")] = ""
+    server: Annotated[str, _is("the name and version of the gateway")] = ""
+    protocol: Annotated[str, _is("the version that the gateway speaks")] = ""
+    error_code: Annotated[str, _is("with status error: why")] = ""
+    error: Annotated[str, _is("the same as a sentence")] = ""
 
 
 class PortAlloc(Message, frozen=True, kw_only=True, omit_defaults=True):
     """gateway -> FE: the port ranges; BE -> gateway: asks for that and for telemetry."""
 
     TYPE: ClassVar[str] = "port_alloc"
-    zmq_start_port: int = 0
-    zmq_end_port: int = 0
-    srt_start_port: int = 0
-    srt_end_port: int = 0
+    zmq_start_port: Annotated[int, _is("first zmq port")] = 0
+    zmq_end_port: Annotated[int, _is("last zmq port")] = 0
+    srt_start_port: Annotated[int, _is("first srt port")] = 0
+    srt_end_port: Annotated[int, _is("last srt port")] = 0
 
 
 class PortStateQuery(Message, frozen=True, kw_only=True, omit_defaults=True):
     """client -> gateway: asks for ``port_state``; with neither flag, for both protocols."""
 
     TYPE: ClassVar[str] = "port_state_q"
-    need_zmq: bool = False
-    need_srt: bool = False
+    need_zmq: Annotated[bool, _is("leave the srt lists empty, unless need_srt is set too")] = False
+    need_srt: Annotated[bool, _is("leave the zmq lists empty, unless need_zmq is set too")] = False
 
 
 class ServiceCount(msgspec.Struct, frozen=True):
     """How many ports of one named service are ready."""
 
-    zmq_ready: int
-    srt_ready: int
+    zmq_ready: Annotated[int, _is("zmq ports on which one of its BEs waits")]
+    srt_ready: Annotated[int, _is("srt ports on which one of its BEs waits")]
 
 
 class PortState(Message, frozen=True, kw_only=True, omit_defaults=True):
     """gateway -> client: counts and sorted port lists (contract section 4)."""
 
     TYPE: ClassVar[str] = "port_state"
-    zmq_total: int
-    srt_total: int
-    zmq_busy: int
-    srt_busy: int
-    zmq_ready_ports: tuple[int, ...]
-    srt_ready_ports: tuple[int, ...]
-    zmq_empty_ports: tuple[int, ...]
-    srt_empty_ports: tuple[int, ...]
-    services: dict[str, ServiceCount] | msgspec.UnsetType = msgspec.UNSET
+    zmq_total: Annotated[int, _is("all zmq ports")]
+    srt_total: Annotated[int, _is("all srt ports")]
+    zmq_busy: Annotated[int, _is("zmq ports with a session that runs or is being drained")]
+    srt_busy: Annotated[int, _is("srt ports with a session that runs or is being drained")]
+    zmq_ready_ports: Annotated[
+        tuple[int, ...], _is("zmq ports of no named service on which a BE waits, sorted")
+    ]
+    srt_ready_ports: Annotated[
+        tuple[int, ...], _is("srt ports of no named service on which a BE waits, sorted")
+    ]
+    zmq_empty_ports: Annotated[tuple[int, ...], _is("zmq ports on which no BE waits, sorted")]
+    srt_empty_ports: Annotated[tuple[int, ...], _is("srt ports on which no BE waits, sorted")]
+    services: (
+        Annotated[
+            dict[str, ServiceCount],
+            _is("ready ports of the named services, by name; for 1.1 clients"),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 class PortAcquire(Message, frozen=True, kw_only=True, omit_defaults=True):
     """client -> gateway: asks for a lease on one port of each protocol named."""
 
     TYPE: ClassVar[str] = "port_acquire"
-    request_id: str = ""
-    need_zmq: bool = False
-    need_srt: bool = False
-    ttl_seconds: int = 0
-    service: str = ""
-    be: str | None = None
+    request_id: Annotated[str, _is("repeated in the answer")] = ""
+    need_zmq: Annotated[bool, _is("ask for a zmq port")] = False
+    need_srt: Annotated[bool, _is("ask for an srt port")] = False
+    ttl_seconds: Annotated[int, _is("how long the lease holds; 0: 30")] = 0
+    service: Annotated[str, _is("the service that the ports must be of")] = ""
+    be: Annotated[str | None, _is("a BE's client_id, where it must be that one; absent: any")] = (
+        None
+    )
 
 
 class PortGrant(Message, frozen=True, kw_only=True, omit_defaults=True):
     """gateway -> client: a lease, or (``session_id`` "") why there is none."""
 
     TYPE: ClassVar[str] = "port_grant"
-    request_id: str
-    session_id: str
-    expires_at: int
-    zmq_port: int = 0
-    srt_port: int = 0
-    host: str = ""
-    ticket: str = ""
-    error_code: str = ""
-    error: str = ""
+    request_id: Annotated[str, _is("the request's")]
+    session_id: Annotated[str, _is('names the lease; "": there is none')]
+    expires_at: Annotated[int, _is("when the lease ends, unix ms; 0: there is none")]
+    zmq_port: Annotated[int, _is("the zmq port, where one was asked for")] = 0
+    srt_port: Annotated[int, _is("the srt port, where one was asked for")] = 0
+    host: Annotated[str, _is("where to dial, if data.advertise_host is configured")] = ""
+    ticket: Annotated[
+        str,
+        _is("what HELLO needs for the ports; for the requester, and of a BE's lease every FE"),
+    ] = ""
+    error_code: Annotated[str, _is("why there is no lease")] = ""
+    error: Annotated[str, _is("the same as a sentence")] = ""
 
     def __repr__(self) -> str:
         return (
@@ -174,19 +203,26 @@ class PortRelease(Message, frozen=True, kw_only=True, omit_defaults=True):
     """Both ways: a lease ends on the ports named."""
 
     TYPE: ClassVar[str] = "port_release"
-    session_id: str
-    zmq_port: int = 0
-    srt_port: int = 0
-    error_code: str = ""
+    session_id: Annotated[str, _is("names the lease")]
+    zmq_port: Annotated[
+        int,
+        _is("the zmq port that it ends on; not needed from a client, whose release ends all of it"),
+    ] = 0
+    srt_port: Annotated[int, _is("the srt port that it ends on; likewise")] = 0
+    error_code: Annotated[
+        str, _is("from the gateway: TTL_EXPIRED or BE_LOST, where that is why")
+    ] = ""
 
 
 class KeyExchange(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """BE -> gateway -> FE: a BE's public key. A private key never gets past the codec's caller."""
+    """BE -> gateway -> FE: a BE's public key. A private one goes no further than the gateway."""
 
     TYPE: ClassVar[str] = "key_exchange"
-    public_key: str
-    client_id: str = ""
-    private_key: str | None = None
+    public_key: Annotated[str, _is("the BE's public key")]
+    client_id: Annotated[str, _is("from the gateway: which BE it is of")] = ""
+    private_key: Annotated[
+        str | None, _is("never to be sent: the gateway drops it and logs a warning")
+    ] = None
 
     def __repr__(self) -> str:
         return f"KeyExchange(client_id={self.client_id!r}, keys=hidden)"
@@ -199,47 +235,49 @@ class Ping(Message, frozen=True, kw_only=True, omit_defaults=True):
     """client -> gateway: ``c_send`` in unix ns."""
 
     TYPE: ClassVar[str] = "ping"
-    c_send: int
+    c_send: Annotated[int, _is("when the client sent it, unix ns")]
 
 
 class Pong(Message, frozen=True, kw_only=True, omit_defaults=True):
     """gateway -> client: the ping's ``c_send``, and when the gateway read and answered it."""
 
     TYPE: ClassVar[str] = "pong"
-    c_send: int
-    s_recv: int
-    s_send: int
+    c_send: Annotated[int, _is("the ping's")]
+    s_recv: Annotated[int, _is("when the gateway read the ping, unix ns")]
+    s_send: Annotated[int, _is("when the gateway answered, unix ns")]
 
 
 class Telemetry(Message, frozen=True, kw_only=True, omit_defaults=True):
     """gateway -> subscribed client: Mbps over both directions of every session."""
 
     TYPE: ClassVar[str] = "telemetry"
-    current_speed: float
+    current_speed: Annotated[float, _is("Mbps, over the time since the last one")]
 
 
 class SessionEnd(Message, frozen=True, kw_only=True, omit_defaults=True):
     """gateway -> 1.1 clients at both ends: why a session ended and what it delivered."""
 
     TYPE: ClassVar[str] = "session_end"
-    pairing_id: str
-    session_id: str
-    protocol: str
-    port: int
-    cause: str
-    error: str
-    fe_to_be_bytes: int
-    be_to_fe_bytes: int
-    seconds: float
+    pairing_id: Annotated[str, _is("names the session")]
+    session_id: Annotated[str, _is('names the lease; "": there was none')]
+    protocol: Annotated[str, _is("zmq or srt")]
+    port: Annotated[int, _is("the data port")]
+    cause: Annotated[str, _is("why it ended")]
+    error: Annotated[str, _is("the same as a sentence")]
+    fe_to_be_bytes: Annotated[int, _is("bytes delivered to the BE")]
+    be_to_fe_bytes: Annotated[int, _is("bytes delivered to the FE")]
+    seconds: Annotated[float, _is("how long it lasted")]
 
 
 class Error(Message, frozen=True, kw_only=True, omit_defaults=True):
     """gateway -> client: what was wrong with something it sent."""
 
     TYPE: ClassVar[str] = "error"
-    error_code: str
-    error: str
-    in_reply_to: str = ""
+    error_code: Annotated[str, _is("what kind of mistake it was")]
+    error: Annotated[str, _is("what was wrong, with which value, and what is allowed")]
+    in_reply_to: Annotated[
+        str, _is("the msg_id of the message that was wrong, where it had one")
+    ] = ""
 
 
 Request = Register | PortAlloc | PortStateQuery | PortAcquire | PortRelease | KeyExchange | Ping

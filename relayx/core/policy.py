@@ -14,6 +14,7 @@ from functools import lru_cache
 
 import msgspec
 
+from relayx.core.codec import MAX_CLIENT_ID
 from relayx.core.errors import Code, PeerError
 from relayx.core.messages import Protocol, Role
 
@@ -72,7 +73,11 @@ class Policies:
 
     def of(self, client_id: str) -> Policy:
         """The policy of a client's id, "" for one whose name the gateway made up."""
-        return self._cached(client_id) if self._entries else ANYBODY
+        if not self._entries:
+            return ANYBODY
+        if len(client_id) > MAX_CLIENT_ID:  # nobody's, and as long as a message may be
+            return self._find(client_id)
+        return self._cached(client_id)
 
     def _find(self, client_id: str) -> Policy:
         for pattern, entry in self._entries:

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from twisted.internet import tcp
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.logger import Logger
 
 from relayx.data.transport import DataTransport
@@ -37,15 +38,28 @@ class DataPort(tcp.Port):
     no-delay cost nothing for each connection.
 
     :param keepalive: seconds, ``data.keepalive``.
+    :param adopted: a socket that listens already, with what connections wait on it.
     """
 
     transport: Any = staticmethod(_of_twisted)
 
     def __init__(
-        self, number: int, factory: Any, interface: str, reactor: Any, keepalive: float
+        self,
+        number: int,
+        factory: Any,
+        interface: str,
+        reactor: Any,
+        keepalive: float,
+        adopted: socket.socket | None = None,
     ) -> None:
         super().__init__(number, factory, BACKLOG, interface, reactor)
         self._keepalive = keepalive
+        self.is_adopted = adopted is not None
+        if adopted is not None:
+            self.addressFamily = adopted.family
+            self._addressType = IPv6Address if adopted.family == socket.AF_INET6 else IPv4Address
+            self._preexistingSocket = adopted  # Twisted's: listens with it, never shuts it down
+            self._set_options(adopted)
 
     def createInternetSocket(self) -> socket.socket:
         """Make the socket, with the options that its connections are to have."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import Any, Protocol
 
 import msgspec
@@ -133,19 +134,32 @@ class DataPlane:
 
     # ports
 
-    def listen(self, number: int) -> None:
+    def listen(self, number: int, adopted: socket.socket | None = None) -> None:
         """Listen on one data port.
 
+        :param adopted: a socket that listens there already.
         :raises twisted.internet.error.CannotListenError: where it cannot be bound.
         """
         settings = self._settings
         port = DataPort(
-            number, PortFactory(self, number), settings.interface, self.reactor, settings.keepalive
+            number,
+            PortFactory(self, number),
+            settings.interface,
+            self.reactor,
+            settings.keepalive,
+            adopted,
         )
         port.startListening()
         self._ports.append(port)
         if self._sweep is None:
             self._sweep = self.reactor.callLater(self._settings.keepalive, self._find_dead)
+
+    def leave_adopted(self) -> None:
+        """Accept no more on sockets that were adopted: the next process will."""
+        adopted = [port for port in self._ports if port.is_adopted]
+        self._ports = [port for port in self._ports if not port.is_adopted]
+        for port in adopted:
+            port.stopListening()
 
     def stop_listening(self) -> list[Any]:
         """Accept no more; return the Deferreds of ports that are not closed yet."""

@@ -132,10 +132,18 @@ def _check_depth(value: object) -> None:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
-        raise CanonicalError(f"an object has the key {shown(twice)} twice")
+        raise CanonicalError(f"an object has the key {shown(_first_again(pairs))} twice")
     return found
+
+
+def _first_again(pairs: list[tuple[str, Any]]) -> str:
+    """The first key that comes for the second time; a peer chooses how many there are."""
+    before: set[str] = set()
+    for name, _ in pairs:
+        if name in before:
+            break
+        before.add(name)
+    return name
 
 
 def _integer(text: str) -> int:

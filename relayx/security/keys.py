@@ -47,7 +47,7 @@ class KeyType(StrEnum):
 class VerifyingKey(msgspec.Struct, frozen=True):
     """A public key that messages are verified with.
 
-    :ivar kid: its name, or :data:`ANY_KID`.
+    :ivar kid: its name, or :data:`~relayx.security.keys.ANY_KID`.
     :ivar expires: seconds since the epoch, None: never.
     """
 

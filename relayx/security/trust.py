@@ -20,7 +20,10 @@ class Trust:
         self.verifier = verifier
 
     def of_one_client(self) -> Trust:
-        """The same for one client of several in a process; see :meth:`Verifier.fresh`."""
+        """The same for one client of several in a process.
+
+        See :meth:`~relayx.security.signing.Verifier.fresh`.
+        """
         return Trust(self.signer, self.verifier.fresh() if self.verifier else None)
 
     def sign(self, line: bytes) -> bytes:
@@ -28,5 +31,8 @@ class Trust:
         return line if self.signer is None else self.signer.sign_line(line)
 
     def check(self, raw: bytes, envelope: Envelope, now: float) -> str:
-        """The kid of a message that may be acted upon; see :meth:`Verifier.check`."""
+        """The kid of a message that may be acted upon.
+
+        See :meth:`~relayx.security.signing.Verifier.check`.
+        """
         return "" if self.verifier is None else self.verifier.check(raw, envelope, now)

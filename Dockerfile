@@ -1,0 +1,40 @@
+# The relayx gateway, and the relayx command, as an image.
+#
+#   docker build -t relayx .
+#   docker run --network host -v /etc/relay-x:/etc/relay-x:ro relayx
+#
+# /etc/relay-x holds config.yaml and, for user 10001 alone (mode 0600), secrets.json. On the host's
+# network the gateway sees the addresses that clients come from, which data.admission: peer and the
+# limits go by; behind a published port it may see the bridge's.
+
+FROM python:3.12-slim AS build
+WORKDIR /src
+RUN python -m venv /opt/relayx
+COPY pyproject.toml setup.cfg README.rst LICENSE ./
+COPY relayx relayx
+COPY twisted twisted
+RUN /opt/relayx/bin/pip install --no-cache-dir .
+# Twisted looks for its plugins once, and remembers them here, where nobody may write later.
+RUN /opt/relayx/bin/twistd --help
+
+FROM python:3.12-slim
+LABEL org.opencontainers.image.title="relayx" \
+      org.opencontainers.image.description="Relay gateway for services and clients behind NAT" \
+      org.opencontainers.image.licenses="MIT"
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin relayx \
+    && install -d /etc/relay-x \
+    && install -d -o relayx -g relayx /var/lib/relayx
+COPY --from=build /opt/relayx /opt/relayx
+ENV PATH=/opt/relayx/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    RELAY_CONFIG=/etc/relay-x/config.yaml
+USER 10001
+WORKDIR /var/lib/relayx
+EXPOSE 5555 8080 30000-30200
+# It drains on this: running sessions get data.drain_timeout, so give docker stop more than that.
+STOPSIGNAL SIGTERM
+# By the control plane, as a client: another port by RELAYX_GATEWAY, TLS by RELAYX_TLS and RELAYX_CA.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=10s --retries=3 \
+    CMD ["relayx", "ping", "--count", "1", "--env-file", "/etc/relay-x/secrets.json"]
+CMD ["twistd", "--nodaemon", "--pidfile=", "relayx", "--env-file", "/etc/relay-x/secrets.json"]

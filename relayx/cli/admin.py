@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -87,10 +87,11 @@ class AdminClient:
             asked = self._agent.request(
                 method.encode(), (url + path).encode(), Headers(headers), None
             )
-            response: Any = await asked.addTimeout(self._admin.timeout, self._reactor)
+            response: Any = await asked.addTimeout(self._admin.timeout, self._reactor, _too_late)
             if isinstance(response.length, int) and response.length > MOST_BYTES:
                 raise Failed(f"{url}: the answer is too long")
-            body = await readBody(response).addTimeout(self._admin.timeout, self._reactor)
+            read = readBody(response)
+            body = await read.addTimeout(self._admin.timeout, self._reactor, _too_late)
         except CancelledError:
             raise
         except TimeoutError:
@@ -118,6 +119,11 @@ class AdminClient:
     async def close(self) -> None:
         """Close the connections that are kept."""
         await self._pool.closeCachedConnections()
+
+
+def _too_late(result: object, seconds: float) -> NoReturn:
+    """Whatever comes of giving up."""
+    raise TimeoutError(seconds)
 
 
 def _trusted(path: str | None) -> Any:

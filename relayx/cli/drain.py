@@ -24,4 +24,5 @@ async def _drain(reactor: Any, admin: Admin) -> None:
         told = await client.ask("POST", "/api/v1/drain", Draining)
     finally:
         await client.close()
-    click.echo(f"draining; {told.sessions} session{'' if told.sessions == 1 else 's'} still run")
+    run_on = "1 session still runs" if told.sessions == 1 else f"{told.sessions} sessions still run"
+    click.echo(f"draining; {run_on}")

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IAddress
 from relayx import __version__
 from relayx.admin import model
 from relayx.admin.api import AdminSite
-from relayx.admin.gateway import NotDone, Settings, Who
+from relayx.admin.gateway import Metrics, NotDone, Settings, Who
 from relayx.admin.heap import start_tracing
 from relayx.admin.model import GatewayState
 from relayx.config.model import Config, Secrets
@@ -66,7 +66,7 @@ class Operated(Protocol):
 class AdminPort:
     """Implements :class:`relayx.admin.gateway.Gateway` for a service."""
 
-    def __init__(self, reactor: Any, service: Operated, metrics: Any) -> None:
+    def __init__(self, reactor: Any, service: Operated, metrics: Metrics) -> None:
         self._reactor = reactor
         self._service = service
         self._started: float | None = None

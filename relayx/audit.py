@@ -52,6 +52,7 @@ class AuditLog:
         self._dropped = 0  # by the reactor's thread
         self._dropped_told = 0
         self._lost = 0
+        self._lost_ever = 0
         self._reopen = False
         self._thread = threading.Thread(target=self._run, name="relayx-audit", daemon=True)
         self._thread.start()
@@ -79,6 +80,11 @@ class AuditLog:
             self._lines.put_nowait(msgspec.json.encode(line) + b"\n")
         except queue.Full:
             self._dropped += 1
+
+    @property
+    def lost(self) -> int:
+        """Lines that could not be written, since the start."""
+        return self._lost_ever + self._dropped
 
     def reopen(self) -> None:
         """Write to a new file of the same name from now on, as after a rotation."""
@@ -116,6 +122,7 @@ class AuditLog:
             if not self._lost:
                 self._report(f"audit: {self._path} cannot be written: {failed.strerror}")
             self._lost += 1
+            self._lost_ever += 1
             return
         dropped = self._dropped - self._dropped_told
         if self._lost or dropped:

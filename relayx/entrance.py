@@ -128,6 +128,10 @@ class Entrance:
 
         compared.addBoth(done)
 
+    def blocked_sources(self) -> int:
+        """How many sources are refused for their failures now."""
+        return self._failures.blocked(self._reactor.seconds())
+
     def failed(self, address: str, error: PeerError) -> None:
         """A connection could not register for another reason than its secret."""
         if error.code in COUNTED:

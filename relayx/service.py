@@ -17,6 +17,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger, globalLogPublisher
 
 from relayx import __version__
+from relayx.admin.gateway import Metrics as Scrape
 from relayx.admin.model import GatewayState
 from relayx.adminport import AdminPort
 from relayx.audit import AUDITED, AuditLog
@@ -38,6 +39,7 @@ from relayx.core.switchboard import Switchboard
 from relayx.data.plane import DataPlane
 from relayx.entrance import Entrance
 from relayx.logs import LEVELS, Renderer
+from relayx.metrics import CONTENT_TYPE, Metrics, Sources
 from relayx.naming import RandomNames
 from relayx.net.address import Networks
 from relayx.net.inherited import AdoptingReactor, Inherited
@@ -102,7 +104,6 @@ class GatewayService(Service):
         self._control_ports: list[Any] = []
         self._http_port: Any = None
         self.state = GatewayState.STARTING
-        self.admin = AdminPort(reactor, self, None) if config.http.endpoint else None
         self._inherited = inherited or Inherited()
         self._adopting = AdoptingReactor(reactor, self._inherited)
         self._tls: list[ServerTls] = []
@@ -115,6 +116,9 @@ class GatewayService(Service):
         self._late: Any = None
         self._audit: AuditLog | None = None
         self.log_stream = self._build_log_stream(config)
+        self.metrics = self._build_metrics()
+        scrape = Scrape(CONTENT_TYPE, self.metrics.render)
+        self.admin = AdminPort(reactor, self, scrape) if config.http.endpoint else None
         self._carry_out: dict[type[fx.Effect], Callable[[Any], None]] = {
             fx.Send: self._send,
             fx.Broadcast: self._broadcast,
@@ -125,7 +129,7 @@ class GatewayService(Service):
             fx.Wait: self.data.wait,
             fx.Refuse: self.data.refuse,
             fx.CloseLink: self.data.close_link,
-            fx.Pair: self.data.pair,
+            fx.Pair: self._pair,
             fx.EndSession: self.data.end_session,
             fx.Note: self._note,
         }
@@ -139,6 +143,23 @@ class GatewayService(Service):
             self.control,
             Renderer(config.log.level, config.log.format),
             lambda: [client.conn for client in self.switchboard.clients(role)],
+        )
+
+    def _build_metrics(self) -> Metrics:
+        return Metrics(
+            Sources(
+                clock=self._reactor,
+                switchboard=self.switchboard,
+                control=self.control,
+                data=self.data,
+                expiring_keys=self._key_watch.expiring,
+                blocked=self._entrance.blocked_sources,
+                previous_secret_used=lambda: self.authentication.previous_used,
+                stream_lines_dropped=lambda: (
+                    self.log_stream.lines_dropped if self.log_stream else 0
+                ),
+                audit_lines_lost=lambda: self._audit.lost if self._audit else 0,
+            )
         )
 
     # starting and stopping
@@ -321,6 +342,7 @@ class GatewayService(Service):
         self.state = GatewayState.READY
         if self.admin is not None:
             self.admin.started()
+        self.metrics.start()
         self._key_watch.start()
         self._say("info", "started", f"relayx {__version__} {self.summary()}")
 
@@ -380,6 +402,7 @@ class GatewayService(Service):
         self._stop_listening()
         self._push.close()
         self._telemetry.close()
+        self.metrics.close()
         self._key_watch.close()
         self._close_all()
         self._await_gone(self._reactor.seconds() + _GONE_LIMIT)
@@ -482,6 +505,7 @@ class GatewayService(Service):
     def said_hello(self, link: int, port: int, address: str, hello: Hello) -> None:
         """See data.plane.Events."""
         now = self._reactor.seconds()
+        self.metrics.said_hello(self.switchboard.board.ports[port].protocol, hello.role)
         self._perform(self.switchboard.hello(now, link, port, address, hello))
 
     def hello_failed(self, port: int, address: str, text: str) -> None:
@@ -546,7 +570,9 @@ class GatewayService(Service):
 
     def _broadcast(self, effect: fx.Broadcast) -> None:
         line = self.control.encode(effect.message, effect.trace_id)
-        for client in self.switchboard.clients(effect.role):
+        clients = self.switchboard.clients(effect.role)
+        self.control.counts.went(effect.message, len(clients))
+        for client in clients:
             connection = self.control.get(client.conn)
             if connection is not None:
                 connection.outbox.send(line)
@@ -573,11 +599,16 @@ class GatewayService(Service):
     def _subscribe(self, effect: fx.Subscribe) -> None:
         self._telemetry.subscribe(effect.conn)
 
+    def _pair(self, effect: fx.Pair) -> None:
+        self.metrics.paired(effect)
+        self.data.pair(effect)
+
     def _note(self, effect: fx.Note) -> None:
         self._say(effect.level, effect.event, effect.text, **effect.fields)
 
     def _say(self, level: str, event: str, text: str, **fields: Any) -> None:
         """A line for the log, and for the record of who did what where it belongs there."""
+        self.metrics.noted(event, fields)
         if self._audit is not None and event in AUDITED:
             self._audit.record(self._reactor.seconds(), event, text, fields)
         if self.admin is not None:

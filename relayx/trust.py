@@ -96,6 +96,16 @@ class KeyWatch:
                 self._told.add(told)
                 self._say("error" if alarm.days <= 1 else "warn", "key_expiry", self._text(alarm))
 
+    def expiring(self) -> list[tuple[str, str, float]]:
+        """The keys that expire: what each is for (sign, verify), its kid, and when."""
+        own = self._keys.own
+        keys: list[tuple[str, SigningKey | VerifyingKey]] = [
+            ("verify", key) for key in self._keys.trusted
+        ]
+        if own is not None:
+            keys.append(("sign", own))
+        return [(use, key.kid, key.expires) for use, key in keys if key.expires is not None]
+
     def _text(self, alarm: Alarm) -> str:
         own = self._keys.own
         whose = "the gateway's" if own is not None and own.kid == alarm.kid else "a client's"

@@ -19,6 +19,7 @@ from relayx.core.ports import Link, Port, Session, Status
 from relayx.core.roster import Client
 from relayx.core.switchboard import Switchboard
 from relayx.data.plane import DataPlane
+from relayx.data.session import Session as DataSession
 from relayx.rates import Rates
 
 T = TypeVar("T")
@@ -190,22 +191,30 @@ class View:
             state=self._session_state(session),
             cause="" if running is None or running.cause is None else str(running.cause),
             keep=running is not None and running.keep,
-            fe=model.End(
-                client_id=self._whose(session.fe),
-                address=session.fe.address,
-                pushed_back=running is not None and running.pump.pushed_back(running.fe.transport),
-            ),
-            be=model.End(
-                client_id=self._whose(session.be),
-                address=session.be.address,
-                pushed_back=running is not None and running.pump.pushed_back(running.be.transport),
-            ),
+            fe=self._end(session.fe, running, fe=True),
+            be=self._end(session.be, running, fe=False),
             started_at=_when(started),
             seconds=round(now - started, 3),
             fe_to_be_bytes=moved[0],
             be_to_fe_bytes=moved[1],
             fe_to_be_rate=rates[0],
             be_to_fe_rate=rates[1],
+        )
+
+    def _end(self, link: Link, running: DataSession | None, *, fe: bool) -> model.End:
+        """One end of a session."""
+        pushed_back, stalled, throttled = False, 0.0, 0.0
+        if running is not None:
+            side, stalls = running.fe if fe else running.be, running.stalls
+            pushed_back = running.pump.pushed_back(side.transport)
+            stalled = stalls.fe if fe else stalls.be
+            throttled = stalls.fe_throttled if fe else stalls.be_throttled
+        return model.End(
+            client_id=self._whose(link),
+            address=link.address,
+            pushed_back=pushed_back,
+            stalled=round(stalled, 3),
+            throttled=round(throttled, 3),
         )
 
 

@@ -107,23 +107,22 @@ class Commands(TestCase):
             url = f"http://127.0.0.1:{server.getsockname()[1]}"
             silent = self.run_in("drain", "--admin", url, "--timeout", "300ms")
             self.assertIn("did not answer within 0.3 s", self.said(silent, 1))
+        self.assertIn("cannot be reached", self.said(self.run_in("drain", "--admin", url), 1))
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            url = f"http://127.0.0.1:{server.getsockname()[1]}"
             answering = threading.Thread(target=self.answer_with_a_page, args=(server,))
             answering.start()
             page = self.run_in("drain", "--admin", url)
             self.assertIn("is no relayx admin API", self.said(page, 1))
             answering.join()
-        self.assertIn("cannot be reached", self.said(self.run_in("drain", "--admin", url), 1))
 
     def answer_with_a_page(self, server: socket.socket) -> None:
-        """Be a web server of another kind, for those that still wait too."""
-        while True:
-            peer, _ = server.accept()
-            with peer:
-                peer.settimeout(DEADLINE)
-                if peer.recv(65536):
-                    peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n<html")
-                    if peer.recv(1) == b"":
-                        return
+        """Be a web server of another kind, once."""
+        peer, _ = server.accept()
+        with peer:
+            peer.settimeout(DEADLINE)
+            peer.recv(65536)
+            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n<html")
 
     @live(http=HTTP, data={"drain_timeout": 300.0, "be_on_fe_close": "close"})
     def test_drain(self, gateway: Gateway) -> None:

@@ -88,9 +88,11 @@ class Heard:
 class ControlBed:
     """A factory on a clock, and connections on string transports."""
 
-    def __init__(self, case: SynchronousTestCase, **settings: Any) -> None:
+    def __init__(
+        self, case: SynchronousTestCase, *, clock: Clock | None = None, **settings: Any
+    ) -> None:
         self._case = case
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.clock.advance(1000.0)
         self.names = CountingNames()
         self.heard = Heard()

@@ -7,6 +7,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from relayx.core.messages import Auth
+from relayx.net.newcomers import LINGER
 from tests.test_control_bed import ControlBed, Wire
 
 
@@ -26,6 +27,16 @@ class Unregistered(SynchronousTestCase):
     def test_past_it(self) -> None:
         wires = [self.bed.connect()[1] for _ in range(4)]
         self.assertEqual(self.closed(wires), [True, True, False, False])
+
+    def test_what_it_says_afterwards_does_not_count(self) -> None:
+        """Over TLS it can still speak; it does not register, and is reset in the end."""
+        first, wire = self.bed.connect()
+        for _ in range(2):
+            self.bed.connect()
+        first.dataReceived(b'{"type":"register","payload":{"role":"FE"}}')
+        self.assertEqual(self.bed.heard.take(), [])
+        self.bed.clock.advance(LINGER)
+        self.assertTrue(wire.aborted)
 
     def test_registered_ones_do_not_count(self) -> None:
         wires = [self.bed.registered()[1] for _ in range(3)]
@@ -130,7 +141,18 @@ class Closing(SynchronousTestCase):
         bed = ControlBed(self)
         bed.connect()
         bed.factory.close()
+        bed.factory.release()
         self.assertEqual(bed.clock.getDelayedCalls(), [])
+
+    def test_who_does_not_end_is_reset(self) -> None:
+        """Over TLS an end takes an answer, for which there is as long as for a refusal."""
+        bed = ControlBed(self)
+        _, wire = bed.registered()
+        bed.factory.close()
+        bed.clock.advance(LINGER - 0.01)
+        self.assertFalse(wire.aborted)
+        bed.clock.advance(0.01)
+        self.assertTrue(wire.aborted)
 
     def test_without_connections(self) -> None:
         bed = ControlBed(self)

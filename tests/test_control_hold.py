@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from relayx.control.pace import Pace
-from relayx.control.protocol import ControlProtocol
+from relayx.control.protocol import TURN, ControlProtocol
 from tests.common import cuts
 from tests.test_control_bed import ControlBed, Wire
 
@@ -71,6 +74,58 @@ class Held(SynchronousTestCase):
         self.assertEqual(self.requests(bed), ["1"])
 
 
+class Slow(Clock):
+    """A clock that goes on whenever it is looked at."""
+
+    step = 0.0
+
+    def seconds(self) -> float:
+        self.rightNow += self.step
+        return float(self.rightNow)
+
+
+class Turns(SynchronousTestCase):
+    """One connection's messages do not keep the others waiting, however long they take."""
+
+    def slow(self) -> tuple[ControlBed, ControlProtocol, Wire, Slow]:
+        """A registered connection, of which each message takes half of its turn."""
+        clock = Slow()
+        bed = ControlBed(self, clock=clock)
+        protocol, wire = bed.registered()
+        clock.step = TURN / 2
+        return bed, protocol, wire, clock
+
+    def test_the_rest_waits(self) -> None:
+        bed, protocol, wire, clock = self.slow()
+        protocol.dataReceived(b"".join(map(query, range(9))))
+        heard = [event[3] for event in bed.heard.take()]
+        self.assertTrue(0 < len(heard) < 5, heard)
+        self.assertEqual(wire.producerState, "paused")
+        protocol.dataReceived(query(9))  # as TLS hands on what it had read
+        for _ in range(9):
+            clock.advance(0)
+            heard += [event[3] for event in bed.heard.take()]
+        self.assertEqual(heard, list("0123456789"))
+        self.assertEqual(wire.producerState, "producing")
+
+    def test_lost_meanwhile(self) -> None:
+        bed, protocol, _, clock = self.slow()
+        protocol.dataReceived(b"".join(map(query, range(9))))
+        protocol.connectionLost(Failure(ConnectionDone()))
+        bed.factory.close()
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_closed_meanwhile(self) -> None:
+        bed, protocol, wire, clock = self.slow()
+        protocol.dataReceived(b"".join(map(query, range(9))))
+        heard = bed.heard.take()
+        protocol.close()
+        clock.advance(0)
+        self.assertEqual(bed.heard.take(), [])
+        self.assertTrue(heard)
+        self.assertEqual(wire.producerState, "producing", "what comes is read and dropped")
+
+
 class Paces(SynchronousTestCase):
     """Ten messages a second, twenty at once."""
 
@@ -115,6 +170,30 @@ class TooMany(SynchronousTestCase):
         dropped = [event for event in bed.heard.take() if event[0] == "dropped"]
         self.assertEqual(len(dropped), 1)
         self.assertIn("messages_per_second", dropped[0][3])
+
+    def test_wrong_messages_count(self) -> None:
+        """Each is answered, and an answer may have to be signed."""
+        bed = ControlBed(self, messages_per_second=2)
+        protocol, wire = bed.registered()
+        protocol.dataReceived(b'{"type":1}' * 5)
+        codes = [message["payload"]["error_code"] for message in wire.said()]
+        self.assertEqual(codes, ["INVALID_MESSAGE"] * 3 + ["RATE_LIMITED"] * 2)
+        protocol.dataReceived(b'{"type":1}' * 100)
+        self.assertTrue(wire.aborted)
+        self.assertLess(len(wire.said()), 20)
+
+    def test_before_register(self) -> None:
+        """Wrong messages are answered, so that a client may try again, but not for ever."""
+        for wrong in (b"{}", b'{"type":1}', b'{"type":"register"}'):
+            bed = ControlBed(self)
+            protocol, wire = bed.connect()
+            protocol.dataReceived(wrong * 15 + REGISTER)
+            self.assertEqual([event[0] for event in bed.heard.take()], ["register"], wrong)
+            protocol, wire = bed.connect()
+            protocol.dataReceived(wrong * 1000)
+            self.assertEqual(len(wire.said()), 16)
+            self.assertTrue(wire.aborted)
+            self.assertEqual([event[0] for event in bed.heard.take()], ["dropped"])
 
     def test_connections(self) -> None:
         """A warning a minute for each source; an IPv6 source is a /64."""

@@ -93,6 +93,16 @@ class Registering(SynchronousTestCase):
         asked = Register(role=role, client_id=client_id, instance=instance)
         return room.switchboard.policy(asked).match
 
+    def test_another_ones_instance(self) -> None:
+        """A certificate's name has its own rules, whoever's instance it comes with."""
+        room = Room(Policy(match="locked", own_secret=True))
+        room.fe11("free", instance="I")
+        asked = Register(role="FE", instance="I")
+        self.assertEqual(room.switchboard.policy(asked, "locked").match, "locked")
+        room.fe11("locked", instance="J")
+        asked = Register(role="FE", instance="J")
+        self.assertEqual(room.switchboard.policy(asked, "locked").match, "locked")
+
     def test_id_that_counts(self) -> None:
         """The asked one; for "" that of the same instance; "" for a made-up one."""
         room = Room(Policy(match="cam-*"), Policy(match="fe-*"), Policy(match="*", max_leases=1))

@@ -76,8 +76,27 @@ class Pairs(TestCase):
                 "pair-1", ZMQ[0], Protocol.ZMQ, fe, be, True,
                 to_fe=Paired("pair-1", lease, "bee", ELSEWHERE, "t"),
                 to_be=Paired("pair-1", lease, "eff", FE_AT, "t"),
+                lease_waited=0.0,
             ),
         )  # fmt: skip
+
+    def test_how_long_it_took(self) -> None:
+        """From HELLO for the FE; from the grant for the first session under a lease alone."""
+        conn = self.room.fe("f")
+        self.room.offer(ZMQ[0])
+        lease = self.room.acquire(conn).session_id
+        self.room.later(1.5)
+        for waited in (1.5, None):
+            self.room.dial(ZMQ[0], "f", session_id=lease)
+            (pair,) = of(self.room.effects, fx.Pair)
+            self.assertEqual((pair.fe_waited, pair.lease_waited), (0, waited))
+            self.room.over(pair.pairing_id)
+            self.room.dial(ZMQ[0], "f", session_id=lease)
+            self.room.later(0.25)
+            self.room.offer(ZMQ[0])
+            (pair,) = of(self.room.effects, fx.Pair)
+            self.assertEqual((pair.fe_waited, pair.lease_waited), (0.25, None))
+            self.room.over(pair.pairing_id, kept=True)
 
     def test_without_a_lease(self) -> None:
         """An FE may never send port_acquire and take a ready port."""

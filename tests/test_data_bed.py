@@ -110,7 +110,7 @@ class Base(SynchronousTestCase):
 
     def make_pump(self) -> Any:
         """The byte path, the buffered one unless a test has another."""
-        return BufferedPump(self.fe, self.be)
+        return BufferedPump(self.fe, self.be, self.clock)
 
     def session_draining(self, session: Session) -> None:
         self.drained += 1

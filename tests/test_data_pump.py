@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from relayx.data.pump import BufferedPump
@@ -13,8 +14,8 @@ class Moving(SynchronousTestCase):
     """Bytes in order, what was held first, and pushing back."""
 
     def setUp(self) -> None:
-        self.one, self.two = End(), End()
-        self.pump = BufferedPump(self.one, self.two)
+        self.one, self.two, self.clock = End(), End(), Clock()
+        self.pump = BufferedPump(self.one, self.two, self.clock)
 
     def test_what_was_held_goes_first(self) -> None:
         self.pump.hold(b"early one", b"early two")
@@ -32,8 +33,8 @@ class Moving(SynchronousTestCase):
 
     def test_each_is_the_others_producer(self) -> None:
         self.pump.start()
-        self.assertEqual((self.one.producer, self.two.producer), (self.two, self.one))
         self.two.producer.pauseProducing()
+        self.assertEqual((self.one.paused, self.two.paused), (True, False))
         self.assertEqual(
             (self.pump.pushed_back(self.one), self.pump.pushed_back(self.two)), (True, False)
         )

@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from relayx.data.stall import Stopwatch
 from relayx.data.throttle import (
     LEAST_READ,
     MOST_READ,
@@ -94,7 +95,7 @@ class Reasons(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.source = End()
-        self.valve = Valve(self.source, self.clock)
+        self.valve = Valve(self.source, self.clock, Stopwatch(self.clock))
 
     def test_hold(self) -> None:
         self.valve.hold(1)

@@ -34,6 +34,17 @@ def closed(peer: Control) -> bytes:
     return found
 
 
+def closed_below(peer: Control) -> None:
+    """Wait until the gateway closes TCP, with nothing of what TLS would answer."""
+    with socket.socket(fileno=os.dup(peer.socket.fileno())) as below:
+        below.settimeout(DEADLINE)
+        try:
+            while below.recv(65536):
+                pass
+        except ConnectionResetError:
+            pass
+
+
 class ServedTests(TestCase):
     """A client that speaks TLS registers, is refused, and is told what was wrong."""
 
@@ -119,6 +130,27 @@ class ServedTests(TestCase):
         self.assertEqual(closed(first), b"")
         self.assertEqual(third.register("FE", SECRET)["status"], "ok")
         second.close()
+
+    @secured(max_unregistered=1)
+    def test_crowded_out_without_an_answer(self, gateway: Gateway, trust: Trust) -> None:
+        """Who does not answer our close_notify is closed all the same, and registers no more."""
+        witness = gateway.fe11()
+        first = trust.dial(gateway)
+        second = trust.dial(gateway)
+        register = {"role": "BE", "secret": SECRET, "client_id": "late"}
+        first.say("register", register)
+        first.say("key_exchange", {"public_key": "of nobody"})
+        closed_below(first)
+        second.register("FE", SECRET)
+        self.assertNotIn("key_exchange", [message["type"] for message in witness.ping()])
+
+    @secured()
+    def test_stop_without_an_answer(self, gateway: Gateway, trust: Trust) -> None:
+        """A stop ends with no connection left, whoever does not answer our close_notify."""
+        client = trust.dial(gateway)
+        client.register("FE", SECRET)
+        gateway.stop().result(DEADLINE)
+        closed_below(client)
 
     @secured(idle_timeout=0.3)
     def test_idle(self, gateway: Gateway, trust: Trust) -> None:

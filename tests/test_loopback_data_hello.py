@@ -176,7 +176,9 @@ class Timing(TestCase):
         silent = [gateway.dial(gateway.zmq[0]) for _ in range(20)]
         silent[3].send(b"RLX1HEL")
         fe, be = gateway.pair(gateway.zmq[0])
+        client.state(lambda state: state["zmq_busy"] == 1)
         fe.close(), be.close()
+        client.state(lambda state: state["zmq_busy"] == 0)
         silent[0].hello("BE")
         client.state(lambda state: gateway.zmq[0] in state["zmq_ready_ports"])
 

@@ -13,7 +13,7 @@ import select
 import socket
 import struct
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -164,12 +164,17 @@ def descriptors() -> int:
 
 
 class Sessions:
-    """The property, over the byte path that the subclasses choose."""
+    """The property, over the byte path that the subclasses choose.
+
+    :ivar hello: what the FE says in HELLO.
+    """
+
+    hello: ClassVar[dict[str, str]] = {}
 
     def run_session(self, gateway: Gateway, fe_plan: Plan, be_plan: Plan) -> None:
         port = gateway.zmq[0]
         witness = gateway.fe11("witness")
-        fe_link, be_link = gateway.pair(port)
+        fe_link, be_link = gateway.pair(port, **self.hello)
         fe, be = Side(fe_link, fe_plan, 0), Side(be_link, be_plan, 77)
         drive(fe, be)
         case: Any = self

@@ -102,13 +102,14 @@ class Gateway(Protocol):
         """Somebody asked for what is not theirs to ask."""
 
 
-class Metrics(Protocol):
-    """What ``/metrics`` answers."""
+class Metrics(msgspec.Struct, frozen=True):
+    """What ``/metrics`` answers.
+
+    :ivar render: gives every metric, as it is now.
+    """
 
     content_type: str
-
-    def render(self) -> bytes:
-        """Every metric, as it is now."""
+    render: Callable[[], bytes]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

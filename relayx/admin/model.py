@@ -183,6 +183,12 @@ class End(Shown, frozen=True, kw_only=True):
     pushed_back: Annotated[
         bool, Meta(description="whether it is not read now, since the other side is slower")
     ]
+    stalled: Annotated[
+        float, Meta(description="seconds for which it took nothing, and so the other was not read")
+    ]
+    throttled: Annotated[
+        float, Meta(description="seconds for which it was not read because of a bandwidth limit")
+    ]
 
 
 class Session(Shown, frozen=True, kw_only=True):

@@ -83,6 +83,7 @@ class LogStream:
             for conn in recipients:
                 connection = self._factory.get(conn)
                 if connection is not None:
+                    self._factory.counts.sent["log"] += len(encoded)
                     connection.outbox.send_logs(encoded)
         finally:
             self._delivering = False

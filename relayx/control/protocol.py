@@ -17,6 +17,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from relayx.control.counts import Counts
 from relayx.control.outbox import Outbox
 from relayx.control.pace import BURST, Pace
 from relayx.core.codec import (
@@ -34,6 +35,12 @@ from relayx.net.sources import OpenCounts, Seldom, source_of
 from relayx.net.tcp import is_dead, set_keepalive
 from relayx.net.tls import common_name, tls_failure
 from relayx.security.trust import Trust
+
+MOST_BEFORE_REGISTER = 16
+"""Messages of a connection up to its ``register``, wrong ones, which are answered, included."""
+
+TURN = 0.005
+"""Seconds for which one connection's messages are acted upon; then it is the others' turn."""
 
 
 class Events(Protocol):
@@ -93,9 +100,11 @@ class ControlProtocol(LineReceiver):
         self.registered = False
         self.last_heard = 0.0
         self._asked = False
+        self._before_register = 0
         self._closing = False
         self._pace = Pace(factory.settings.messages_per_second, factory.reactor.seconds())
         self._held = False
+        self._turn: Any = None
         self._kept = b""
         self._objects: Iterator[bytes] = iter(())
         self._stream = ObjectStream(factory.settings.max_message_bytes)
@@ -125,15 +134,25 @@ class ControlProtocol(LineReceiver):
         self._act_on_objects()
 
     def _act_on_objects(self) -> None:
+        reactor = self.factory.reactor
+        until = reactor.seconds() + TURN
         try:
             for raw in self._objects:
                 self._act(raw)
                 if self._closing or self._held:
                     return
+                if reactor.seconds() >= until:
+                    self.hold()
+                    self._turn = reactor.callLater(0, self._next_turn)
+                    return
         except FramingError as error:
             self.factory.events.dropped(self.conn, self.address, str(error))
             self._send_error(error)
             self.close()
+
+    def _next_turn(self) -> None:
+        self._turn = None
+        self.go_on()
 
     def hold(self) -> None:
         """Act on nothing more, and read nothing, until :meth:`go_on`."""
@@ -173,15 +192,22 @@ class ControlProtocol(LineReceiver):
         return self._closing
 
     def _act(self, raw: bytes) -> None:
+        allowed = self._pace.allows(self.last_heard)
+        if self._says_too_much():
+            return
         try:
             envelope = decode_envelope(raw)
         except FramingError:
             raise
         except PeerError as error:
-            self._send_error(error)
+            if allowed:
+                self._send_error(error)
+            else:
+                self._slow_down(error.msg_id, error.trace_id)
             return
-        if not self._pace.allows(self.last_heard):
-            self._slow_down(envelope)
+        self.factory.counts.came(envelope.type)
+        if not allowed:
+            self._slow_down(envelope.msg_id, envelope.trace_id)
             return
         try:
             self.factory.trust.check(raw, envelope, self.factory.reactor.seconds())
@@ -198,20 +224,28 @@ class ControlProtocol(LineReceiver):
             return
         self._pass_on(message, envelope)
 
-    def _slow_down(self, envelope: Envelope) -> None:
-        """A message too many: it is not acted upon, and a client that goes on so is dropped."""
-        limit = self.factory.settings.messages_per_second
+    def _says_too_much(self) -> bool:
+        """Whether it is dropped for all that it says, before any of that is looked at."""
+        if not self._asked:
+            self._before_register += 1
+            if self._before_register > MOST_BEFORE_REGISTER:
+                self.drop(f"it sent {MOST_BEFORE_REGISTER} messages and no register that is one")
+                return True
         if self._pace.far_over:
             self.drop(
-                f"it sent {self._pace.sent} messages within a second; allowed: {limit} a second, "
+                f"it sent {self._pace.sent} messages within a second; allowed: "
+                f"{self.factory.settings.messages_per_second} a second, "
                 "limits.messages_per_second"
             )
-            self._closing = True
-            return
+            return True
+        return False
+
+    def _slow_down(self, msg_id: str, trace_id: str) -> None:
+        """A message too many: it is not acted upon."""
+        self.factory.counts.rate_limited += 1
+        limit = self.factory.settings.messages_per_second
         text = f"too many messages; allowed: {limit} a second, {BURST * limit} at once"
-        self._send_error(
-            PeerError(Code.RATE_LIMITED, text, msg_id=envelope.msg_id, trace_id=envelope.trace_id)
-        )
+        self._send_error(PeerError(Code.RATE_LIMITED, text, msg_id=msg_id, trace_id=trace_id))
 
     def _distrust(self, error: PeerError) -> None:
         """A message whose signature is missing or wrong: it is answered and not acted upon."""
@@ -251,6 +285,10 @@ class ControlProtocol(LineReceiver):
 
     def send(self, message: Message, trace_id: str = "") -> None:
         """Send one message."""
+        counts = self.factory.counts
+        counts.went(message)
+        if isinstance(message, Error):
+            counts.errors[message.error_code] += 1
         self.outbox.send(self.factory.encode(message, trace_id))
 
     def close(self) -> None:
@@ -280,6 +318,15 @@ class ControlProtocol(LineReceiver):
         transport: Any = self.transport
         transport.abortConnection()
 
+    def crowd_out(self) -> None:
+        """Close one that has not registered, for another that has just come.
+
+        Over TLS that takes an answer, which may never come.
+        """
+        self._closing = True
+        self.factory.leaving.add(self)
+        self.lose()
+
     def stop_lingering(self) -> None:
         """Close a connection that was to close, though it has not read what it was told."""
         self.lose()
@@ -300,6 +347,7 @@ class ControlProtocol(LineReceiver):
 
     def drop(self, why: str) -> None:
         """Close a connection at once that would not take what is still to be sent."""
+        self._closing = True
         self.factory.events.dropped(self.conn, self.address, why)
         transport: Any = self.transport
         transport.abortConnection()
@@ -307,7 +355,11 @@ class ControlProtocol(LineReceiver):
     def connectionLost(self, reason: Failure | None = None) -> None:
         """The connection is closed."""
         self.outbox.close()
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
         if why := tls_failure(reason):
+            self.factory.counts.tls_failures += 1
             self.factory.events.dropped(self.conn, self.address, f"TLS: {why}")
         self.factory.lost(self)
 
@@ -317,6 +369,7 @@ class ControlFactory(ServerFactory):
 
     :ivar newcomers: the connections that have not registered yet.
     :ivar leaving: those that are to close and have been told so.
+    :ivar counts: what came and went, of all connections.
     """
 
     noisy = False
@@ -334,6 +387,7 @@ class ControlFactory(ServerFactory):
         :param trust: signs what is sent and verifies what comes.
         """
         self.trust = trust or Trust()
+        self.counts = Counts()
         self.reactor = reactor
         self.settings = settings
         self.events = events
@@ -345,7 +399,7 @@ class ControlFactory(ServerFactory):
             settings.register_timeout,
             settings.max_unregistered,
             timed_out=self._no_register,
-            crowded_out=ControlProtocol.lose,
+            crowded_out=ControlProtocol.crowd_out,
             per_source=settings.unregistered_per_source,
         )
         self.leaving: Newcomers[ControlProtocol] = Newcomers(
@@ -358,6 +412,7 @@ class ControlFactory(ServerFactory):
         self._sources = OpenCounts()
         self._told = Seldom()
         self._sweep: Any = None
+        self._last_call: Any = None
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """A connection that has not registered yet."""
@@ -376,6 +431,7 @@ class ControlFactory(ServerFactory):
             self._sweep = self.reactor.callLater(self._sweep_interval, self._look_over)
 
     def _turn_away(self, connection: ControlProtocol) -> None:
+        self.counts.turned_away += 1
         limit, source = self.settings.per_source, connection.source
         if self._told.may(source, self.reactor.seconds()):
             self.events.dropped(
@@ -395,6 +451,7 @@ class ControlFactory(ServerFactory):
         self.leaving.discard(connection)
         if self._connections.pop(connection.conn, None) is not None:
             self._sources.leave(connection.source)
+            self.counts.log_lines_dropped += connection.outbox.log_lines_dropped
             self.events.control_lost(connection.conn)
 
     def get(self, conn: int) -> ControlProtocol | None:
@@ -415,14 +472,29 @@ class ControlFactory(ServerFactory):
         self._sweep = None
         for connection in list(self._connections.values()):
             connection.lose()
+        if self._connections and self._last_call is None:
+            self._last_call = self.reactor.callLater(LINGER, self._abort_the_rest)
+
+    def _abort_the_rest(self) -> None:
+        """Those whose end takes an answer, as over TLS, had time for it."""
+        for connection in list(self._connections.values()):
+            connection.turn_away()
 
     def release(self) -> None:
         """Every connection is gone: nobody is waited for any more."""
         self.leaving.close()
+        if self._last_call is not None and self._last_call.active():
+            self._last_call.cancel()
+        self._last_call = None
 
     def open_connections(self) -> int:
         """How many control connections are open."""
         return len(self._connections)
+
+    def log_lines_dropped(self) -> int:
+        """``log`` messages that lagging clients did not get, since the start."""
+        lagging = sum(one.outbox.log_lines_dropped for one in self._connections.values())
+        return self.counts.log_lines_dropped + lagging
 
     @property
     def _sweep_interval(self) -> float:

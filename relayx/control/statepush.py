@@ -91,6 +91,7 @@ class StatePush:
             v11: self._factory.encode(self._state(v11), trace_id)
             for v11 in {v11 for _, v11 in recipients}
         }
+        self._factory.counts.sent[PortState.TYPE] += len(recipients)
         self._send_slice(iter(recipients), lines)
 
     def _send_slice(self, recipients: Iterator[tuple[int, bool]], lines: dict[bool, bytes]) -> None:

@@ -55,7 +55,9 @@ class TelemetryTimer:
         seconds = now - self._since
         mbps = (moved - self._before) * 8 / 1e6 / seconds if seconds > 0 else 0.0
         self._before, self._since = moved, now
-        line = self._factory.encode(Telemetry(current_speed=round(max(0.0, mbps), 6)))
+        message = Telemetry(current_speed=round(max(0.0, mbps), 6))
+        line = self._factory.encode(message)
+        self._factory.counts.went(message, len(self._subscribers))
         for conn in self._subscribers:
             connection = self._factory.get(conn)
             if connection is not None:

@@ -87,6 +87,9 @@ class Pair(Effect, frozen=True):
 
     :ivar limits: bits/s for both directions together, by whose limit that is; a limit is one
         for all sessions that carry it.
+    :ivar fe_waited: seconds from the FE's HELLO until now.
+    :ivar lease_waited: seconds from the lease's grant until now, where this is the first session
+        under it.
     """
 
     pairing_id: str
@@ -98,6 +101,8 @@ class Pair(Effect, frozen=True):
     to_fe: Paired
     to_be: Paired
     limits: tuple[tuple[str, int], ...] = ()
+    fe_waited: float = 0.0
+    lease_waited: float | None = None
 
 
 class EndSession(Effect, frozen=True):

@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 class Lease:
     """One or two ports kept for their owner.
 
-    :ivar expires: when it expires, in seconds since the epoch.
+    :ivar granted: when it was granted, in seconds since the epoch; `expires` when it expires.
+    :ivar used: whether there has been a session under it.
     :ivar ports: the ports that it still holds.
     :ivar due: what will end it when it expires.
     """
 
-    __slots__ = ("due", "expires", "owner", "ports", "service", "session_id", "ticket", "trace_id")
+    __slots__ = (
+        "due", "expires", "granted", "owner", "ports", "service", "session_id", "ticket",
+        "trace_id", "used",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -34,7 +38,10 @@ class Lease:
         ports: Iterable[Port],
         service: str = "",
         trace_id: str = "",
+        granted: float = 0.0,
     ) -> None:
+        self.granted = granted
+        self.used = False
         self.session_id = session_id
         self.ticket = ticket
         self.owner = owner

@@ -84,7 +84,7 @@ class Leasing:
         ttl = asked.ttl_seconds or DEFAULT_TTL
         lease = Lease(
             board.names.session_id(), board.names.ticket(), client, now + ttl, ports,
-            asked.service, trace_id,
+            asked.service, trace_id, granted=now,
         )  # fmt: skip
         board.leases.add(lease)
         for port in ports:

@@ -15,12 +15,42 @@ from relayx.core.messages import Cause, Role, SessionEnd
 from relayx.core.ports import Change, Link, Port, Session
 
 
+class Stalls(msgspec.Struct, frozen=True):
+    """For how many seconds a session stood still, and whose doing it was.
+
+    :ivar fe: the FE took nothing, and so the BE was not read; `be` the other way round.
+    :ivar fe_throttled: the FE was not read because of a limit; `be_throttled` the BE.
+    """
+
+    fe: float = 0.0
+    be: float = 0.0
+    fe_throttled: float = 0.0
+    be_throttled: float = 0.0
+
+    def __add__(self, other: Stalls) -> Stalls:
+        return Stalls(
+            self.fe + other.fe, self.be + other.be,
+            self.fe_throttled + other.fe_throttled, self.be_throttled + other.be_throttled,
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        """For people: whatever lasted a millisecond."""
+        told = (
+            (self.fe, "the BE waited {:.3f} s for the FE to read"),
+            (self.be, "the FE waited {:.3f} s for the BE to read"),
+            (self.fe_throttled, "the FE waited {:.3f} s for its limit"),
+            (self.be_throttled, "the BE waited {:.3f} s for its limit"),
+        )
+        return ", ".join(text.format(seconds) for seconds, text in told if seconds >= 0.001)
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """How a session ended, as the data plane saw it.
 
     :ivar text: a sentence for people.
     :ivar fe_to_be_bytes: bytes delivered to the BE; `be_to_fe_bytes` those to the FE.
     :ivar be_kept: whether the BE's connection is still there, to wait again.
+    :ivar stalls: how long it stood still.
     """
 
     cause: Cause
@@ -29,6 +59,7 @@ class Outcome(msgspec.Struct, frozen=True):
     be_to_fe_bytes: int
     seconds: float
     be_kept: bool = False
+    stalls: Stalls = Stalls()
 
 
 class Pairing:
@@ -42,13 +73,13 @@ class Pairing:
         """A data connection has said who it is: pair it, let it wait, or refuse it."""
         board = self._board
         port = board.ports[number]
-        link = Link(link_id, port, address, hello, self._keeps(hello))
+        link = Link(link_id, port, address, hello, self._keeps(hello), now)
         try:
             if board.draining:
                 raise PeerError(Code.DRAINING, "the gateway is stopping and takes no new session")
             check_source(board.rules.admission, link, board.roster, now)
             if hello.role is Role.BE:
-                self._admit_be(link, port)
+                self._admit_be(now, link, port)
             else:
                 self._admit_fe(now, link, port)
         except PeerError as error:
@@ -70,7 +101,7 @@ class Pairing:
             address=link.address, error_code=str(error.code),
         )  # fmt: skip
 
-    def _admit_be(self, link: Link, port: Port) -> None:
+    def _admit_be(self, now: float, link: Link, port: Port) -> None:
         board = self._board
         replaced = check_be(link, port, board.roster, board.policies)
         board.links[link.id] = link
@@ -78,7 +109,7 @@ class Pairing:
             board.take_place(replaced, link)
             return
         self._be_waits(link, Change.BE_WAITS)
-        self._match(port)
+        self._match(now, port)
 
     def _be_waits(self, link: Link, change: Change) -> None:
         port = link.port
@@ -86,13 +117,13 @@ class Pairing:
         self._board.change(link, change)
         self._board.emit(fx.Wait(link.id))
 
-    def _match(self, port: Port) -> None:
+    def _match(self, now: float, port: Port) -> None:
         """Pair the BE that has just come to a port with the FE that waits there, if one does."""
         fe, be = port.waiting_fe, port.waiting_be
         if fe is None or be is None:
             return
         if serves(fe, port):
-            self._pair(fe, be)
+            self._pair(now, fe, be)
         else:
             text = f"the BE that came to port {port.number} is of another service"
             self._board.refuse(fe, Code.NOT_ADMITTED, text)
@@ -105,7 +136,7 @@ class Pairing:
         board.links[link.id] = link
         be = port.waiting_be
         if be is not None and not must_wait:
-            self._pair(link, be)
+            self._pair(now, link, be)
             return
         port.waiting_fe = link
         board.emit(fx.Wait(link.id))
@@ -117,11 +148,14 @@ class Pairing:
             self._note_refusal(link, error)
             self._board.refuse(link, error.code, error.text)
 
-    def _pair(self, fe: Link, be: Link) -> None:
+    def _pair(self, now: float, fe: Link, be: Link) -> None:
         board, port, lease = self._board, fe.port, fe.lease
         port.waiting_be = port.waiting_fe = None
         board.cancel(fe.due)
         board.change(be, Change.PAIRED)
+        lease_waited = None
+        if lease is not None and not lease.used:
+            lease.used, lease_waited = True, now - lease.granted
         session = Session(
             board.names.pairing_id(), fe, be,
             lease.session_id if lease else "", lease.trace_id if lease else "",
@@ -134,6 +168,8 @@ class Pairing:
                 to_fe=self._paired(session, be),
                 to_be=self._paired(session, fe),
                 limits=self._limits(fe, be) if board.policies.by_bandwidth else (),
+                fe_waited=now - fe.since,
+                lease_waited=lease_waited,
             )
         )  # fmt: skip
 
@@ -185,10 +221,10 @@ class Pairing:
                 board.emit(fx.CloseLink(be.id))
         if port.lease is not None:
             self._leasing.expire(now, port.lease)
-        self._match(port)
+        self._match(now, port)
 
     def _tell_ends(self, session: Session, outcome: Outcome) -> None:
-        board, port = self._board, session.be.port
+        board, port, stalls = self._board, session.be.port, outcome.stalls
         board.sessions_ended[outcome.cause] += 1
         message = SessionEnd(
             pairing_id=session.pairing_id,
@@ -209,10 +245,13 @@ class Pairing:
             "info", "session_end",
             f"session {session.pairing_id} on {port.protocol} port {port.number} ended after "
             f"{outcome.seconds:.3f} s: {outcome.cause}, {outcome.text}; "
-            f"{outcome.fe_to_be_bytes} bytes FE to BE, {outcome.be_to_fe_bytes} BE to FE",
+            f"{outcome.fe_to_be_bytes} bytes FE to BE, {outcome.be_to_fe_bytes} BE to FE"
+            + (f"; {stalls}" if str(stalls) else ""),
             port=port.number, protocol=str(port.protocol), cause=str(outcome.cause),
             pairing_id=session.pairing_id, session_id=session.session_id,
             trace_id=session.trace_id, fe=session.fe.client_id, be=session.be.client_id,
             fe_to_be_bytes=outcome.fe_to_be_bytes, be_to_fe_bytes=outcome.be_to_fe_bytes,
             seconds=outcome.seconds,
+            fe_stall_seconds=stalls.fe, be_stall_seconds=stalls.be,
+            fe_throttled_seconds=stalls.fe_throttled, be_throttled_seconds=stalls.be_throttled,
         )  # fmt: skip

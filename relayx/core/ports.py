@@ -52,16 +52,22 @@ TRANSITIONS: dict[tuple[Status, Change], Status] = {
 
 
 class Link:
-    """A data connection that waits or is in a session, as the rules see it."""
+    """A data connection that waits or is in a session, as the rules see it.
 
-    __slots__ = ("address", "due", "hello", "id", "keep", "lease", "port")
+    :ivar since: when it said HELLO, in seconds since the epoch.
+    """
 
-    def __init__(self, id: int, port: Port, address: str, hello: Hello, keep: bool) -> None:
+    __slots__ = ("address", "due", "hello", "id", "keep", "lease", "port", "since")
+
+    def __init__(
+        self, id: int, port: Port, address: str, hello: Hello, keep: bool, since: float
+    ) -> None:
         self.id = id
         self.port = port
         self.address = address
         self.hello = hello
         self.keep = keep
+        self.since = since
         self.lease: Lease | None = None
         self.due: Due | None = None
 

@@ -47,9 +47,7 @@ class Registration:
             role = self._check(asked, authentic)
             _check_identity(asked, identity)
             self.policy(asked, identity).check_role(role)
-            replaced = self._board.roster.predecessors(role, asked.client_id, asked.instance)
-            if identity is not None:
-                replaced = [old for old in replaced if old.client_id == identity]
+            replaced = self._replaced(role, asked, identity)
             self._check_capacity(role, replaced)
         except PeerError as error:
             self.reject(conn, address, error, trace_id, asked)
@@ -64,9 +62,13 @@ class Registration:
         board = self._board
         same = None
         if asked.instance and asked.role in list(Role):
-            role = Role(asked.role)
-            same = _same(board.roster.predecessors(role, asked.client_id, asked.instance), asked)
+            same = _same(self._replaced(Role(asked.role), asked, identity), asked)
         return board.policies.of(same.asked_id if same else asked.client_id or identity or "")
+
+    def _replaced(self, role: Role, asked: Register, identity: str | None) -> list[Client]:
+        """Whose place a client takes; with a certificate, only that of its own name's."""
+        found = self._board.roster.predecessors(role, asked.client_id, asked.instance)
+        return [old for old in found if identity is None or old.client_id == identity]
 
     def reject(
         self,

@@ -53,6 +53,10 @@ class Carrier(Protocol):
         """Bytes that the gateway itself still holds for the peer."""
 
     @property
+    def in_pipe(self) -> int:
+        """Those of them that are in a pipe of the kernel."""
+
+    @property
     def delivered(self) -> int:
         """Bytes that the peer's TCP has acknowledged."""
 

@@ -149,12 +149,13 @@ class DataConnection:
 
     def tls_failed(self, reason: str) -> None:
         """What came is not TLS as it should be; no more of it can be read."""
+        self._plane.tls_failures += 1
         if self._opening is not None:
             self._plane.hello_failed(self, HelloError(f"TLS: {reason}"))
         elif self.hello is None:
             self.transport.loseConnection()  # it has been turned away before
         else:
-            self._plane.tls_failed(self, reason)
+            self._plane.tls_broke(self, reason)
             self.transport.fail(Reason.RESET)
 
     @property

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from OpenSSL.SSL import Context
@@ -15,8 +16,10 @@ from twisted.logger import Logger
 from relayx.core import effects as fx
 from relayx.core.hello import Hello, HelloError, Waiting
 from relayx.core.messages import Cause, Role
+from relayx.core.messages import Protocol as PortProtocol
 from relayx.core.pairing import Outcome
 from relayx.data.connection import DataConnection
+from relayx.data.ledger import Ledger, Moved
 from relayx.data.listener import DataPort
 from relayx.data.opening import Opening
 from relayx.data.pump import BufferedPump, Pump
@@ -74,6 +77,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
 
 
+class Running(NamedTuple):
+    """A session that runs."""
+
+    protocol: PortProtocol
+    session: Session
+    fe: DataConnection
+    be: DataConnection
+
+
+class Held(NamedTuple):
+    """Bytes that the gateway holds for somebody.
+
+    :ivar early: what waiting BEs have sent before their first session.
+    :ivar unsent: what sockets have not taken yet, in memory; `pipes`: in pipes of the kernel.
+    """
+
+    early: int
+    unsent: int
+    pipes: int
+
+
 class PortFactory(ServerFactory):
     """Accepts the connections of one data port."""
 
@@ -128,8 +152,9 @@ class DataPlane:
             timed_out=DataConnection.stop_lingering,
             crowded_out=DataConnection.stop_lingering,
         )
-        self._sessions: dict[str, tuple[Session, DataConnection, DataConnection]] = {}
-        self._moved_before = 0
+        self._sessions: dict[str, Running] = {}
+        self._ledger = Ledger()
+        self.tls_failures = 0
         self._sweep: Any = None
 
     # ports
@@ -214,7 +239,7 @@ class DataPlane:
         """A trusted proxy has told whose a connection is, which was the proxy's until now."""
         self._newcomers.move(connection, source_of(connection.address))
 
-    def tls_failed(self, connection: DataConnection, reason: str) -> None:
+    def tls_broke(self, connection: DataConnection, reason: str) -> None:
         """A connection that has said HELLO sends what is no TLS."""
         _log.info(
             "{text}", text=f"port {connection.port}: TLS with {connection.address} broke: {reason}",
@@ -282,7 +307,7 @@ class DataPlane:
             self._events.session_over(effect.pairing_id, nothing)
             return
         session = self._build_session(effect, fe, be)
-        self._sessions[effect.pairing_id] = (session, fe, be)
+        self._sessions[effect.pairing_id] = Running(effect.protocol, session, fe, be)
         fe.answer(effect.to_fe)
         be.answer(effect.to_be)
         if be.hello is not None and be.hello.proxy:
@@ -302,7 +327,7 @@ class DataPlane:
             and splicer.works
             and isinstance(one, DataTransport)
             and isinstance(two, DataTransport)
-            else BufferedPump(one, two)
+            else BufferedPump(one, two, self.reactor)
         )
         return self._join(effect, fe, be, pump)
 
@@ -319,7 +344,7 @@ class DataPlane:
         found = self._sessions.get(effect.pairing_id)
         text = _END_TEXT.get(effect.cause, str(effect.cause))
         if found is not None:
-            found[0].finish(effect.cause, text)
+            found.session.finish(effect.cause, text)
         else:  # something went wrong with it before; the rules must not wait for it
             self._events.session_over(effect.pairing_id, _nothing(effect.cause, text))
 
@@ -331,8 +356,8 @@ class DataPlane:
 
     def session_over(self, session: Session, outcome: Outcome) -> None:
         """A session is over."""
-        _, fe, be = self._sessions.pop(session.pairing_id)
-        self._moved_before += _moved(session)
+        protocol, _, fe, be = self._sessions.pop(session.pairing_id)
+        self._ledger.over(protocol, outcome)
         fe.session = be.session = None
         if outcome.be_kept:
             be.keep()
@@ -341,12 +366,33 @@ class DataPlane:
     def session(self, pairing_id: str) -> Session | None:
         """The session of that id that runs, None where there is none."""
         found = self._sessions.get(pairing_id)
-        return None if found is None else found[0]
+        return None if found is None else found.session
 
     def bytes_moved(self) -> int:
         """Bytes delivered over both directions of every session, since the start."""
-        running = sum(_moved(session) for session, _, _ in self._sessions.values())
-        return self._moved_before + running
+        running = sum(_moved(running.session) for running in self._sessions.values())
+        return self._ledger.bytes + running
+
+    def moved(self) -> dict[PortProtocol, Moved]:
+        """The same by protocol and direction, and how long sessions stood still."""
+        return self._ledger.with_running(
+            (protocol, session.be.delivered, session.fe.delivered, session.stalls)
+            for protocol, session, _, _ in self._sessions.values()
+        )
+
+    def running(self) -> Iterable[Running]:
+        """The sessions that run."""
+        return list(self._sessions.values())
+
+    def held(self) -> Held:
+        """How many bytes the gateway holds for all connections."""
+        early = unsent = pipes = 0
+        for connection in self._connections.values():
+            transport = connection.transport
+            early += len(connection.held)
+            unsent += transport.unsent
+            pipes += transport.in_pipe
+        return Held(early, unsent - pipes, pipes)
 
     # dead peers
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from relayx.data.carrier import Carrier
+from relayx.data.stall import PushedBack, Stopwatch
 
 
 class Pump(Protocol):
@@ -39,28 +40,48 @@ class Pump(Protocol):
     def throttled(self) -> bool:
         """Whether a side has to wait because of a limit, though its bytes may be there."""
 
+    def stalled(self, source: Carrier) -> float:
+        """Seconds for which one side was not read because the other took nothing."""
+
+    def held_back(self, source: Carrier) -> float:
+        """Seconds for which one side was not read because of a limit."""
+
 
 class BufferedPump:
     """Moves bytes through Python, with Twisted's producers and consumers pushing back.
 
     Each transport holds at most its 64 KiB mark plus one read, far below the least
     ``ring_buffer_size`` of 1 MiB.
+
+    :param clock: an IReactorTime.
+    :param stalled: what each side has been pushed back already, where another pump went before.
     """
 
-    __slots__ = ("_discarding", "_held", "_one", "_two")
+    __slots__ = ("_discarding", "_held", "_one", "_stalled", "_two")
 
-    def __init__(self, one: Carrier, two: Carrier) -> None:
+    def __init__(
+        self,
+        one: Carrier,
+        two: Carrier,
+        clock: Any,
+        stalled: tuple[Stopwatch, Stopwatch] | None = None,
+    ) -> None:
         self._one = one
         self._two = two
+        self._stalled = stalled or (Stopwatch(clock), Stopwatch(clock))
         self._held = (b"", b"")
         self._discarding: set[Carrier] = set()
 
     def _other(self, side: Carrier) -> Carrier:
         return self._two if side is self._one else self._one
 
+    def _stopwatch(self, source: Carrier) -> Stopwatch:
+        """What runs while one side is pushed back on."""
+        return self._stalled[source is not self._one]
+
     def _producer(self, source: Carrier) -> Any:
         """What one side's consumer pushes back on."""
-        return source
+        return PushedBack(source, self._stopwatch(source))
 
     def hold(self, of_one: bytes, of_two: bytes) -> None:
         """See :class:`Pump`."""
@@ -85,12 +106,14 @@ class BufferedPump:
         """See :class:`Pump`."""
         self._discarding.add(source)
         self._other(source).unregisterProducer()
+        self._stopwatch(source).end()
         source.resumeProducing()
 
     def end(self, source: Carrier) -> None:
         """See :class:`Pump`."""
         other = self._other(source)
         other.unregisterProducer()
+        self._stopwatch(source).end()
         if other.connected and other.failure is None:
             other.loseWriteConnection()
 
@@ -98,6 +121,8 @@ class BufferedPump:
         """See :class:`Pump`."""
         self._one.unregisterProducer()
         self._two.unregisterProducer()
+        for stopwatch in self._stalled:
+            stopwatch.end()
 
     def pushed_back(self, source: Carrier) -> bool:
         """See :class:`Pump`."""
@@ -106,3 +131,11 @@ class BufferedPump:
     def throttled(self) -> bool:
         """See :class:`Pump`."""
         return False
+
+    def stalled(self, source: Carrier) -> float:
+        """See :class:`Pump`."""
+        return self._stopwatch(source).seconds
+
+    def held_back(self, source: Carrier) -> float:
+        """See :class:`Pump`."""
+        return 0.0

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import msgspec
 
 from relayx.core.messages import Cause
-from relayx.core.pairing import Outcome
+from relayx.core.pairing import Outcome, Stalls
 from relayx.data.carrier import Carrier
 from relayx.data.pump import Pump
 from relayx.net.tcp import Failure
@@ -199,6 +199,17 @@ class Session:
             self.cause, self.text = cause, text
             self._end(reset=(self.fe, self.be))
 
+    @property
+    def stalls(self) -> Stalls:
+        """How long it has stood still so far."""
+        pump, fe, be = self.pump, self.fe.transport, self.be.transport
+        return Stalls(
+            fe=pump.stalled(be),
+            be=pump.stalled(fe),
+            fe_throttled=pump.held_back(fe),
+            be_throttled=pump.held_back(be),
+        )
+
     # the rules
 
     def _sides(self, transport: Carrier) -> tuple[Side, Side]:
@@ -372,6 +383,7 @@ class Session:
             be_to_fe_bytes=fe.delivered,
             seconds=self._clock.seconds() - self._started,
             be_kept=kept,
+            stalls=self.stalls,
         )
         self.pump.stop(be.transport if kept else None)
         for side in (fe, be):

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from relayx.data.pipes import PAGE, Pipe, PipePool
 from relayx.data.road import IN, OUT, Road
+from relayx.data.stall import Stopwatch
 from relayx.data.transport import DataTransport
 
 if TYPE_CHECKING:
@@ -38,9 +39,11 @@ class Splicer:
     :param reactor: an IReactorFDSet and IReactorTime.
     :param most: bytes that the gateway may hold per direction, ``relay.ring_buffer_size``.
     :ivar shared: the pipe that all use in turn; usable while it holds nothing.
+    :ivar clock: the reactor.
     """
 
     def __init__(self, reactor: Any, most: int) -> None:
+        self.clock = reactor
         self.road = Road(reactor)
         self.pool = PipePool(most)
         self.works = True
@@ -90,11 +93,12 @@ class SpliceLane:
     """One side of a spliced session: reads its own socket, fills the other's.
 
     :ivar stuck: the pipe with what this side sent and the other has not taken yet.
+    :ivar stalled: runs while this side is not read because of that.
     """
 
     __slots__ = (
         "_descriptor", "_interest", "_pump", "_reading", "_splicer", "discarding", "ending",
-        "other", "stuck", "transport",
+        "other", "stalled", "stuck", "transport",
     )  # fmt: skip
 
     other: SpliceLane
@@ -102,6 +106,7 @@ class SpliceLane:
     def __init__(self, transport: DataTransport, splicer: Splicer, pump: SplicePump) -> None:
         self.transport = transport
         self.stuck: Pipe | None = None
+        self.stalled = Stopwatch(splicer.clock)
         self._descriptor = transport.fileno()
         self._splicer = splicer
         self._pump = pump
@@ -135,6 +140,7 @@ class SpliceLane:
         """Throw away what this side sends from now on, and what is stuck of it."""
         self.discarding = True
         self._drop_stuck()
+        self.stalled.end()
         self.transport.resumeProducing()
 
     def end(self) -> None:
@@ -150,6 +156,7 @@ class SpliceLane:
         The descriptor may be another connection's soon; nothing is ever written to it again.
         """
         self._drop_stuck()
+        self.stalled.end()
         self._reading = False
         if self._interest:
             if closing:
@@ -227,6 +234,7 @@ class SpliceLane:
             self._splicer.keep_pipe()
             self.stuck = pipe
             self.other.transport.in_pipe = pipe.held
+            self.stalled.begin()
             transport.pauseProducing()
             self.other.update()
         if transport.failure is not None:
@@ -256,6 +264,16 @@ class SpliceLane:
             pipe.held -= count
             taker.sent += count
 
+    def push_back(self) -> None:
+        """Read no more until the other side has taken what its transport holds."""
+        self.stalled.begin()
+        self.transport.pauseProducing()
+        self.other.transport.drained = self._drained
+
+    def _drained(self) -> None:
+        self.stalled.end()
+        self.transport.resumeProducing()
+
     def flush(self) -> None:
         """The other side takes bytes again."""
         pipe = self.stuck
@@ -268,6 +286,7 @@ class SpliceLane:
         if pipe.held:
             return
         self.stuck = None
+        self.stalled.end()
         self._splicer.pool.give_back(pipe)
         self.other.update()
         if self.ending:

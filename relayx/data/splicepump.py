@@ -38,10 +38,8 @@ class SplicePump:
                 lane.other.transport.write(held)
         self._held = (b"", b"")
         for lane in lanes:
-            taker = lane.other.transport
-            if taker.unsent:
-                lane.transport.pauseProducing()
-                taker.drained = lane.transport.resumeProducing
+            if lane.other.transport.unsent:
+                lane.push_back()
             else:
                 lane.transport.resumeProducing()
 
@@ -72,6 +70,14 @@ class SplicePump:
         """See :class:`~relayx.data.pump.Pump`."""
         return False
 
+    def stalled(self, source: Carrier) -> float:
+        """See :class:`~relayx.data.pump.Pump`."""
+        return self._lane(source).stalled.seconds
+
+    def held_back(self, source: Carrier) -> float:
+        """See :class:`~relayx.data.pump.Pump`."""
+        return 0.0
+
     def stop(self, kept: Carrier | None = None) -> None:
         """See :class:`~relayx.data.pump.Pump`."""
         if self._fallback is not None:
@@ -89,7 +95,12 @@ class SplicePump:
         for lane in (self._one, self._two):
             lane.leave(closing=False)
             lane.transport.lane = lane.transport.drained = None
-        self._fallback = BufferedPump(self._one.transport, self._two.transport)
+        self._fallback = BufferedPump(
+            self._one.transport,
+            self._two.transport,
+            self._splicer.clock,
+            (self._one.stalled, self._two.stalled),
+        )
         self._fallback.hold(*stuck)
         self._fallback.start()
         for lane, discarding in (

@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from twisted.internet.interfaces import IPushProducer
-from zope.interface import implementer
-
 from relayx.data.carrier import Carrier
 from relayx.data.pump import BufferedPump
+from relayx.data.stall import PushedBack, Stopwatch
 from relayx.net.bucket import TokenBucket
 
 SPAN = 0.05
@@ -87,22 +85,24 @@ class Allowances:
             allowance.users -= 1
 
 
-@implementer(IPushProducer)
-class Valve:
+class Valve(PushedBack):
     """A side of a session as a producer: it is read only while nothing is against it.
 
     Its consumer pushes back by pausing it, as every producer; :meth:`hold` is the other reason,
     and neither undoes the other.
 
     :param clock: an IReactorTime.
+    :param stalled: runs while it is pushed back on.
     :ivar held: whether it is held.
+    :ivar waited: runs while it is held.
     """
 
-    __slots__ = ("_call", "_clock", "_pushed_back", "held", "source")
+    __slots__ = ("_call", "_clock", "_pushed_back", "held", "waited")
 
-    def __init__(self, source: Carrier, clock: Any) -> None:
-        self.source = source
+    def __init__(self, source: Carrier, clock: Any, stalled: Stopwatch) -> None:
+        super().__init__(source, stalled)
         self.held = False
+        self.waited = Stopwatch(clock)
         self._clock = clock
         self._pushed_back = False
         self._call: Any = None
@@ -110,27 +110,26 @@ class Valve:
     def pauseProducing(self) -> None:
         """The consumer has enough."""
         self._pushed_back = True
-        self.source.pauseProducing()
+        super().pauseProducing()
 
     def resumeProducing(self) -> None:
         """The consumer has room."""
         self._pushed_back = False
+        self.stalled.end()
         if not self.held:
             self.source.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """The consumer is gone."""
-        self.source.stopProducing()
 
     def hold(self, seconds: float) -> None:
         """Do not read for so long."""
         if not self.held:
             self.held = True
+            self.waited.begin()
             self.source.pauseProducing()
             self._call = self._clock.callLater(seconds, self._let_go)
 
     def _let_go(self) -> None:
         self.held = False
+        self.waited.end()
         self._call = None
         if not self._pushed_back:
             self.source.resumeProducing()
@@ -143,6 +142,7 @@ class Valve:
     def release(self) -> None:
         """Hold it no more, without reading on."""
         self.held = False
+        self.waited.end()
         if self._call is not None:
             self._call.cancel()
             self._call = None
@@ -161,11 +161,11 @@ class ThrottledPump(BufferedPump):
         self, one: Carrier, two: Carrier, allowances: Allowances,
         limits: Iterable[tuple[str, int]], clock: Any,
     ) -> None:  # fmt: skip
-        super().__init__(one, two)
+        super().__init__(one, two, clock)
         self._clock = clock
         self._allowances = allowances
         self._allowed = allowances.use(limits)
-        self._valves = {side: Valve(side, clock) for side in (one, two)}
+        self._valves = {side: Valve(side, clock, self._stopwatch(side)) for side in (one, two)}
 
     def start(self) -> None:
         """See :class:`~relayx.data.pump.Pump`."""
@@ -210,3 +210,7 @@ class ThrottledPump(BufferedPump):
     def throttled(self) -> bool:
         """See :class:`~relayx.data.pump.Pump`."""
         return any(valve.held for valve in self._valves.values())
+
+    def held_back(self, source: Carrier) -> float:
+        """See :class:`~relayx.data.pump.Pump`."""
+        return self._valves[source].waited.seconds

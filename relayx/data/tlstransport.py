@@ -327,6 +327,11 @@ class TlsTransport:
         return self._accepted - self.sent
 
     @property
+    def in_pipe(self) -> int:
+        """None of them ever is in a pipe."""
+        return 0
+
+    @property
     def settled(self) -> int:
         """See data.carrier.Carrier; -1 where some are not acknowledged, as far as is known."""
         lower = self._lower

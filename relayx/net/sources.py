@@ -89,6 +89,11 @@ class Failures:
         until = self._blocked.get(source)
         return 0.0 if until is None else max(0.0, until - now)
 
+    def blocked(self, now: float) -> int:
+        """How many sources are refused now."""
+        self._forget(now)
+        return len(self._blocked)
+
     def failed(self, source: str, now: float) -> bool:
         """Count a failure; whether it is the one that blocks the source."""
         self._forget(now)

@@ -58,6 +58,14 @@ class SecretFile(Files):
             self.assertNotIn("short-", str(fault))
         self.load("", {"auth_secret": "é" * 16}, prod=True)
 
+    def test_token_is_another_secret(self) -> None:
+        """Who may register may not drive the gateway."""
+        same = {"auth_secret": GOOD_SECRET, "admin_token": GOOD_SECRET}
+        self.assertEqual(
+            [fault.key for fault in self.load({"relay": PORTS}, same).warnings], ["admin_token"]
+        )
+        self.assertEqual(self.fault("", same, prod=True).key, "admin_token")
+
     def test_placeholder_secret(self) -> None:
         for value in ("dev_secret_replace_me", "REPLACE-ME" * 4, "changeme", "dummy_secret"):
             long = value.ljust(32, "x")

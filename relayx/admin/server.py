@@ -22,11 +22,11 @@ from relayx.net.sources import source_of
 PATIENCE = 15.0
 """Seconds for a whole request."""
 
-MOST_WAITING = 128
-MOST_WAITING_PER_SOURCE = 64
+MOST_WAITING = 64
+MOST_WAITING_PER_SOURCE = 32
 """Connections that have no whole request; past it the oldest is closed."""
 
-MOST_CONNECTIONS = 256
+MOST_CONNECTIONS = 128
 MOST_HEADER_BYTES = 8192
 MOST_HEADERS = 64
 MOST_BODY_BYTES = 4096

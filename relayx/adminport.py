@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections import deque
 from collections.abc import Callable
@@ -12,19 +11,22 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IAddress
 
 from relayx import __version__
-from relayx.admin import model
+from relayx.admin import model, queries
 from relayx.admin.api import AdminSite
 from relayx.admin.gateway import Metrics, NotDone, Settings, Who
 from relayx.admin.heap import start_tracing
 from relayx.admin.model import GatewayState
+from relayx.config.faults import ConfigError
 from relayx.config.model import Config, Secrets
 from relayx.core.messages import Role
 from relayx.core.switchboard import Switchboard
 from relayx.data.plane import DataPlane
+from relayx.impact import Impact
 from relayx.logs import FIELDS
 from relayx.net.address import is_loopback
 from relayx.net.bucket import TokenBucket
 from relayx.rates import Trail
+from relayx.reloading import Reloading
 from relayx.view import View
 
 MOST_EVENTS = 200
@@ -48,7 +50,7 @@ class Operated(Protocol):
     secrets: Secrets
     switchboard: Switchboard
     data: DataPlane
-    state: GatewayState
+    reloading: Reloading
 
     def end_session(self, pairing_id: str) -> None:
         """End a session, with the cause ``admin``."""
@@ -56,8 +58,24 @@ class Operated(Protocol):
     def drop_client(self, conn: int) -> None:
         """Close a control connection, as if its client had gone."""
 
-    def drain(self) -> None:
-        """Take nobody new from now on."""
+    @property
+    def state(self) -> GatewayState:
+        """What it is doing."""
+
+    def drain(self) -> object:
+        """Stop, as soon as no session is left or their time is up."""
+
+    def plan_reload(self) -> Impact:
+        """What a reload would do.
+
+        :raises ConfigError: where the files are wrong.
+        """
+
+    def reload(self) -> Impact:
+        """Read the files again, and take them.
+
+        :raises ConfigError: where they are wrong; everything stays as it was.
+        """
 
     def say(self, level: str, event: str, text: str, **fields: Any) -> None:
         """Write a line in the log."""
@@ -76,7 +94,9 @@ class AdminPort:
         self._view = View(service.switchboard, service.data, reactor)
         self._trail = Trail(reactor, service.data.bytes_moved, INTERVAL, MOST_POINTS)
         http = service.config.http
-        settings = Settings(token=lambda: service.secrets.admin_token, hosts=http.hosts)
+        settings = Settings(
+            token=lambda: service.secrets.admin_token, hosts=lambda: service.config.http.hosts
+        )
         self._site = AdminSite(reactor, self, settings, metrics)
         if http.heap:
             start_tracing()
@@ -132,14 +152,24 @@ class AdminPort:
             pid=os.getpid(),
             started_at=None if began is None else datetime.fromtimestamp(began, UTC),
             uptime=0.0 if began is None else round(now - began, 3),
-            revision=getattr(service, "revision", 1),
-            last_reload=None,
+            revision=service.reloading.revision,
+            last_reload=self._last_reload(),
             clients=view.clients_by_role(),
             ports=view.ports_by_protocol(),
             leases=view.lease_count(),
             sessions=view.session_count(),
             bytes_moved=moved,
             throughput=throughput,
+        )
+
+    def _last_reload(self) -> model.LastReload | None:
+        told = self._service.reloading
+        if not told.last_at:
+            return None
+        return model.LastReload(
+            at=datetime.fromtimestamp(told.last_at, UTC),
+            successful=told.last_ok,
+            problems=tuple(map(str, told.last_faults)),
         )
 
     def not_ready(self) -> tuple[str, ...]:
@@ -153,19 +183,19 @@ class AdminPort:
             GatewayState.DRAINING: (f"the gateway is draining; {running} sessions run",),
         }.get(state, ("the gateway has stopped",))
 
-    def clients(self, query: model.ClientQuery) -> model.Page[model.Client]:
+    def clients(self, query: queries.ClientQuery) -> model.Page[model.Client]:
         """See Gateway."""
         return self._view.clients(query)
 
-    def ports(self, query: model.PortQuery) -> model.Page[model.Port]:
+    def ports(self, query: queries.PortQuery) -> model.Page[model.Port]:
         """See Gateway."""
         return self._view.ports(query)
 
-    def leases(self, query: model.LeaseQuery) -> model.Page[model.Lease]:
+    def leases(self, query: queries.LeaseQuery) -> model.Page[model.Lease]:
         """See Gateway."""
         return self._view.leases(query)
 
-    def sessions(self, query: model.SessionQuery) -> model.Page[model.Session]:
+    def sessions(self, query: queries.SessionQuery) -> model.Page[model.Session]:
         """See Gateway."""
         return self._view.sessions(query)
 
@@ -174,9 +204,9 @@ class AdminPort:
         return model.Snapshot(
             at=datetime.fromtimestamp(self._reactor.seconds(), UTC),
             status=self.status(),
-            ports=self._view.ports(model.PortQuery(limit=model.MOST_ITEMS)),
-            clients=self._view.clients(model.ClientQuery(limit=MOST_SHOWN)),
-            sessions=self._view.sessions(model.SessionQuery(limit=MOST_SHOWN)),
+            ports=self._view.ports(queries.PortQuery(limit=model.MOST_ITEMS)),
+            clients=self._view.clients(queries.ClientQuery(limit=MOST_SHOWN)),
+            sessions=self._view.sessions(queries.SessionQuery(limit=MOST_SHOWN)),
         )
 
     def history(self) -> model.History:
@@ -207,21 +237,23 @@ class AdminPort:
     def drain(self, who: Who) -> int:
         """See Gateway."""
         self._did(who, "drains the gateway")
-        self._service.drain()
+        self._reactor.callLater(0, self._service.drain)  # which may close what asks for it
         return self._service.switchboard.sessions_running()
 
-    async def plan_reload(self) -> Any:
+    def plan_reload(self) -> model.Reload:
         """See Gateway."""
-        return await _result(self._reloading("plan_reload")())
+        try:
+            return _report(self._service.plan_reload(), applied=False)
+        except ConfigError as error:
+            raise _refused(error) from None
 
-    async def reload(self, who: Who) -> Any:
+    def reload(self, who: Who) -> model.Reload:
         """See Gateway."""
-        reload = self._reloading("reload")
         self._did(who, "reloads the configuration")
-        return await _result(reload())
-
-    def _reloading(self, name: str) -> Callable[[], Any]:
-        raise NotDone("NO_FILES", "this gateway was started without files to read again")
+        try:
+            return _report(self._service.reload(), applied=True)
+        except ConfigError as error:
+            raise _refused(error) from None
 
     def recent_events(self) -> tuple[model.Happened, ...]:
         """See Gateway."""
@@ -244,5 +276,25 @@ class AdminPort:
         self._service.say("info", "admin", f"an operator at {who} {what}", address=who, **fields)
 
 
-async def _result(given: Any) -> Any:
-    return await given if inspect.isawaitable(given) else given
+def _report(impact: Impact, *, applied: bool) -> model.Reload:
+    return model.Reload(
+        applied=applied,
+        revision=impact.revision,
+        changes=tuple(
+            model.Changed(key=c.key, old=c.old, new=c.new, applies=str(c.applies))
+            for c in impact.changes
+        ),
+        ports_added=impact.ports_added,
+        ports_removed=impact.ports_removed,
+        ports_kept=impact.ports_kept,
+        sessions=impact.sessions,
+        leases=impact.leases,
+        clients=impact.clients,
+        waiting=impact.waiting,
+        problems=tuple(map(str, impact.faults)),
+    )
+
+
+def _refused(error: ConfigError) -> NotDone:
+    text = "the configuration stays as it was"
+    return NotDone("RELOAD_REFUSED", text, tuple(map(str, error.faults)))

@@ -24,7 +24,8 @@ from relayx.logs import FIELDS
 AUDITED = frozenset({
     "registered", "register_failed", "taken_over", "takeovers", "lost", "reaped", "granted",
     "lease_ended", "refused", "dropped", "blocked", "private_key", "previous_secret", "keys",
-    "key_expiry", "admin", "admin_denied", "reloaded", "started", "stopping", "stopped",
+    "key_expiry", "admin", "admin_denied", "reloaded", "reload_failed", "started", "stopping",
+    "stopped",
 })  # fmt: skip
 """The events of the log that belong in the record."""
 
@@ -46,6 +47,7 @@ class AuditLog:
 
     def __init__(self, path: str, report: Callable[[str], None]) -> None:
         self._path = path
+        self._file = os.path.abspath(path)  # the working directory may change until it is reopened
         self._report = report
         self._descriptor = _open(path)
         self._lines: queue.Queue[bytes | None] = queue.Queue(MOST_WAITING)
@@ -108,7 +110,7 @@ class AuditLog:
 
     def _change_file(self) -> None:
         try:
-            descriptor = _open(self._path)
+            descriptor = _open(self._file)
         except OSError as failed:
             self._report(f"audit: {self._path} cannot be opened again: {failed.strerror}")
             return
@@ -129,6 +131,58 @@ class AuditLog:
             lost, self._lost = self._lost + dropped, 0
             self._dropped_told += dropped
             self._report(f"audit: {self._path} is written again; {lost} lines are lost")
+
+
+class Record:
+    """The record of who did what, in the file that is configured now, or nowhere.
+
+    :param reactor: an IReactorThreads.
+    :param report: told in the reactor's thread of what cannot be written.
+    """
+
+    def __init__(self, reactor: Any, report: Callable[[str], None]) -> None:
+        self._reactor = reactor
+        self._report = report
+        self._log: AuditLog | None = None
+        self._lost = 0
+
+    def open(self, path: str) -> AuditLog | None:
+        """A file to :meth:`use`; None for "", which is nowhere.
+
+        :raises OSError: where it cannot be opened.
+        """
+        if not path:
+            return None
+        return AuditLog(path, lambda text: self._reactor.callFromThread(self._report, text))
+
+    def use(self, log: AuditLog | None) -> None:
+        """Write there from now on. What the one before has still to write, it writes."""
+        before, self._log = self._log, log
+        if before is not None:
+            self._lost += before.lost
+            self._reactor.callInThread(before.close)
+
+    @property
+    def lost(self) -> int:
+        """How many lines could not be written, since the start."""
+        return self._lost + (self._log.lost if self._log is not None else 0)
+
+    def reopen(self) -> None:
+        """See :meth:`AuditLog.reopen`."""
+        if self._log is not None:
+            self._log.reopen()
+
+    def write(self, when: float, event: str, text: str, fields: dict[str, Any]) -> None:
+        """See :meth:`AuditLog.record`; events that do not belong there are left out."""
+        if self._log is not None and event in AUDITED:
+            self._log.record(when, event, text, fields)
+
+    def close(self) -> None:
+        """Write what waits, and write no more."""
+        if self._log is not None:
+            self._log.close()
+            self._lost += self._log.lost
+            self._log = None
 
 
 def _open(path: str) -> int:

@@ -63,16 +63,18 @@ class Authentication:
         self._current = secrets.auth_secret.encode("utf-8", "replace")
         self._previous = secrets.auth_secret_previous.encode("utf-8", "replace")
 
-    def check(self, asked: Register, policy: Policy, slowly: SlowCheck) -> Deferred[bool]:
+    def check(
+        self, asked: Register, policy: Policy, slowly: SlowCheck, trace_id: str = ""
+    ) -> Deferred[bool]:
         """Compare, in constant time and in bytes; fires at once where nothing is slow.
 
         :param policy: what holds for the client.
         """
         if policy.own_secret:
             return self._check_own(asked.secret, self._own.get(policy.match), slowly)
-        return succeed(self._check_shared(asked))
+        return succeed(self._check_shared(asked, trace_id))
 
-    def _check_shared(self, asked: Register) -> bool:
+    def _check_shared(self, asked: Register, trace_id: str) -> bool:
         told = asked.secret.encode("utf-8", "replace")
         current = bool(self._current) and hmac.compare_digest(told, self._current)
         previous = bool(self._previous) and hmac.compare_digest(told, self._previous)
@@ -84,7 +86,10 @@ class Authentication:
                     f"{who} still registers with auth_secret_previous, "
                     f"which was used {self.previous_used} times so far"
                 )
-                self._say("info", "previous_secret", text, client_id=shown(asked.client_id)[1:-1])
+                self._say(
+                    "info", "previous_secret", text,
+                    client_id=shown(asked.client_id)[1:-1], trace_id=trace_id,
+                )  # fmt: skip
         return current or previous
 
     def _check_own(

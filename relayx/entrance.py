@@ -67,6 +67,7 @@ class Entrance:
         admit: Admit,
         reject: Reject,
         identity: str | None = None,
+        trace_id: str = "",
     ) -> None:
         """Have the secret of a connection's ``register`` compared.
 
@@ -83,7 +84,7 @@ class Entrance:
             )
             reject(PeerError(Code.RATE_LIMITED, text))
             return
-        self._compare(conn, source, asked, admit, reject, identity)
+        self._compare(conn, source, asked, admit, reject, identity, trace_id)
 
     def _compare(
         self,
@@ -93,12 +94,13 @@ class Entrance:
         admit: Admit,
         reject: Reject,
         identity: str | None,
+        trace_id: str,
     ) -> None:
         policy = self._policy(asked, identity)
         connection = self._control.get(conn)
         try:
             compared = self._authentication.check(
-                asked, policy, lambda check: self._checks.run(source, check)
+                asked, policy, lambda check: self._checks.run(source, check), trace_id
             )
         except PeerError as error:
             reject(error)
@@ -116,13 +118,13 @@ class Entrance:
                 held.go_on()
                 return
             if isinstance(result, Failure):
-                self._log.failure("a secret could not be compared", result)
+                self._log.failure("a secret could not be compared", result, trace_id=trace_id)
             elif self._policy(asked, identity) is not policy:  # changed meanwhile
-                self._compare(conn, source, asked, admit, reject, identity)
+                self._compare(conn, source, asked, admit, reject, identity, trace_id)
                 return
             authentic = result is True
             if not authentic:
-                self._count(source)
+                self._count(source, trace_id)
             admit(authentic)
             held.go_on()
 
@@ -135,13 +137,13 @@ class Entrance:
     def failed(self, address: str, error: PeerError) -> None:
         """A connection could not register for another reason than its secret."""
         if error.code in COUNTED:
-            self._count(source_of(address))
+            self._count(source_of(address), error.trace_id)
 
-    def _count(self, source: str) -> None:
+    def _count(self, source: str, trace_id: str) -> None:
         failures = self._failures
         if failures.failed(source, self._reactor.seconds()):
             text = (
                 f"{source} is refused for {failures.block:g} s: {failures.limit} of its "
                 "registrations failed within a minute, limits.failures_per_minute"
             )
-            self._say("warn", "blocked", text, address=source)
+            self._say("warn", "blocked", text, address=source, trace_id=trace_id)

@@ -43,16 +43,22 @@ class Renderer:
     """
 
     def __init__(self, level: str, form: str) -> None:
+        self.change(level, form)
+
+    def change(self, level: str, form: str) -> None:
+        """Render otherwise from now on."""
         self._least = _ORDER.index(LEVELS[level])
         self._json = form == "json"
 
+    def shows(self, event: LogEvent) -> bool:
+        """Whether an event is not below the level."""
+        return _ORDER.index(_level(event)) >= self._least or bool(event.get("always"))
+
     def __call__(self, event: LogEvent) -> str | None:
         """The line of an event, newline included; None for one below the level."""
-        level = event.get("log_level", LogLevel.info)
-        if level is LogLevel.info and not event.get("log_namespace", "").startswith("relayx"):
-            level = LogLevel.debug  # what Twisted itself has to tell, a line a port and more
-        if _ORDER.index(level) < self._least and not event.get("always"):
+        if not self.shows(event):
             return None
+        level = _level(event)
         text = formatEvent(event)
         failure = event.get("log_failure")
         if failure is not None:
@@ -73,6 +79,13 @@ class Renderer:
         message = "\n".join(clean(line) for line in text.splitlines())
         line = {"time": stamp, "level": level, "message": message, **shown}
         return msgspec.json.encode(line).decode() + "\n"
+
+
+def _level(event: LogEvent) -> Any:
+    level = event.get("log_level", LogLevel.info)
+    if level is LogLevel.info and not event.get("log_namespace", "").startswith("relayx"):
+        return LogLevel.debug  # what Twisted itself has to tell, a line a port and more
+    return level
 
 
 @implementer(ILogObserver)

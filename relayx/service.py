@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
@@ -20,10 +21,9 @@ from relayx import __version__
 from relayx.admin.gateway import Metrics as Scrape
 from relayx.admin.model import GatewayState
 from relayx.adminport import AdminPort
-from relayx.audit import AUDITED, AuditLog
+from relayx.audit import Record
 from relayx.authentication import Authentication
 from relayx.config.endpoints import ssl_files
-from relayx.config.faults import ConfigError, Fault
 from relayx.config.model import Config, Secrets
 from relayx.control import protocol as control
 from relayx.control.logstream import LogStream
@@ -38,6 +38,7 @@ from relayx.core.pairing import Outcome
 from relayx.core.switchboard import Switchboard
 from relayx.data.plane import DataPlane
 from relayx.entrance import Entrance
+from relayx.impact import Impact
 from relayx.logs import LEVELS, Renderer
 from relayx.metrics import CONTENT_TYPE, Metrics, Sources
 from relayx.naming import RandomNames
@@ -48,6 +49,8 @@ from relayx.net.newcomers import LINGER
 from relayx.net.proxied import ProxiedFactory
 from relayx.net.sources import Failures
 from relayx.net.tls import ListeningReactor, ServerFiles, ServerTls, TlsFileError
+from relayx.reloading import Parts, Reloading, StartedFrom
+from relayx.repeats import Repeats, Unrepeating
 from relayx.security.keydir import KeyFileError
 from relayx.settings import control_settings, data_settings, load_data_tls, policies, rules
 from relayx.trust import KeyWatch, read_keys
@@ -69,6 +72,19 @@ class BindError(StartError):
     """A port could not be listened on; the text names it."""
 
 
+class Draining(msgspec.Struct, frozen=True):
+    """How far a stop is (contract section 9).
+
+    :ivar draining: whether it has begun.
+    :ivar sessions: how many still run.
+    :ivar until: when they are ended, in seconds since the epoch; 0.0 where that is not set.
+    """
+
+    draining: bool
+    sessions: int
+    until: float
+
+
 class GatewayService(Service):
     """One gateway. Binding is done in ``privilegedStartService``, and fails there.
 
@@ -76,10 +92,19 @@ class GatewayService(Service):
     :param secrets: what the secret file holds.
     :param reactor: an IReactorTime, IReactorFDSet, IReactorTCP and IReactorThreads.
     :param inherited: sockets that listen already.
+    :param origin: the files, for :meth:`reload`.
+    :ivar reloading: which revision of the configuration is in force, and how the last reload went.
+    :ivar repeats: what is left out of each log because it repeats.
+    :ivar when_drained_on_demand: what ends the process once :meth:`drain` has been asked for.
     """
 
     def __init__(
-        self, config: Config, secrets: Secrets, reactor: Any, inherited: Inherited | None = None
+        self,
+        config: Config,
+        secrets: Secrets,
+        reactor: Any,
+        inherited: Inherited | None = None,
+        origin: StartedFrom | None = None,
     ) -> None:
         self.config = config
         self.secrets = secrets
@@ -94,19 +119,20 @@ class GatewayService(Service):
             reactor, control_settings(config), self, names, self._key_watch.trust
         )
         limits = config.limits
+        failures = Failures(limits.failures_per_minute, limits.failure_block)
         self._entrance = Entrance(
-            reactor, self.control, self.authentication, self.switchboard.policy,
-            Failures(limits.failures_per_minute, limits.failure_block), self._say,
+            reactor, self.control, self.authentication, self.switchboard.policy, failures,
+            self._say,
         )  # fmt: skip
         self.data = DataPlane(reactor, data_settings(config), self)
         self._push = StatePush(reactor, self.control, self._recipients, self._state)
         self._telemetry = TelemetryTimer(reactor, self.control, self.data.bytes_moved)
         self._control_ports: list[Any] = []
         self._http_port: Any = None
-        self.state = GatewayState.STARTING
         self._inherited = inherited or Inherited()
         self._adopting = AdoptingReactor(reactor, self._inherited)
         self._tls: list[ServerTls] = []
+        self._http_tls: list[ServerTls] = []
         self._trusted = Networks(config.proxy_protocol.trusted)
         self._proxied: list[ProxiedFactory] = []
         self._effects: deque[fx.Effect] = deque()
@@ -114,7 +140,17 @@ class GatewayService(Service):
         self._tick_call: Any = None
         self._stopping: Deferred[None] | None = None
         self._late: Any = None
-        self._audit: AuditLog | None = None
+        self._record = Record(reactor, lambda text: self._log.error("{text}", text=text))
+        self.when_drained_on_demand: Callable[[], object] = lambda: None
+        parts = Parts(
+            reactor, self.switchboard, self.control, self.data, self.authentication, failures,
+            self._key_watch, self._record, self._tls, self._proxied, self._http_tls,
+        )  # fmt: skip
+        self.reloading = Reloading(parts, config, secrets, self._perform, self._say, origin)
+        self.reloading.when_applied.append(self._reloaded)
+        self.reloading.when_refused.append(lambda: self.metrics.reload_refused())
+        self.repeats: list[Repeats] = []
+        self._dropped_before = 0
         self.log_stream = self._build_log_stream(config)
         self.metrics = self._build_metrics()
         scrape = Scrape(CONTENT_TYPE, self.metrics.render)
@@ -138,12 +174,37 @@ class GatewayService(Service):
         if config.log.stream == "off":
             return None
         role = Role.BE if config.log.stream == "be" else None
-        return LogStream(
+        renderer = Renderer(config.log.level, config.log.format)
+        stream = LogStream(
             self._reactor,
             self.control,
-            Renderer(config.log.level, config.log.format),
+            renderer,
             lambda: [client.conn for client in self.switchboard.clients(role)],
         )
+        self._unrepeating = Unrepeating(self._reactor, stream, renderer)
+        self.repeats.append(self._unrepeating.repeats)
+        return stream
+
+    def _reloaded(self, config: Config) -> None:
+        before, self.config, self.secrets = self.config, config, self.reloading.secrets
+        self.metrics.reloaded(self.reloading.revision)
+        self._least = LEVELS[config.log.level]
+        if config.log != before.log:
+            self._stop_log_stream()
+            self.log_stream = self._build_log_stream(config)
+            self._start_log_stream()
+
+    def _start_log_stream(self) -> None:
+        if self.log_stream is not None:
+            globalLogPublisher.addObserver(self._unrepeating)
+
+    def _stop_log_stream(self) -> None:
+        if self.log_stream is not None:
+            globalLogPublisher.removeObserver(self._unrepeating)
+            self._unrepeating.close()
+            self.log_stream.close()
+            self._dropped_before += self.log_stream.lines_dropped
+            self.log_stream = None
 
     def _build_metrics(self) -> Metrics:
         return Metrics(
@@ -155,12 +216,14 @@ class GatewayService(Service):
                 expiring_keys=self._key_watch.expiring,
                 blocked=self._entrance.blocked_sources,
                 previous_secret_used=lambda: self.authentication.previous_used,
-                stream_lines_dropped=lambda: (
-                    self.log_stream.lines_dropped if self.log_stream else 0
-                ),
-                audit_lines_lost=lambda: self._audit.lost if self._audit else 0,
+                stream_lines_dropped=self._stream_lines_dropped,
+                audit_lines_lost=lambda: self._record.lost,
+                repeated_lines=lambda: sum(repeats.left_out for repeats in self.repeats),
             )
         )
+
+    def _stream_lines_dropped(self) -> int:
+        return self._dropped_before + (self.log_stream.lines_dropped if self.log_stream else 0)
 
     # starting and stopping
 
@@ -187,12 +250,11 @@ class GatewayService(Service):
             self.control.release()
             self.data.release()
             self._release_http()
-            self._close_audit()
+            self._record.close()
             raise
         finally:
             self._leave_unused()
-        if self.log_stream is not None:
-            globalLogPublisher.addObserver(self.log_stream)
+        self._start_log_stream()
         super().privilegedStartService()
 
     def _leave_unused(self) -> None:
@@ -203,14 +265,8 @@ class GatewayService(Service):
 
     def _open_audit(self) -> None:
         path = self.config.audit.file
-        if not path:
-            return
-
-        def report(text: str) -> None:
-            self._reactor.callFromThread(self._log.error, "{text}", text=text)
-
         try:
-            self._audit = AuditLog(path, report)
+            self._record.use(self._record.open(path))
         except OSError as failed:
             raise StartError(f"audit.file {path} cannot be opened: {failed.strerror}") from None
 
@@ -220,39 +276,29 @@ class GatewayService(Service):
         except KeyFileError as error:
             raise StartError(str(error)) from None
 
-    def reload(self, config: Config, secrets: Secrets) -> None:
-        """Take secrets, keys and certificates anew, all of them or none; drop nobody.
+    def plan_reload(self, config: Config | None = None, secrets: Secrets | None = None) -> Impact:
+        """What :meth:`reload` would do; nothing changes.
 
-        What runs goes on as it began. What else the configuration says is not looked at.
+        :raises ConfigError: where the files are wrong. What is right and cannot be applied is
+            told in the `faults` of the answer.
+        """
+        return self.reloading.plan(config, secrets)
 
+    def reload(self, config: Config | None = None, secrets: Secrets | None = None) -> Impact:
+        """Take the configuration anew, with secrets, keys and certificates: all or nothing.
+
+        Nobody is dropped but those who wait on ports that are no longer there.
+
+        :param config: instead of what the file says; `secrets` likewise.
         :raises ConfigError: with what is wrong; everything stays as it was.
         """
-        try:
-            contexts = [(tls, tls.load()) for tls in self._tls]
-            data_tls = load_data_tls(config.data.tls)
-            keys = read_keys(config.security)
-        except TlsFileError as error:
-            raise ConfigError([Fault(error.path, "", "", error.problem)]) from None
-        except KeyFileError as error:
-            raise ConfigError([Fault(error.path, "", "", error.problem, error.allowed)]) from None
-        self.authentication.replace(secrets)
-        self._key_watch.use(keys)
-        for tls, context in contexts:
-            tls.replace(context)
-        self.data.set_tls(data_tls)
-        if self._audit is not None:
-            self._audit.reopen()
-        self.config, self.secrets = config, secrets
-        self._say("info", "reloaded", "secrets, keys and certificates are read again")
-
-    def _close_audit(self) -> None:
-        if self._audit is not None:
-            self._audit.close()
-            self._audit = None
+        if not self.running:
+            raise self.reloading.refuse("the gateway is not serving, and reloads nothing")
+        return self.reloading.reload(config, secrets)
 
     def _listen_control(self, endpoint: str) -> None:
         try:
-            tls = self._tls_for(endpoint)
+            tls = self._tls_for(endpoint, self._tls, self.config.control.client_ca)
             listening = ListeningReactor(self._adopting, tls, self._wrap_control)
             port = listen_at_once(listening, endpoint, self.control)
         except RelayError as fault:
@@ -266,7 +312,7 @@ class GatewayService(Service):
         try:
             # Of its own, so that health is told until the end, whose socket it may be.
             adopting = AdoptingReactor(self._reactor, self._inherited)
-            listening = ListeningReactor(adopting, self._tls_for(endpoint, client_ca=""))
+            listening = ListeningReactor(adopting, self._tls_for(endpoint, self._http_tls, ""))
             self._http_port = listen_at_once(listening, endpoint, self.admin.factory)
         except RelayError as fault:
             raise BindError(f"cannot listen on http endpoint {endpoint}: {fault}") from None
@@ -280,7 +326,7 @@ class GatewayService(Service):
             self.admin.close()
             self.admin.release()
 
-    def _tls_for(self, endpoint: str, client_ca: str | None = None) -> ServerTls | None:
+    def _tls_for(self, endpoint: str, kept: list[ServerTls], client_ca: str) -> ServerTls | None:
         """What an ``ssl:`` endpoint makes connections with; None where it is none."""
         told = ssl_files(endpoint)
         if told is None:
@@ -290,16 +336,14 @@ class GatewayService(Service):
                 certificate=told.certificate,
                 private_key=told.private_key,
                 chain=told.chain,
-                client_ca=self.config.control.client_ca if client_ca is None else client_ca,
+                client_ca=client_ca,
             )
         )
-        self._tls.append(tls)
+        kept.append(tls)
         return tls
 
     def _wrap_control(self, factory: Any) -> Any:
-        """A factory that reads PROXY headers below another, where proxies are trusted."""
-        if not self._trusted:
-            return factory
+        """A factory that reads PROXY headers below another, from proxies that are trusted."""
         told = self.config.control
         wrapped = ProxiedFactory(
             self._reactor, factory, self._trusted, told.register_timeout, told.max_unregistered
@@ -339,7 +383,6 @@ class GatewayService(Service):
     def startService(self) -> None:
         """Begin to serve."""
         super().startService()
-        self.state = GatewayState.READY
         if self.admin is not None:
             self.admin.started()
         self.metrics.start()
@@ -360,7 +403,7 @@ class GatewayService(Service):
         running = self.switchboard.sessions_running()
         self._say("info", "stopping", f"stopping: {running} sessions run")
         self._leave_adopted()
-        self.drain()
+        self._perform(self.switchboard.drain())
         if self.switchboard.sessions_running():
             timeout = self.config.data.drain_timeout
             self._late = self._reactor.callLater(timeout, self._end_late)
@@ -368,12 +411,26 @@ class GatewayService(Service):
             self._wind_up()
         return self._stopping
 
-    def drain(self) -> None:
-        """Take nobody new from now on; what runs goes on, and so does the gateway."""
-        if self.state is GatewayState.DRAINING:
-            return
-        self.state = GatewayState.DRAINING
-        self._perform(self.switchboard.drain())
+    def drain(self) -> Draining:
+        """Stop as SIGTERM does, and say how far that is; see `when_drained_on_demand`."""
+        if self._stopping is None:
+            self.stopService()
+            self.when_drained_on_demand()
+        return self.draining
+
+    @property
+    def draining(self) -> Draining:
+        """How far a stop is, whatever asked for it."""
+        late = self._late
+        until = late.getTime() if late is not None and late.active() else 0.0
+        return Draining(self._stopping is not None, self.switchboard.sessions_running(), until)
+
+    @property
+    def state(self) -> GatewayState:
+        """What it is doing."""
+        if self._stopping is not None:
+            return GatewayState.STOPPED if self._stopping.called else GatewayState.DRAINING
+        return GatewayState.READY if self.running else GatewayState.STARTING
 
     def end_session(self, pairing_id: str) -> None:
         """End a session at once, with the cause ``admin``."""
@@ -417,16 +474,14 @@ class GatewayService(Service):
         if self._tick_call is not None:
             self._tick_call.cancel()
             self._tick_call = None
-        if self.log_stream is not None:
-            globalLogPublisher.removeObserver(self.log_stream)
-            self.log_stream.close()
+        self._stop_log_stream()
         self.control.release()
         self.data.release()
         self._release_http()
         counts = self.switchboard.sessions_ended()
         ended = ", ".join(f"{count} {cause}" for cause, count in sorted(counts.items()))
         self._say("info", "stopped", f"stopped; sessions ended: {ended or 'none'}")
-        self._close_audit()
+        self._record.close()
         if self._stopping is not None:
             self._stopping.callback(None)
 
@@ -473,7 +528,7 @@ class GatewayService(Service):
         def reject(error: PeerError) -> None:
             self._perform(self.switchboard.rejected(conn, address, error, trace_id))
 
-        self._entrance.ask(conn, address, asked, admit, reject, identity)
+        self._entrance.ask(conn, address, asked, admit, reject, identity, trace_id)
 
     def failed_to_register(self, conn: int, address: str, error: PeerError) -> None:
         """See control.protocol.Events."""
@@ -505,7 +560,9 @@ class GatewayService(Service):
     def said_hello(self, link: int, port: int, address: str, hello: Hello) -> None:
         """See data.plane.Events."""
         now = self._reactor.seconds()
-        self.metrics.said_hello(self.switchboard.board.ports[port].protocol, hello.role)
+        found = self.switchboard.board.ports.get(port)
+        if found is not None:
+            self.metrics.said_hello(found.protocol, hello.role)
         self._perform(self.switchboard.hello(now, link, port, address, hello))
 
     def hello_failed(self, port: int, address: str, text: str) -> None:
@@ -609,8 +666,7 @@ class GatewayService(Service):
     def _say(self, level: str, event: str, text: str, **fields: Any) -> None:
         """A line for the log, and for the record of who did what where it belongs there."""
         self.metrics.noted(event, fields)
-        if self._audit is not None and event in AUDITED:
-            self._audit.record(self._reactor.seconds(), event, text, fields)
+        self._record.write(self._reactor.seconds(), event, text, fields)
         if self.admin is not None:
             self.admin.note(level, event, text, fields)
         if LEVELS[level] < self._least:

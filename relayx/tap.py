@@ -22,10 +22,14 @@ from zope.interface import implementer
 from relayx.config.faults import ConfigError
 from relayx.config.limits import descriptor_line, memory_line, raise_descriptor_limit
 from relayx.config.load import Loaded, load, locate
+from relayx.config.model import Config, Watch
 from relayx.logs import LineObserver, Renderer
 from relayx.net.inherited import inherited_here
+from relayx.origin import Origin
+from relayx.repeats import Unrepeating
 from relayx.service import GatewayService, StartError
 from relayx.systemd import notifier_here
+from relayx.watching import FileWatch, Requests
 
 STOP_MARGIN = 5.0
 """Seconds beyond ``data.drain_timeout`` after which a stop hangs."""
@@ -88,16 +92,28 @@ class Runner(MultiService):
         self._loaded = loaded
         self._reactor = reactor
         self._signalled = False
+        self._origin = Origin(loaded.sources)
+        self._renderer = Renderer(loaded.config.log.level, loaded.config.log.format)
+        self._unrepeating: Unrepeating | None = None
+        self._requests = Requests(reactor, self._reload)
+        self._watch = FileWatch(reactor, self._paths, self._requests.ask)
         self._supervisor = notifier_here()
-        self.gateway = GatewayService(loaded.config, loaded.secrets, reactor, inherited_here())
+        self.gateway = GatewayService(
+            loaded.config, loaded.secrets, reactor, inherited_here(), self._origin
+        )
+        self.gateway.when_drained_on_demand = self.stop
+        self.gateway.reloading.when_tried.append(self._watch.take_note)
+        self.gateway.reloading.when_applied.append(self._reloaded)
         self.gateway.setServiceParent(self)
+        self._watch.take_note()
 
     def setServiceParent(self, parent: Any) -> None:
         """Take part in an application, whose log is ours from now on."""
         if isinstance(parent, Componentized) and not self._server_options.get("syslog"):
-            told = self._loaded.config.log
-            observer = LineObserver(self._log_file(), Renderer(told.level, told.format))
-            parent.setComponent(ILogObserver, observer)
+            observer = LineObserver(self._log_file(), self._renderer)
+            self._unrepeating = Unrepeating(self._reactor, observer, self._renderer)
+            self.gateway.repeats.append(self._unrepeating.repeats)
+            parent.setComponent(ILogObserver, self._unrepeating)
         super().setServiceParent(parent)
 
     def _log_file(self) -> Any:
@@ -111,7 +127,8 @@ class Runner(MultiService):
         for warning in self._loaded.warnings:
             _log.warn("{text}", text=str(warning))
         try:
-            super().privilegedStartService()
+            with self._origin.there():
+                super().privilegedStartService()
         except StartError as error:
             self._remove_pid_file()
             if not self._server_options.get("nodaemon", True):
@@ -138,6 +155,7 @@ class Runner(MultiService):
         super().startService()
         for line in (descriptor_line(config), memory_line(config)):
             _log.info("{text}", text=line, always=True)  # whatever the level
+        signal.signal(signal.SIGHUP, self._on_hangup)
         self._reactor.callWhenRunning(self._handle_signals)
         self._reactor.callWhenRunning(self._tell_supervisor)
         # All modules and ports are there to stay. To look through them again with every full
@@ -145,20 +163,48 @@ class Runner(MultiService):
         gc.collect()
         gc.freeze()
 
+        self._reloaded(config)
+
     def _tell_supervisor(self) -> None:
         self._supervisor.ready(self.gateway.summary())
         self._supervisor.start_watchdog(self._reactor)
 
     def stopService(self) -> Deferred[Any]:
-        """Drain, and let the supervisor wait for it."""
-        limit = self._loaded.config.data.drain_timeout + STOP_MARGIN
+        """Drain, and let the supervisor wait for it; reload no more."""
+        self._requests.stop()
+        self._watch.stop()
+        limit = self.gateway.config.data.drain_timeout + STOP_MARGIN
         self._supervisor.stopping("draining", limit)
         stopped: Deferred[Any] = super().stopService()
         return stopped.addBoth(self._stopped)
 
     def _stopped(self, result: Any) -> Any:
         self._supervisor.stop_watchdog()
+        if self._unrepeating is not None:
+            self._unrepeating.close()
         return result
+
+    # reloading
+
+    def _reload(self) -> None:
+        self._supervisor.reloading()
+        with suppress(ConfigError):  # it is logged
+            self.gateway.reload()
+        self._supervisor.ready(self.gateway.summary())
+
+    def _paths(self) -> list[str]:
+        return self._origin.paths(self.gateway.config)
+
+    def _reloaded(self, config: Config) -> None:
+        """Another configuration is in force, or the first one."""
+        self._renderer.change(config.log.level, config.log.format)
+        self._watch.take_note_of_others()
+        if config.reload.watch is Watch.ON:
+            self._watch.start()
+        else:
+            self._watch.stop()
+
+    # signals
 
     def _handle_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -166,6 +212,9 @@ class Runner(MultiService):
 
     def _on_signal(self, number: int, frame: object) -> None:
         self._reactor.callFromThread(self.stop)
+
+    def _on_hangup(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self._requests.ask)
 
     def stop(self) -> None:
         """Stop the reactor, which drains first; a second time, do not wait for sessions."""

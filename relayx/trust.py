@@ -86,6 +86,7 @@ class KeyWatch:
 
     def start(self) -> None:
         """Look for keys that expire, now and every hour."""
+        self.close()
         self._call = self._reactor.callLater(LOOK, self.start)
         keys: list[SigningKey | VerifyingKey] = list(self._keys.trusted)
         if self._keys.own is not None:
@@ -121,6 +122,6 @@ class KeyWatch:
 
     def close(self) -> None:
         """Look no more."""
-        if self._call is not None:
+        if self._call is not None and self._call.active():
             self._call.cancel()
-            self._call = None
+        self._call = None

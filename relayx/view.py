@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from relayx.admin import model
+from relayx.admin import model, queries
 from relayx.admin.model import ClientState, PortStatus, SessionState
 from relayx.core.leases import Lease
 from relayx.core.messages import Protocol, Role
@@ -80,7 +80,7 @@ class View:
 
     # lists
 
-    def clients(self, query: model.ClientQuery) -> model.Page[model.Client]:
+    def clients(self, query: queries.ClientQuery) -> model.Page[model.Client]:
         """Who is there, by role and id."""
         board = self._board
         clients = sorted(
@@ -117,7 +117,7 @@ class View:
 
         return _page(clients, wanted, shown, query)
 
-    def ports(self, query: model.PortQuery) -> model.Page[model.Port]:
+    def ports(self, query: queries.PortQuery) -> model.Page[model.Port]:
         """The data ports, by number."""
 
         def wanted(port: Port) -> bool:
@@ -130,7 +130,7 @@ class View:
 
         return _page(self._board.ports, wanted, _shown_port, query)
 
-    def leases(self, query: model.LeaseQuery) -> model.Page[model.Lease]:
+    def leases(self, query: queries.LeaseQuery) -> model.Page[model.Lease]:
         """What is kept for whom, the first to expire first."""
 
         def wanted(lease: Lease) -> bool:
@@ -147,7 +147,7 @@ class View:
         leases = sorted(self._board.leases, key=lambda lease: (lease.expires, lease.session_id))
         return _page(leases, wanted, _shown_lease, query)
 
-    def sessions(self, query: model.SessionQuery) -> model.Page[model.Session]:
+    def sessions(self, query: queries.SessionQuery) -> model.Page[model.Session]:
         """What runs, the oldest first."""
         ids = query.client_id
 
@@ -219,7 +219,7 @@ class View:
 
 
 def _page(
-    items: Iterable[T], wanted: Callable[[T], bool], shown: Callable[[T], V], query: model.Paging
+    items: Iterable[T], wanted: Callable[[T], bool], shown: Callable[[T], V], query: queries.Paging
 ) -> model.Page[V]:
     """A page of those that are wanted; only what is on it is looked at closely."""
     found = [item for item in items if wanted(item)]

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 from unittest import TestCase
 
+import msgspec
+
 from relayx.core import effects as fx
 from relayx.core.board import Rules
 from relayx.core.errors import Code
@@ -177,6 +179,11 @@ class Room:
         """Time passes."""
         self.now += seconds
         return self.did(self.switchboard.tick(self.now))
+
+    def change_rules(self, **rules: Any) -> list[fx.Effect]:
+        """The configuration is another."""
+        self.rules = msgspec.structs.replace(self.rules, **rules)
+        return self.did(self.switchboard.replace_rules(self.rules))
 
     def stop(self) -> list[fx.Effect]:
         """The gateway begins to stop."""

@@ -384,6 +384,7 @@ class Subprocess(Peers):
     def __init__(self, host: str, zmq: int, srt: int) -> None:
         super().__init__(host, zmq, srt)
         self.written = b""
+        self._read = 0
 
     def start(self, where: str, sections: Sections) -> None:
         """Write the files and start the process; does not wait for it to listen."""
@@ -407,14 +408,7 @@ class Subprocess(Peers):
         whole = settings(self, sections)
         config_file, secret_file = self.directory / config, self.directory / secrets
         config_file.parent.mkdir(parents=True, exist_ok=True)
-        config_file.write_text(
-            yaml.safe_dump(
-                {
-                    name: {k: _written(v) for k, v in keys.items()} if name != "clients" else keys
-                    for name, keys in whole.items()
-                }
-            )
-        )
+        config_file.write_text(config_text(whole))
         secret_file.write_text(json.dumps({"auth_secret": SECRET}))
         secret_file.chmod(mode)
 
@@ -460,6 +454,18 @@ class Subprocess(Peers):
                 continue
         raise AssertionError(f"the gateway does not listen; it wrote {self.written.decode()}")
 
+    def wait_for(self, text: str) -> None:
+        """Wait until the process has written some text since the last call."""
+        deadline = time.monotonic() + 2 * DEADLINE
+        stdout: Any = self.process.stdout
+        while text.encode() not in self.written[self._read :]:
+            left = deadline - time.monotonic()
+            if left <= 0 or self.process.poll() is not None:
+                raise AssertionError(f"no {text!r} in {self.written.decode()}")
+            if select.select([stdout], [], [], left)[0]:
+                self.written += os.read(stdout.fileno(), 65536)
+        self._read = self.written.index(text.encode(), self._read) + len(text)
+
     def terminate(self) -> None:
         """Send SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
@@ -494,6 +500,16 @@ class Timed(Subprocess):
     def turns(self) -> list[turns.Turn]:
         """The turns of its reactor, once it has ended."""
         return turns.read(self._timed)
+
+
+def config_text(whole: Sections) -> str:
+    """A configuration file."""
+    return yaml.safe_dump(
+        {
+            name: {k: _written(v) for k, v in keys.items()} if name != "clients" else keys
+            for name, keys in whole.items()
+        }
+    )
 
 
 def _written(value: Any) -> Any:

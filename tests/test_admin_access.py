@@ -130,6 +130,7 @@ class Served(TestCase):
                 self.assertIn("Bearer", answer.headers["WWW-Authenticate"])
         self.assertEqual(get(gateway, "/api/v1/status", token=TOKEN).status, 200)
         self.assertEqual(ask(gateway, "POST", "/api/v1/drain", token=TOKEN).status, 202)
+        gateway.stop()
 
     @live(http=HTTP)
     def test_every_change_without_the_header(self, gateway: Gateway) -> None:

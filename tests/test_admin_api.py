@@ -12,9 +12,10 @@ from twisted.trial.unittest import TestCase
 
 from relayx.admin import model
 from relayx.admin.routes import ROUTES
-from tests.admin_peer import HTTP, Answer, change, connect, get, http_address, until
+from tests.admin_peer import HTTP, TOKEN, Answer, change, connect, events, get, http_address, until
 from tests.guide_peer import DEADLINE, EndedError, WasResetError
 from tests.live import Gateway, live
+from tests.reloading import Filed, filed
 
 try:
     from openapi_spec_validator import validate
@@ -205,6 +206,7 @@ class Doing(TestCase):
         gateway.fe("f"), gateway.be("b")
         fe, be = gateway.pair(gateway.zmq[0])
         done = change(gateway, "POST", "/api/v1/drain")
+        gateway.stop()
         self.assertEqual((done.status, done.json["sessions"]), (202, 1))
         ready = get(gateway, "/readyz")
         self.assertEqual(ready.status, 503)
@@ -214,6 +216,56 @@ class Doing(TestCase):
         self.assertEqual(gateway.control().register("FE", "x")["status"], "error")
         fe.send(b"on")
         self.assertEqual(be.receive(2), b"on")
+
+    @live(http=HTTP)
+    def test_draining_with_nobody_there(self, gateway: Gateway) -> None:
+        """The answer comes before the end, and a stream ends."""
+        address = http_address(gateway)
+        stream = connect(gateway)
+        stream.request("GET", "/api/v1/events")
+        told = events(stream.getresponse())
+        self.assertEqual(next(told)[0], "history")
+        self.assertEqual(change(gateway, "POST", "/api/v1/drain").status, 202)
+        gateway.stop().result(DEADLINE)
+        self.assertIn("happened", [kind for kind, _ in told])
+        with self.assertRaises(ConnectionRefusedError):
+            socket.create_connection(address, DEADLINE)
+
+    @filed(http=HTTP)
+    def test_reloading(self, gateway: Filed) -> None:
+        """What would change, what has changed, and what is refused."""
+        gateway.write(relay={"max_fe": 7}, reload={})
+        plan = change(gateway, "POST", "/api/v1/reload?dry_run=1")
+        self.assertEqual((plan.status, plan.json["applied"]), (200, False))
+        changed = {"key": "relay.max_fe", "old": "50", "new": "7", "applies": "now"}
+        self.assertEqual(plan.json["changes"], [changed])
+        self.assertEqual(get(gateway, "/api/v1/status").json["clients"]["FE"]["most"], 50)
+        done = change(gateway, "POST", "/api/v1/reload").json
+        self.assertEqual((done["applied"], done["revision"]), (True, 2))
+        status = get(gateway, "/api/v1/status").json
+        self.assertEqual((status["revision"], status["clients"]["FE"]["most"]), (2, 7))
+        self.assertTrue(status["last_reload"]["successful"])
+        gateway.write(relay={"max_fe": 0}, data={"interface": "127.0.0.1"})
+        for query in ("", "?dry_run=1"):
+            refused = change(gateway, "POST", f"/api/v1/reload{query}")
+            self.assertEqual((refused.status, refused.code), (409, "RELOAD_REFUSED"))
+            self.assertIn("relay.max_fe", refused.json["problems"][0])
+        gateway.write(data={"interface": "127.0.0.1"})
+        plan = change(gateway, "POST", "/api/v1/reload?dry_run=1")
+        self.assertEqual(plan.status, 200)
+        self.assertIn("a restart is needed", plan.json["problems"][0])
+        self.assertEqual(get(gateway, "/api/v1/status").json["last_reload"]["successful"], False)
+        self.assertTrue(get(gateway, "/readyz").json["ready"])
+
+    @filed(http=HTTP)
+    def test_token_and_hosts_change(self, gateway: Filed) -> None:
+        """While it runs, from the next request on."""
+        token = {"admin_token": TOKEN}
+        gateway.write(token, http={**HTTP, "hosts": ["gateway.example"]})
+        self.assertEqual(change(gateway, "POST", "/api/v1/reload").status, 200)
+        self.assertEqual(get(gateway, "/api/v1/status").status, 401)
+        told = get(gateway, "/api/v1/status", token=TOKEN, Host="gateway.example")
+        self.assertEqual(told.status, 200)
 
     @live(http=HTTP)
     def test_what_is_done_is_told(self, gateway: Gateway) -> None:

@@ -176,6 +176,26 @@ class EchoTests(TestCase):
             self.assertEqual(be.ended(), 0)
 
     @live()
+    def test_trace_id(self, gateway: Gateway) -> None:
+        """The lines of a session carry that of the request for its lease, where there was one."""
+        client = gateway.fe("phone")
+        with relayx("be", "--echo", "--zmq", "1", gateway=gateway.host) as be:
+            client.state(lambda state: bool(state["zmq_ready_ports"]))
+            client.say("port_acquire", {"need_zmq": True, "request_id": "r"}, trace_id="trace-7")
+            grant = client.expect("port_grant", request_id="r")
+            fe = gateway.entering(grant["zmq_port"], session_id=grant["session_id"])
+            fe.expect("RLX1PAIRED")
+            fe.shutdown()
+            self.assertEqual(fe.rest(), (b"", "end"))
+            for part in (" begins: ", " ended; "):
+                self.assertTrue(be.line(part).endswith(" trace_id=trace-7"), be.stderr)
+            client.say("port_release", {"session_id": grant["session_id"]})
+            session(gateway).shutdown()
+            be.wait_for(lambda: be.stderr.count(" ended; ") == 2)
+            self.assertEqual(be.stderr.count("trace_id="), 2)
+            self.assertEqual(be.interrupted(), 0)
+
+    @live()
     def test_grace(self, gateway: Gateway) -> None:
         """After Ctrl-C a session may go on to its end; one that does not is reset."""
         for grace, ends in (("30s", True), ("50ms", False)):

@@ -20,6 +20,7 @@ from tests.admin_peer import HTTP, TOKEN, get, http_address
 from tests.guide_peer import DEADLINE
 from tests.live import SECRET, Gateway, live
 from tests.relayx_process import RelayxProcess, command_line, environment, run_relayx
+from tests.reloading import Filed, filed
 
 SECRETS = {"admin_token": TOKEN}
 
@@ -132,6 +133,24 @@ class Commands(TestCase):
         text = self.said(self.run_in("drain", "--admin", where(gateway)))
         self.assertEqual(text, "draining; 1 session still runs\n")
         self.assertEqual(get(gateway, "/readyz").status, 503)
+        gateway.stop()
+
+    @filed(http=HTTP)
+    def test_reload(self, gateway: Filed) -> None:
+        """A line a thing, or all of it as JSON; status 1 where it is refused."""
+        url = where(gateway)
+        gateway.write(relay={"max_fe": 7})
+        text = self.said(self.run_in("reload", "--dry-run", "--admin", url))
+        self.assertIn("relay.max_fe: 50 -> 7 (now)", text)
+        self.assertIn("nothing was changed", text)
+        told = json.loads(self.said(self.run_in("reload", "--json", "--admin", url)))
+        self.assertEqual((told["applied"], told["revision"]), (True, 2))
+        self.assertIn("nothing is different", self.said(self.run_in("reload", "--admin", url)))
+        gateway.write(data={"interface": "127.0.0.1"})
+        text = self.said(self.run_in("reload", "--dry-run", "--admin", url), 1)
+        self.assertIn("a restart is needed", text)
+        text = self.said(self.run_in("reload", "--admin", url), 1)
+        self.assertIn("a restart is needed", text)
 
 
 class Terminal:

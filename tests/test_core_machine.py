@@ -28,7 +28,7 @@ from relayx.core.messages import (
     Role,
 )
 from tests.common import Room
-from tests.test_core_model import PORTS, RANGES, Link, Model
+from tests.test_core_model import OTHER_RANGES, PORTS, RANGES, Link, Model, kinds
 
 ADDRESSES = st.sampled_from(["192.0.2.1", "192.0.2.2"])
 IDS = st.sampled_from(["", "a", "b"])
@@ -141,10 +141,10 @@ class Gateway(Model, RuleBasedStateMachine):
         said["session_id"] = name if which != "ticket" else ""
         said["ticket"] = ticket if which != "session_id" else ""
 
-    @precondition(lambda self: set(PORTS) - self.taken())
+    @precondition(lambda self: set(self.ports) - self.taken())
     @rule(data=st.data(), service=NAMES, at=ADDRESSES)
     def offer_an_empty_port(self, data: st.DataObject, service: str, at: str) -> None:
-        port = data.draw(st.sampled_from(sorted(set(PORTS) - self.taken())))
+        port = data.draw(st.sampled_from(sorted(set(self.ports) - self.taken())))
         self.hello(Role.BE, port, {"client_id": "a", "service": service, "at": at})
 
     def hello(self, role: Role, port: int, said: dict[str, str]) -> None:
@@ -182,6 +182,16 @@ class Gateway(Model, RuleBasedStateMachine):
         self.check()
         due = self.room.switchboard.next_due()
         assert due is None or due > self.room.now
+
+    @precondition(lambda self: not self.stopping)
+    @rule(ranges=st.sampled_from([RANGES, *OTHER_RANGES]))
+    def other_ports(self, ranges: PortAlloc) -> None:
+        busy = {pair.port for pair in self.sessions.values()}
+        wanted = kinds(ranges)
+        blocked = {p for p in busy if wanted.get(p, self.ports[p]) != self.ports[p]}
+        assert set(self.room.switchboard.touched_by(ranges).blocked) == blocked
+        if not blocked and ranges != self.room.rules.ports:
+            self.change(ranges)
 
     @rule(now=st.sampled_from([*[False] * 30, True]))
     def stop(self, now: bool) -> None:

@@ -22,11 +22,16 @@ from relayx.core.messages import (
     Role,
     ServiceCount,
 )
-from tests.common import Room, of
+from tests.common import Room, of, told
 
-ZMQ, SRT = (3001, 3002), (4001,)
-PORTS = (*ZMQ, *SRT)
 RANGES = PortAlloc(zmq_start_port=3001, zmq_end_port=3002, srt_start_port=4001, srt_end_port=4001)
+OTHER_RANGES = (
+    PortAlloc(zmq_start_port=3002, zmq_end_port=3003, srt_start_port=4001, srt_end_port=4002),
+    PortAlloc(srt_start_port=4001, srt_end_port=4001),
+    PortAlloc(zmq_start_port=3001, zmq_end_port=3001, srt_start_port=3002, srt_end_port=3002),
+)
+PORTS = (3001, 3002, 3003, 4001, 4002)
+"""Every port that there may be."""
 SECRETS = ("SECRET", "TICKET", "PRIVATE")
 
 
@@ -50,6 +55,13 @@ class Lease:
     ports: set[int] = field(default_factory=set)
 
 
+def kinds(ranges: PortAlloc) -> dict[int, str]:
+    """Each port of some ranges, with its protocol."""
+    zmq = range(ranges.zmq_start_port, ranges.zmq_end_port + 1) if ranges.zmq_start_port else ()
+    srt = range(ranges.srt_start_port, ranges.srt_end_port + 1) if ranges.srt_start_port else ()
+    return dict.fromkeys(zmq, "zmq") | dict.fromkeys(srt, "srt")
+
+
 class Model:
     """What is known of one room; :meth:`check` is called after each of its events."""
 
@@ -61,12 +73,17 @@ class Model:
         self.ended: list[tuple[str, str]] = []
         self.sessions: dict[str, fx.Pair] = {}
         self.stopping = False
+        self.ports = kinds(RANGES)
+        self.retired: set[int] = set()
         self.before = room.state()
 
     def finish(self, name: str, kept: bool, cause: Cause = Cause.FE_CLOSED) -> None:
         pair = self.sessions.pop(name)
         self.links[pair.fe].state = "gone"
         self.links[pair.be].state = "new" if kept else "gone"
+        if pair.port in self.retired:
+            self.retired.remove(pair.port)
+            del self.ports[pair.port]
         self.room.over(name, kept=kept, cause=cause)
         self.check()
         assert self.links[pair.be].state != "new"
@@ -81,6 +98,24 @@ class Model:
     def taken(self) -> set[int]:
         """The ports where a BE is."""
         return {*self.ready(), *(pair.port for pair in self.sessions.values())}
+
+    def change(self, ranges: PortAlloc) -> None:
+        """The ports are others: those that are gone and have no session are so at once."""
+        touched = self.room.switchboard.touched_by(ranges)
+        busy = {pair.port for pair in self.sessions.values()}
+        wanted = kinds(ranges)
+        leaving = {p for p, kind in self.ports.items() if wanted.get(p) != kind} - self.retired
+        let_go = [n for n in self.of_state("waiting") if self.links[n].port in leaving]
+        assert touched.waiting == len(let_go)
+        assert {self.sessions[name].port for name in touched.sessions} == leaving & busy
+        assert set(touched.leases) == {n for n, x in self.leases.items() if x.ports & leaving}
+        self.retired = {p for p in self.retired | leaving if p in busy and p not in wanted}
+        self.ports = wanted | {p: self.ports[p] for p in self.retired}
+        self.room.change_rules(ports=ranges)
+        assert [m for m in told(self.room.effects, Role.FE) if isinstance(m, PortAlloc)] == [ranges]
+        self.check()
+        assert {self.links[n].state for n in let_go} <= {"gone"}
+        assert not any(x.ports & leaving for x in self.leases.values())
 
     def of_state(self, state: str) -> list[int]:
         return [number for number, link in self.links.items() if link.state == state]
@@ -183,6 +218,7 @@ class Model:
     def check_links(self) -> None:
         """One session, one waiting BE and one waiting FE a port; nothing else is known."""
         waiting, paired = self.of_state("waiting"), self.of_state("paired")
+        assert {self.links[n].port for n in waiting} <= set(self.ports) - self.retired
         assert set(self.room.board.links) == {*waiting, *paired}
         places = [(self.links[n].port, self.links[n].role) for n in waiting]
         assert len(set(places)) == len(places)
@@ -197,8 +233,8 @@ class Model:
     def check_leases(self) -> None:
         """The table agrees with what was told; no lease outlives its rules."""
         board = self.room.board
-        told = {name: lease.ports for name, lease in self.leases.items()}
-        assert {x.session_id: {p.number for p in x.ports} for x in board.leases} == told
+        known = {name: lease.ports for name, lease in self.leases.items()}
+        assert {x.session_id: {p.number for p in x.ports} for x in board.leases} == known
         held = [port for lease in self.leases.values() for port in lease.ports]
         assert len(set(held)) == len(held)
         busy = {pair.port for pair in self.sessions.values()}
@@ -225,8 +261,7 @@ class Model:
         busy = {pair.port for pair in self.sessions.values()}
         ready = self.ready()
         under = {port: lease.role for lease in self.leases.values() for port in lease.ports}
-        for port in PORTS:
-            protocol = "zmq" if port in ZMQ else "srt"
+        for port, protocol in sorted(self.ports.items()):
             if port in busy:
                 lists[f"{protocol}_busy"].append(port)
             elif under.get(port) is (Role.FE if port in ready else Role.BE):
@@ -239,7 +274,10 @@ class Model:
                 lists[f"{protocol}_ready_ports"].append(port)
         said = {k: len(v) if k.endswith("busy") else tuple(v) for k, v in lists.items()}
         counts = {name: ServiceCount(*count) for name, count in services.items()}
-        return PortState(zmq_total=len(ZMQ), srt_total=len(SRT), services=counts, **said), reserved
+        totals = [list(self.ports.values()).count(protocol) for protocol in ("zmq", "srt")]
+        return PortState(
+            zmq_total=totals[0], srt_total=totals[1], services=counts, **said
+        ), reserved
 
     def check_state(self) -> None:
         """Ready, empty, busy and reserved are the whole pool, each port once."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import socket
 import ssl
+import subprocess
 import weakref
 from typing import Any
 
@@ -11,13 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from OpenSSL import SSL
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from relayx.data.tlsrecords import RecordCounter
 from relayx.data.tlstransport import TlsTransport
 from relayx.net.tcp import Failure
 from relayx.net.tls import ServerFiles, load_context, reasons
 from tests.data_certificates import NAME, pair
+from tests.guide_peer import DEADLINE
+from tests.security_keys import NO_OPENSSL
 
 
 class Lower:
@@ -257,6 +261,45 @@ class Discarding(Bed):
             self.tls.dataReceived(stale[cut:-1])
             self.tls.dataReceived(stale[-1:] + self.said_by_peer(b"fresh"))
             self.assertEqual(self.owner.got, b"fresh")
+
+    def test_a_record_without_data_that_has_begun(self) -> None:
+        """openssl's KeyUpdate, RFC 8446 section 4.6.3: the next record is the session's."""
+        if NO_OPENSSL:
+            raise SkipTest(NO_OPENSSL)
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            client = subprocess.Popen(
+                ["openssl", "s_client", "-tls1_3", "-connect", f"127.0.0.1:{port}"],
+                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            try:
+                server.settimeout(DEADLINE)
+                with server.accept()[0] as wire:
+                    wire.settimeout(DEADLINE)
+                    self.check_key_update(client, wire)
+            finally:
+                client.kill()
+                client.communicate()
+
+    def check_key_update(self, client: subprocess.Popen[bytes], wire: socket.socket) -> None:
+        keyboard: Any = client.stdin
+
+        def type_in(text: bytes) -> None:
+            keyboard.write(text)
+            keyboard.flush()
+
+        type_in(b"stale\n")
+        while b"stale\n" not in self.owner.got:
+            self.tls.dataReceived(wire.recv(65536))
+            wire.sendall(self.lower.taken())
+        type_in(b"K\n")
+        update = wire.recv(65536)
+        self.lower.unread = [update[:7]]
+        self.tls.discard_unread()
+        self.owner.got = b""
+        type_in(b"fresh\n")
+        self.tls.dataReceived(update[7:] + wire.recv(65536))
+        self.assertEqual(self.owner.got, b"fresh\n")
 
     def test_an_end_among_it(self) -> None:
         """It is told a turn later, when the session is there."""

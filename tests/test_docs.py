@@ -8,7 +8,7 @@ import click
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from docs._ext import commands, settings, wire
+from docs._ext import commands, metrics, settings, wire
 from relayx import schema
 from relayx.cli.__main__ import COMMANDS, cli
 from relayx.config.convert import section_keys, sections
@@ -122,3 +122,18 @@ class Pages(SynchronousTestCase):
         for part in ("messages", "lines", "envelope", "codes", "configuration", "secrets",
                      "commands", "gateway"):  # fmt: skip
             self.assertEqual(text.count(f".. relayx:: {part}\n"), 1, part)
+
+
+class Metrics(SynchronousTestCase):
+    """The reference of metrics."""
+
+    def test_all(self) -> None:
+        """A row for each, those without samples and those of the guide included."""
+        text = metrics.metrics()
+        for name in (
+            *("zmq_msg_duration_seconds", "srt_conn_total", "relay_port_state"),
+            *("relayx_session_stall_seconds_total", "relayx_key_expiry_days"),
+        ):
+            self.assertIn(f"``{name}``", text)
+        self.assertIn("``protocol``, ``side``", text)
+        self.assertNotIn("process_", text)

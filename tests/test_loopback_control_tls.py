@@ -277,6 +277,13 @@ class ClientCaTests(TestCase):
                 self.assertIn(expected, refused["error"])
 
     @secured(client_ca=True)
+    def test_subject_that_cannot_be_read(self, gateway: Gateway, trust: Trust) -> None:
+        """A T61String with Latin-1 in it, which OpenSSL takes: as if there was no name."""
+        own = trust.authority.issue("latin", subject=named("zzzz"))
+        trust.authority.spell(own, b"\x0c\x04zzzz", b"\x14\x04z\xe9\xe9z")
+        self.assertEqual(trust.register(gateway, "", own)["error_code"], "AUTH_FAILED")
+
+    @secured(client_ca=True)
     def test_refused_handshakes(self, gateway: Gateway, trust: Trust) -> None:
         """None, another CA's, an expired one: it comes to no message."""
         for shown in (

@@ -104,6 +104,53 @@ class Limits(SynchronousTestCase):
         newcomers.add("a")
         self.assertEqual((self.crowded, self.clock.getDelayedCalls()), (["a"], []))
 
+    def test_other_timeout(self) -> None:
+        """It holds for those who wait, too, and all of them keep their order."""
+        for timeout, late_at in ((1.0, 1.0), (5.0, 5.0)):
+            self.newcomers.add("a")
+            self.newcomers.add("b")
+            self.newcomers.change(timeout, 3)
+            self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+            self.clock.advance(late_at - 0.1)
+            self.assertEqual(self.late, [])
+            self.clock.advance(0.1)
+            self.assertEqual(self.late, ["a", "b"])
+            self.late.clear()
+
+    def test_shorter_than_one_has_waited(self) -> None:
+        self.newcomers.add("a")
+        self.clock.advance(1.5)
+        self.newcomers.add("b")
+        self.newcomers.change(1.0, 3)
+        self.assertEqual(self.late, ["a"])
+        self.clock.advance(1.0)
+        self.assertEqual(self.late, ["a", "b"])
+
+    def test_other_limit(self) -> None:
+        """Past it the oldest go at once."""
+        for name in "abc":
+            self.newcomers.add(name)
+        self.newcomers.change(2.0, 1)
+        self.assertEqual((self.crowded, list(self.newcomers)), (["a", "b"], ["c"]))
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+
+    def test_other_limit_by_source(self) -> None:
+        newcomers: Newcomers[str] = Newcomers(
+            self.clock, 2.0, 9, timed_out=self.late.append, crowded_out=self.crowded.append,
+            per_source=3,
+        )  # fmt: skip
+        for name, source in (("a", "x"), ("b", "x"), ("c", "y"), ("d", "x")):
+            newcomers.add(name, source)
+        newcomers.change(2.0, 9, 1)
+        self.assertEqual((self.crowded, list(newcomers)), (["a", "b"], ["c", "d"]))
+
+    def test_changed_while_nobody_waits(self) -> None:
+        self.newcomers.change(1.0, 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.newcomers.add("a")
+        self.clock.advance(1.0)
+        self.assertEqual(self.late, ["a"])
+
     def test_closed(self) -> None:
         self.newcomers.add("a")
         self.newcomers.close()

@@ -12,7 +12,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from relayx.net.tls import ListeningReactor, ServerFiles, ServerTls, TlsFileError
+from relayx.net.tls import ListeningReactor, ServerFiles, ServerTls, TlsFileError, load_context
 from tests.certificates import Authority, Pair
 from tests.guide_peer import DEADLINE
 from tests.live import Gateway
@@ -63,12 +63,12 @@ class FilesTests(SynchronousTestCase):
         """What is loaded again counts for new connections, and only once it is used."""
         tls = ServerTls(self.files(self.pair))
         before = tls.serverConnectionForTLS(None).get_context()
-        context = tls.load()
+        files = self.files(self.authority.issue("other", [NAME]))
+        context = load_context(files)
         self.assertIs(tls.serverConnectionForTLS(None).get_context(), before)
-        tls.replace(context)
+        tls.replace(files, context)
         self.assertIs(tls.serverConnectionForTLS(None).get_context(), context)
-        tls.files = ServerFiles(certificate=self.pair.key, private_key=self.pair.key)
-        self.assertRaises(TlsFileError, tls.load)
+        self.assertEqual(tls.files, files)
 
     def test_wrapped(self) -> None:
         """What is to be below TLS gets the factory that speaks it; plain TCP is wrapped too."""

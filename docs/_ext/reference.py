@@ -16,14 +16,14 @@ from sphinx.util.docutils import SphinxDirective
 
 from relayx.schema import wire_schema
 
-from . import commands, settings, wire
+from . import commands, metrics, settings, wire
 
 PARTS = {
     make.__name__: make
     for make in (
         wire.messages, wire.lines, wire.envelope, wire.codes,
         settings.configuration, settings.secrets,
-        commands.commands, commands.gateway,
+        commands.commands, commands.gateway, metrics.metrics,
     )
 }  # fmt: skip
 """Every part by its name."""

@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from relayx.config.convert import Key, section_keys, sections
+from relayx.config.diff import Applies, applies
 from relayx.config.durations import format_duration
 from relayx.config.model import COUNT_MOST, ClientPolicy, Secrets, Section
 
@@ -34,12 +35,21 @@ def secrets() -> str:
     return "\n".join(found)
 
 
+_RELOADED = {
+    Applies.NOW: "",
+    Applies.NEW_CONNECTIONS: " A reload changes it for new connections.",
+    Applies.NEW_SESSIONS: " A reload changes it for new sessions.",
+    Applies.RESTART: " To change it takes a restart.",
+}
+
+
 def _section(name: str, section: type[Section], above: str) -> Iterator[str]:
     yield from rst.heading(rst.verbatim(name), f"config-{name.replace('.', '-')}")
     if subject := _SECTION.sub("", rst.docstring(section.__doc__)):
         yield from (rst.sentence(subject), "")
     for key in section_keys(section, above).values():
-        yield from _value(key.name, _allowed(key), _default(key), key.meta.description or "")
+        meaning = rst.sentence(key.meta.description or "") + _RELOADED[applies(key.name)]
+        yield from _value(key.name, _allowed(key), _default(key), meaning)
 
 
 def _value(name: str, allowed: str, default: str, meaning: str) -> Iterator[str]:

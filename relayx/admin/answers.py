@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred
 
-from relayx.admin import model
+from relayx.admin import model, queries
 from relayx.admin.errors import Refusal, not_found
 from relayx.admin.events import EventStreams
 from relayx.admin.gateway import Gateway, Metrics
@@ -128,13 +128,10 @@ class Answers:
             raise not_found("no session of that id runs")
         return Given(model.Ended(pairing_id=pairing_id))
 
-    def _reload(self, call: Call) -> Deferred[Given]:
-        async def reload() -> Given:
-            if call.query.dry_run:
-                return Given(await self._gateway.plan_reload())
-            return Given(await self._gateway.reload(call.who))
-
-        return Deferred.fromCoroutine(reload())
+    def _reload(self, call: Call) -> Given:
+        if call.query.dry_run:
+            return Given(self._gateway.plan_reload())
+        return Given(self._gateway.reload(call.who))
 
     def _events(self, call: Call) -> Streamed | Given:
         if call.request.method == b"HEAD":
@@ -143,11 +140,11 @@ class Answers:
         return Streamed()
 
     def _profile(self, call: Call) -> Deferred[Given]:
-        told: model.ProfileQuery = call.query
+        told: queries.ProfileQuery = call.query
 
         def given(body: bytes) -> Given:
             name = f"relayx.{told.format}" + (".json" if told.format == "speedscope" else "")
-            kind = JSON if told.format is model.ProfileFormat.SPEEDSCOPE else BYTES
+            kind = JSON if told.format is queries.ProfileFormat.SPEEDSCOPE else BYTES
             return Given(body, kind, headers=_attached(name))
 
         if call.request.method == b"HEAD":
@@ -155,8 +152,8 @@ class Answers:
         return self._profiler.take(told.seconds, told.format).addCallback(given)
 
     def _heap(self, call: Call) -> Given:
-        told: model.HeapQuery = call.query
-        if told.format is model.HeapFormat.TEXT:
+        told: queries.HeapQuery = call.query
+        if told.format is queries.HeapFormat.TEXT:
             return Given(heap(told.format), TEXT)
         return Given(heap(told.format), JSON, headers=_attached("relayx-heap.speedscope.json"))
 

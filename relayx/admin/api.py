@@ -92,7 +92,7 @@ class AdminSite:
 
     def _check(self, route: Route, request: AdminRequest, who: str) -> None:
         access = Access(
-            private=self.private, token=self._settings.token(), hosts=self._settings.hosts
+            private=self.private, token=self._settings.token(), hosts=self._settings.hosts()
         )
         asked = Asked(
             host=_header(request, "host"),
@@ -164,8 +164,7 @@ class AdminSite:
 
 
 def _conflict(error: NotDone) -> Refusal:
-    status = 501 if error.code == "NO_FILES" else 409
-    return Refusal(status, error.code, error.text, problems=error.problems)
+    return Refusal(409, error.code, error.text, problems=error.problems)
 
 
 def _header(request: AdminRequest, name: str) -> str | None:

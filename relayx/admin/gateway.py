@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
 from relayx.admin.model import (
     Client,
-    ClientQuery,
     Happened,
     History,
     Lease,
-    LeaseQuery,
     Page,
     Port,
-    PortQuery,
+    Reload,
     Session,
-    SessionQuery,
     Snapshot,
     Status,
 )
+from relayx.admin.queries import ClientQuery, LeaseQuery, PortQuery, SessionQuery
 from relayx.core.messages import Role
 
 Who = str
@@ -77,13 +75,13 @@ class Gateway(Protocol):
     def drain(self, who: Who) -> int:
         """Take nobody new from now on; how many sessions still run."""
 
-    def plan_reload(self) -> Awaitable[Any]:
+    def plan_reload(self) -> Reload:
         """What a reload would change.
 
         :raises NotDone: where the files cannot be used.
         """
 
-    def reload(self, who: Who) -> Awaitable[Any]:
+    def reload(self, who: Who) -> Reload:
         """Read the files again, and take what they say, all of it or none.
 
         :raises NotDone: where they cannot be used; everything stays as it was.
@@ -116,8 +114,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the admin HTTP goes by.
 
     :ivar token: gives the token that is asked for, "" for none.
-    :ivar hosts: names by which it is reached, besides ``localhost`` and addresses.
+    :ivar hosts: gives the names by which it is reached, besides ``localhost`` and addresses.
     """
 
     token: Callable[[], str]
-    hosts: tuple[str, ...] = ()
+    hosts: Callable[[], tuple[str, ...]] = tuple

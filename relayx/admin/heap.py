@@ -10,8 +10,8 @@ from __future__ import annotations
 import tracemalloc
 
 from relayx.admin.errors import Refusal
-from relayx.admin.model import HeapFormat
 from relayx.admin.profile import Frame, speedscope
+from relayx.admin.queries import HeapFormat
 
 FRAMES = 12
 """Kept of each allocation where ``http.heap`` turns tracing on."""

@@ -222,94 +222,6 @@ class Page(Shown, Generic[T], frozen=True, kw_only=True):
     offset: int
 
 
-class Paging(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which part of a list is asked for."""
-
-    limit: Annotated[int, Meta(ge=1, le=MOST_ITEMS, description="most items of the page")] = 100
-    offset: Annotated[int, Meta(ge=0, description="items to leave out before it")] = 0
-
-
-class ClientQuery(Paging, frozen=True, kw_only=True):
-    """Which clients are asked for."""
-
-    role: Role | None = None
-    state: ClientState | None = None
-    client_id: str | None = None
-    address: str | None = None
-
-
-class PortQuery(Paging, frozen=True, kw_only=True):
-    """Which ports are asked for."""
-
-    protocol: Protocol | None = None
-    state: PortStatus | None = None
-    service: str | None = None
-    client_id: str | None = None
-
-
-class LeaseQuery(Paging, frozen=True, kw_only=True):
-    """Which leases are asked for; `protocol`: those that keep a port of it."""
-
-    role: Role | None = None
-    client_id: str | None = None
-    service: str | None = None
-    protocol: Protocol | None = None
-
-
-class SessionQuery(Paging, frozen=True, kw_only=True):
-    """Which sessions are asked for; `client_id` is that of either end."""
-
-    protocol: Protocol | None = None
-    state: SessionState | None = None
-    service: str | None = None
-    client_id: str | None = None
-    session_id: str | None = None
-    port: int | None = None
-
-
-class NoQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Nothing may be asked for."""
-
-
-class DropQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which client is meant, where one of each role has the id."""
-
-    role: Role | None = None
-
-
-class ReloadQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to reload."""
-
-    dry_run: Annotated[bool, Meta(description="say what would change, and change nothing")] = False
-
-
-class ProfileFormat(StrEnum):
-    """speedscope: sampled, JSON for speedscope.app; pstats: counted, for Python's pstats."""
-
-    SPEEDSCOPE = "speedscope"
-    PSTATS = "pstats"
-
-
-class ProfileQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What profile to take."""
-
-    seconds: Annotated[float, Meta(ge=1, le=60, description="how long to look")] = 10.0
-    format: ProfileFormat = ProfileFormat.SPEEDSCOPE
-
-
-class HeapFormat(StrEnum):
-    """speedscope: bytes by where they were allocated; text: the largest places, a line each."""
-
-    SPEEDSCOPE = "speedscope"
-    TEXT = "text"
-
-
-class HeapQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to write the heap."""
-
-    format: HeapFormat = HeapFormat.SPEEDSCOPE
-
-
 class Ended(Shown, frozen=True, kw_only=True):
     """A session that was closed."""
 
@@ -327,6 +239,35 @@ class Draining(Shown, frozen=True, kw_only=True):
     """The gateway takes nobody new from now on."""
 
     sessions: Annotated[int, Meta(description="that still run")]
+
+
+class Changed(Shown, frozen=True, kw_only=True):
+    """A key of the configuration that is another; secrets are hidden."""
+
+    key: str
+    old: str
+    new: str
+    applies: Annotated[
+        str, Meta(description="now, new connections, new sessions, or restart: not while it runs")
+    ]
+
+
+class Reload(Shown, frozen=True, kw_only=True):
+    """What a reload changes, or would change."""
+
+    applied: bool
+    revision: Annotated[int, Meta(description="of the configuration that it makes")]
+    changes: tuple[Changed, ...]
+    ports_added: tuple[int, ...]
+    ports_removed: Annotated[
+        tuple[int, ...], Meta(description="listen no more; each ends when its session does")
+    ]
+    ports_kept: tuple[int, ...]
+    sessions: Annotated[tuple[str, ...], Meta(description="on ports that are removed; they go on")]
+    leases: Annotated[tuple[str, ...], Meta(description="on ports that are removed; they end")]
+    clients: Annotated[tuple[str, ...], Meta(description="who is touched by it")]
+    waiting: Annotated[int, Meta(description="connections on ports that are removed, closed")]
+    problems: Annotated[tuple[str, ...], Meta(description="why it would be refused")]
 
 
 class Happened(Shown, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 
 from relayx.admin.errors import Refusal
-from relayx.admin.model import ProfileFormat
+from relayx.admin.queries import ProfileFormat
 
 INTERVAL = 0.01
 """Seconds between two looks."""

@@ -7,7 +7,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from relayx.admin import model
+from relayx.admin import model, queries
 from relayx.admin.access import Needs
 from relayx.admin.errors import Refusal, not_found
 
@@ -34,7 +34,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     summary: str
     needs: Needs = Needs.TOKEN
-    query: type[msgspec.Struct] = model.NoQuery
+    query: type[msgspec.Struct] = queries.NoQuery
     answer: Any = None
     kinds: tuple[str, ...] = (JSON,)
     status: int = 200
@@ -98,7 +98,7 @@ ROUTES: tuple[Route, ...] = (
         path="/api/v1/clients",
         name="clients",
         summary="Who is registered, and which BEs are lost and may come back.",
-        query=model.ClientQuery,
+        query=queries.ClientQuery,
         answer=model.Page[model.Client],
     ),
     Route(
@@ -107,7 +107,7 @@ ROUTES: tuple[Route, ...] = (
         name="drop_client",
         summary="Close the control connections of an id; a client may come back at once.",
         needs=Needs.CHANGE,
-        query=model.DropQuery,
+        query=queries.DropQuery,
         answer=model.Dropped,
         refusals={404: "nobody of that id is registered"},
     ),
@@ -116,7 +116,7 @@ ROUTES: tuple[Route, ...] = (
         path="/api/v1/ports",
         name="ports",
         summary="The data ports, and who is on them.",
-        query=model.PortQuery,
+        query=queries.PortQuery,
         answer=model.Page[model.Port],
     ),
     Route(
@@ -124,7 +124,7 @@ ROUTES: tuple[Route, ...] = (
         path="/api/v1/leases",
         name="leases",
         summary="What is kept for whom.",
-        query=model.LeaseQuery,
+        query=queries.LeaseQuery,
         answer=model.Page[model.Lease],
     ),
     Route(
@@ -132,7 +132,7 @@ ROUTES: tuple[Route, ...] = (
         path="/api/v1/sessions",
         name="sessions",
         summary="What runs, with bytes so far and bytes a second.",
-        query=model.SessionQuery,
+        query=queries.SessionQuery,
         answer=model.Page[model.Session],
     ),
     Route(
@@ -174,19 +174,16 @@ ROUTES: tuple[Route, ...] = (
         name="reload",
         summary="Read the configuration again, and take all of it or none.",
         needs=Needs.CHANGE,
-        query=model.ReloadQuery,
-        answer=dict[str, Any],
-        refusals={
-            409: "the files cannot be used, or a restart is needed; nothing has changed",
-            501: "this gateway was started without files",
-        },
+        query=queries.ReloadQuery,
+        answer=model.Reload,
+        refusals={409: "the files cannot be used, or a restart is needed; nothing has changed"},
     ),
     Route(
         method="GET",
         path="/debug/profile",
         name="profile",
         summary="What the process does for some seconds, as a profile.",
-        query=model.ProfileQuery,
+        query=queries.ProfileQuery,
         kinds=(JSON, BYTES),
         refusals={409: "another profile is being taken"},
     ),
@@ -195,7 +192,7 @@ ROUTES: tuple[Route, ...] = (
         path="/debug/heap",
         name="heap",
         summary="What memory was allocated where; only with http.heap on, or PYTHONTRACEMALLOC.",
-        query=model.HeapQuery,
+        query=queries.HeapQuery,
         kinds=(JSON, TEXT),
         refusals={404: "allocations are not traced"},
     ),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
+import msgspec
 
+from relayx.admin.model import Reload
 from relayx.cli.admin import Admin, AdminClient, admin_options
 from relayx.cli.running import DONE, FAILED, run
+from relayx.logs import clean
 
 
 @click.command()
@@ -27,25 +29,34 @@ async def _reload(reactor: Any, admin: Admin, dry_run: bool, as_json: bool) -> i
     client = AdminClient(reactor, admin)
     try:
         path = "/api/v1/reload" + ("?dry_run=true" if dry_run else "")
-        told = await client.ask("POST", path, dict[str, Any])
+        told = await client.ask("POST", path, Reload)
     finally:
         await client.close()
-    click.echo(json.dumps(told) if as_json else "\n".join(lines(told)))
-    return FAILED if told.get("problems") else DONE
+    click.echo(msgspec.json.encode(told).decode() if as_json else "\n".join(lines(told)))
+    return FAILED if told.problems else DONE
 
 
-def lines(told: dict[str, Any]) -> list[str]:
+def lines(told: Reload) -> list[str]:
     """A report for a person: a line a thing that there is something to say about."""
-    return [
-        f"{name.replace('_', ' ')}: {_shown(value)}"
-        for name, value in told.items()
-        if value not in (None, [], {}, "")
-    ]
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(_shown, value))
-    if isinstance(value, dict):
-        return " ".join(f"{name}={_shown(inner)}" for name, inner in value.items())
-    return str(value)
+    found = [clean(f"{c.key}: {c.old} -> {c.new} ({c.applies})") for c in told.changes]
+    for text, ports in (("added", told.ports_added), ("removed", told.ports_removed)):
+        if ports:
+            found.append(f"ports {text}: {', '.join(map(str, ports))}")
+    for text, names in (
+        ("sessions on removed ports, which go on", told.sessions),
+        ("leases on removed ports, which end", told.leases),
+        ("clients that it touches", told.clients),
+    ):
+        if names:
+            found.append(clean(f"{text}: {', '.join(names)}"))
+    if told.waiting:
+        found.append(f"waiting connections on removed ports, closed: {told.waiting}")
+    if not found:
+        found.append("nothing is different")
+    found += [clean(f"refused: {problem}") for problem in told.problems]
+    found.append(
+        f"configuration revision {told.revision} is in force"
+        if told.applied
+        else "nothing was changed"
+    )
+    return found

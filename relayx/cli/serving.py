@@ -49,9 +49,10 @@ class Log:
         begun = self._clock()
         paired = session.paired
         name = f"session {paired.pairing_id}"
+        trace = f" trace_id={paired.trace_id}" if paired.trace_id else ""
         say(
             f"{name} begins: {paired.client_id or '(no id)'} at {paired.address} "
-            f"on {session.protocol} port {session.port}"
+            f"on {session.protocol} port {session.port}{trace}"
         )
         stream = session.stream
         account = Account(lambda: stream.sent)
@@ -71,7 +72,7 @@ class Log:
             stream.abort()  # nothing to do where it is closed
         seconds = self._clock() - begun
         moved = f"{stream.received} bytes in, {account.bytes_out()} bytes out"
-        say(f"{name} {outcome}; {moved}, {seconds:.3f} s")
+        say(f"{name} {outcome}; {moved}, {seconds:.3f} s{trace}")
 
 
 async def echo(session: Session, account: Account) -> None:

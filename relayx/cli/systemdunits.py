@@ -32,6 +32,8 @@ Type=notify
 NotifyAccess=main
 WatchdogSec=30s
 ExecStart={command}
+# Reads the files again; whether that worked is in the log.
+ExecReload=/bin/kill -HUP $MAINPID
 WorkingDirectory={directory}
 {environment}User=relayx
 Group=relayx

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
@@ -66,7 +67,7 @@ def section_keys(section: type[Section], above: str = "") -> dict[str, Key]:
     """
     above = above or next(name for name, kind in sections().items() if kind is section)
     found = {}
-    for field in msgspec.structs.fields(section):
+    for field in _fields(section):
         if _is_section(field.type):
             continue
         # An optional key is a union of what it is and None.
@@ -78,19 +79,24 @@ def section_keys(section: type[Section], above: str = "") -> dict[str, Key]:
 
 def nested_sections(section: type[Section]) -> dict[str, type[Section]]:
     """The sections right inside of a section, by their bare name."""
-    fields = msgspec.structs.fields(section)
-    return {field.name: field.type for field in fields if _is_section(field.type)}
+    return {field.name: field.type for field in _fields(section) if _is_section(field.type)}
 
 
 def sections() -> dict[str, type[Section]]:
     """The sections of the file by dotted name, in its order, a nested one after its outer one."""
     found: dict[str, type[Section]] = {}
-    for field in msgspec.structs.fields(Config):
+    for field in _fields(Config):
         if _is_section(field.type):
             found[field.name] = field.type
             for name, inner in nested_sections(field.type).items():
                 found[f"{field.name}.{name}"] = inner
     return found
+
+
+@cache
+def _fields(kind: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    """The fields of a type. To find out is slow, and a reload must not hold sessions up."""
+    return msgspec.structs.fields(kind)
 
 
 def _is_section(kind: Any) -> bool:

@@ -55,7 +55,12 @@ class Loaded(msgspec.Struct, frozen=True):
     config: Config
     secrets: Secrets
     sources: Sources
-    warnings: tuple[Fault, ...]
+    warnings: tuple[Fault, ...] = ()
+
+    @classmethod
+    def given(cls, config: Config, secrets: Secrets) -> Loaded:
+        """What is from no file and is known to be right."""
+        return cls(config, secrets, Sources(Environment.DEV, "the configuration", "the secrets"))
 
 
 def locate(

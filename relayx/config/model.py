@@ -89,6 +89,13 @@ class LogStream(StrEnum):
     ALL = "all"
 
 
+class Watch(StrEnum):
+    """Whether the files are watched for changes."""
+
+    OFF = "off"
+    ON = "on"
+
+
 class ClientRole(StrEnum):
     """The roles that a client may register in."""
 
@@ -245,6 +252,15 @@ class Log(Section, frozen=True):
     stream: Annotated[LogStream, _text("who gets `log` messages")] = LogStream.OFF
 
 
+class Reload(Section, frozen=True):
+    """Section ``reload``: taking the files anew while the gateway runs."""
+
+    watch: Annotated[
+        Watch,
+        _text("on: whenever they change, also those they name; off: on SIGHUP and on request only"),
+    ] = Watch.OFF
+
+
 class Security(Section, frozen=True):
     """Section ``security``: signed control messages (guide section 4.5) and the keys for them."""
 
@@ -344,6 +360,7 @@ class Config(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     http: Http = Http()
     log: Log = Log()
+    reload: Reload = Reload()
     audit: Audit = Audit()
     clients: tuple[ClientPolicy, ...] = ()
 

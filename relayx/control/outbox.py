@@ -45,6 +45,10 @@ class Outbox:
         self.log_lines_dropped = 0
         transport.registerProducer(self, True)
 
+    def change(self, max_bytes: int) -> None:
+        """Go by another limit from now on."""
+        self._max_bytes = max_bytes
+
     def send(self, data: bytes) -> None:
         """Send a message that must arrive, and in order."""
         if self._closed:

@@ -26,6 +26,11 @@ class Pace:
         self._second = now
         self.sent = 0
 
+    def change(self, limit: int) -> None:
+        """Go by another limit from now on."""
+        self._limit = limit
+        self._bucket.rate, self._bucket.burst = limit, BURST * limit
+
     def allows(self, now: float) -> bool:
         """Count one message; whether it may be acted upon."""
         if now - self._second >= 1.0:

@@ -122,6 +122,12 @@ class ControlProtocol(LineReceiver):
         self.last_heard = self.factory.reactor.seconds()
         self.factory.opened(self)
 
+    def change(self, settings: Settings) -> None:
+        """Go by other limits from now on."""
+        self._pace.change(settings.messages_per_second)
+        self._stream.max_bytes = settings.max_message_bytes
+        self.outbox.change(settings.max_outbox_bytes)
+
     def rawDataReceived(self, data: bytes) -> None:
         """Act on each object that `data` completes."""
         if self._closing:
@@ -413,6 +419,18 @@ class ControlFactory(ServerFactory):
         self._told = Seldom()
         self._sweep: Any = None
         self._last_call: Any = None
+
+    def change(self, settings: Settings) -> None:
+        """Go by other settings from now on; TCP keepalive is that of new connections."""
+        self.settings = settings
+        self.newcomers.change(
+            settings.register_timeout, settings.max_unregistered, settings.unregistered_per_source
+        )
+        self.leaving.change(LINGER, settings.max_unregistered)
+        for connection in list(self._connections.values()):
+            connection.change(settings)
+        if self._sweep is not None:
+            self._sweep.reset(self._sweep_interval)
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """A connection that has not registered yet."""

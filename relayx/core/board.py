@@ -70,7 +70,7 @@ class Board:
         self.policies = policies or Policies()
         self.names = names
         self.roster = Roster(rules.reaper_timeout)
-        self.ports = PortTable(_numbers(rules.ports))
+        self.ports = PortTable(numbers(rules.ports))
         self.leases = LeaseTable()
         self.links: dict[int, Link] = {}
         self.sessions: dict[str, Session] = {}
@@ -202,7 +202,8 @@ class Board:
         ]
 
 
-def _numbers(ranges: PortAlloc) -> list[tuple[int, PortProtocol]]:
+def numbers(ranges: PortAlloc) -> list[tuple[int, PortProtocol]]:
+    """Each port of the ranges that ``port_alloc`` names, with its protocol."""
     spans = (
         (PortProtocol.ZMQ, ranges.zmq_start_port, ranges.zmq_end_port),
         (PortProtocol.SRT, ranges.srt_start_port, ranges.srt_end_port),

@@ -205,7 +205,7 @@ class Leasing:
             "info", "lease_ended",
             f"lease {lease.session_id} ends on {_listed(ended)}" + (f": {code}" if code else ""),
             role=str(lease.role), client_id=lease.owner.client_id, address=lease.owner.address,
-            session_id=lease.session_id, error_code=code, trace_id=trace_id,
+            session_id=lease.session_id, error_code=code, trace_id=trace_id or lease.trace_id,
             zmq_port=zmq_port, srt_port=srt_port,
         )  # fmt: skip
 

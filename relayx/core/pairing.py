@@ -11,7 +11,7 @@ from relayx.core.codec import shown
 from relayx.core.errors import Code, PeerError
 from relayx.core.hello import Hello, Paired
 from relayx.core.leasing import Leasing
-from relayx.core.messages import Cause, Role, SessionEnd
+from relayx.core.messages import Cause, Protocol, Role, SessionEnd
 from relayx.core.ports import Change, Link, Port, Session
 
 
@@ -72,11 +72,13 @@ class Pairing:
     def hello(self, now: float, link_id: int, number: int, address: str, hello: Hello) -> None:
         """A data connection has said who it is: pair it, let it wait, or refuse it."""
         board = self._board
-        port = board.ports[number]
+        port = board.ports.get(number) or Port(number, Protocol.ZMQ, retired=True)
         link = Link(link_id, port, address, hello, self._keeps(hello), now)
         try:
             if board.draining:
                 raise PeerError(Code.DRAINING, "the gateway is stopping and takes no new session")
+            if port.retired:
+                raise _retired(port, hello)
             check_source(board.rules.admission, link, board.roster, now)
             if hello.role is Role.BE:
                 self._admit_be(now, link, port)
@@ -99,6 +101,7 @@ class Pairing:
             f"from {link.address}: {error}",
             port=link.port.number, role=str(link.role), client_id=link.client_id,
             address=link.address, error_code=str(error.code),
+            trace_id=link.lease.trace_id if link.lease is not None else "",
         )  # fmt: skip
 
     def _admit_be(self, now: float, link: Link, port: Port) -> None:
@@ -212,7 +215,7 @@ class Pairing:
         port.session = None
         del board.links[fe.id]
         self._tell_ends(session, outcome)
-        if outcome.be_kept and not board.draining:
+        if outcome.be_kept and not board.draining and not port.retired:
             self._be_waits(be, Change.BE_KEPT)
         else:
             del board.links[be.id]
@@ -221,6 +224,8 @@ class Pairing:
                 board.emit(fx.CloseLink(be.id))
         if port.lease is not None:
             self._leasing.expire(now, port.lease)
+        if port.retired:
+            board.ports.remove(port)
         self._match(now, port)
 
     def _tell_ends(self, session: Session, outcome: Outcome) -> None:
@@ -255,3 +260,14 @@ class Pairing:
             fe_stall_seconds=stalls.fe, be_stall_seconds=stalls.be,
             fe_throttled_seconds=stalls.fe_throttled, be_throttled_seconds=stalls.be_throttled,
         )  # fmt: skip
+
+
+def _retired(port: Port, hello: Hello) -> PeerError:
+    """The refusal on a port that a change of the port ranges took out.
+
+    Its leases have ended; who comes with one is told so, and may ask for another.
+    """
+    if hello.session_id or hello.ticket:
+        text = f"the lease has ended, since port {port.number} is taken out of service"
+        return PeerError(Code.TTL_EXPIRED, text)
+    return PeerError(Code.DRAINING, f"port {port.number} is taken out of service")

@@ -6,6 +6,7 @@ ours, never of a peer's.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Iterator
 from enum import Enum
@@ -106,16 +107,18 @@ class Port:
 
     :ivar last_be: the connection that waits, or was the last to wait under the port's lease.
     :ivar ended: session ids and tickets of the port's last leases.
+    :ivar retired: it is no longer configured, and gone when its session has ended.
     """
 
     __slots__ = (
-        "ended", "last_be", "lease", "number", "protocol", "session", "status", "waiting_be",
-        "waiting_fe",
+        "ended", "last_be", "lease", "number", "protocol", "retired", "session", "status",
+        "waiting_be", "waiting_fe",
     )  # fmt: skip
 
-    def __init__(self, number: int, protocol: Protocol) -> None:
+    def __init__(self, number: int, protocol: Protocol, *, retired: bool = False) -> None:
         self.number = number
         self.protocol = protocol
+        self.retired = retired
         self.status = Status.EMPTY
         self.waiting_be: Link | None = None
         self.waiting_fe: Link | None = None
@@ -164,6 +167,31 @@ class PortTable:
 
     def __len__(self) -> int:
         return len(self._ports)
+
+    def get(self, number: int) -> Port | None:
+        """The port of that number, None where there is none."""
+        return self._ports.get(number)
+
+    def add(self, number: int, protocol: Protocol) -> None:
+        """One port more, empty.
+
+        :raises StateError: where there is one of that number.
+        """
+        if number in self._ports:
+            raise StateError(f"port {number} is there already")
+        port = Port(number, protocol)
+        self._ports[number] = port
+        insort(self._by_protocol[protocol], port, key=lambda port: port.number)
+
+    def remove(self, port: Port) -> None:
+        """One port less.
+
+        :raises StateError: where it is not empty.
+        """
+        if port.status is not Status.EMPTY:
+            raise StateError(f"port {port.number} is {port.status.value} and cannot go")
+        del self._ports[port.number]
+        self._by_protocol[port.protocol].remove(port)
 
     def of(self, protocol: Protocol) -> list[Port]:
         """The ports of one protocol, in port order."""

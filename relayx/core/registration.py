@@ -111,8 +111,9 @@ class Registration:
     def _check_capacity(self, role: Role, replaced: list[Client]) -> None:
         roster, rules = self._board.roster, self._board.rules
         limit = rules.max_fe if role is Role.FE else rules.max_be
-        staying = roster.count(role) - sum(not client.lost for client in replaced)
-        if staying >= limit:
+        if any(not client.lost for client in replaced):  # there will not be more of them
+            return
+        if roster.count(role) >= limit:
             raise PeerError(
                 Code.CAPACITY, f"{limit} {role}s are registered, which is relay.max_{role.lower()}"
             )
@@ -189,7 +190,7 @@ class Registration:
                     "warn", "takeovers",
                     f"{client.role} {client.client_id} was taken over more than {TAKEOVERS_TOLD} "
                     "times within a minute; do two processes use the same client_id?",
-                    role=str(client.role), client_id=client.client_id,
+                    role=str(client.role), client_id=client.client_id, trace_id=trace_id,
                 )  # fmt: skip
         if client.public_key is None:
             client.public_key = old.public_key

@@ -48,6 +48,7 @@ from relayx.core.messages import (
 )
 from relayx.core.pairing import Outcome, Pairing
 from relayx.core.policy import Policies, Policy
+from relayx.core.ranges import Ranges, Touched
 from relayx.core.registration import Registration
 from relayx.core.roster import Client
 
@@ -64,6 +65,7 @@ class Switchboard:
         self._leasing = Leasing(self.board)
         self._pairing = Pairing(self.board, self._leasing)
         self._registration = Registration(self.board, self._leasing)
+        self._ranges = Ranges(self.board, self._leasing)
 
     # control connections
 
@@ -200,7 +202,25 @@ class Switchboard:
         """Go by other policies from now on; what was granted under the old ones stays."""
         self.board.policies = policies
 
+    def replace_rules(self, rules: Rules, trace_id: str = "") -> list[Effect]:
+        """Go by other rules from now on; nobody is dropped but from ports that are gone.
+
+        A BE that is lost already is reaped when it would have been.
+
+        :raises StateError: where a session forbids it, see :meth:`touched_by`.
+        """
+        board = self.board
+        if rules.ports != board.rules.ports:
+            self._ranges.change(rules.ports, trace_id)
+        board.rules = rules
+        board.roster.reaper_timeout = rules.reaper_timeout
+        return board.take(trace_id)
+
     # queries
+
+    def touched_by(self, ranges: PortAlloc) -> Touched:
+        """What it would do to whom, if the data ports were these."""
+        return self._ranges.touched(ranges)
 
     def policy(self, asked: Register, identity: str | None = None) -> Policy:
         """What holds for a client that asks to register; `identity`: see :meth:`registered`."""

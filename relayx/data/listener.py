@@ -8,7 +8,9 @@ from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import ConnectionDone
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from relayx.data.transport import DataTransport
 from relayx.net.tcp import set_keepalive
@@ -74,6 +76,18 @@ class DataPort(tcp.Port):
         # An urgent byte stays in its place; without this, reading would leave it out.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         set_keepalive(sock, self._keepalive)
+
+    def change_keepalive(self, seconds: float) -> None:
+        """Give connections that come from now on another TCP keepalive."""
+        self._keepalive = seconds
+        set_keepalive(self.socket, seconds)
+
+    def close(self) -> None:
+        """Accept no more; the port can be bound again as soon as this returns."""
+        self.disconnecting = True
+        self.stopReading()
+        if self.connected:
+            self.connectionLost(Failure(ConnectionDone()))
 
     def doRead(self) -> None:
         """Accept one connection; the reactor calls again while more wait.

@@ -53,10 +53,15 @@ class PipePool:
     """
 
     def __init__(self, most: int) -> None:
-        self._wanted = max(LEAST, min(most, WANTED, _system_most()))
         self._free: list[Pipe] = []
         self._told = False
         self.lent = 0
+        self.change(most)
+
+    def change(self, most: int) -> None:
+        """Lend pipes of another size from now on."""
+        self._wanted = max(LEAST, min(most, WANTED, _system_most()))
+        self.close()
 
     def take(self) -> Pipe:
         """An empty pipe.

@@ -135,7 +135,7 @@ class DataPlane:
         self._trusted = Networks(settings.trusted) if settings.trusted else None
         self._allowances = Allowances(reactor)
         self._next_link = 0
-        self._ports: list[DataPort] = []
+        self._ports: dict[int, DataPort] = {}
         self._connections: dict[int, DataConnection] = {}
         self._newcomers: Newcomers[DataConnection] = Newcomers(
             reactor,
@@ -175,21 +175,51 @@ class DataPlane:
             adopted,
         )
         port.startListening()
-        self._ports.append(port)
+        self._ports[number] = port
         if self._sweep is None:
             self._sweep = self.reactor.callLater(self._settings.keepalive, self._find_dead)
 
     def leave_adopted(self) -> None:
         """Accept no more on sockets that were adopted: the next process will."""
-        adopted = [port for port in self._ports if port.is_adopted]
-        self._ports = [port for port in self._ports if not port.is_adopted]
-        for port in adopted:
-            port.stopListening()
+        for number, port in list(self._ports.items()):
+            if port.is_adopted:
+                del self._ports[number]
+                port.stopListening()
 
     def stop_listening(self) -> list[Any]:
         """Accept no more; return the Deferreds of ports that are not closed yet."""
-        ports, self._ports = self._ports, []
-        return [port.stopListening() for port in ports]
+        ports, self._ports = self._ports, {}
+        return [port.stopListening() for port in ports.values()]
+
+    def stop_listening_on(self, number: int) -> None:
+        """Accept no more on one port; its connections stay."""
+        self._ports.pop(number).close()
+
+    @property
+    def listening(self) -> set[int]:
+        """The ports that are listened on."""
+        return set(self._ports)
+
+    def change(self, settings: Settings) -> None:
+        """Go by other settings from now on; ``interface`` and ``splice`` stay as they were.
+
+        TCP keepalive is that of new connections, ``ring_buffer_size`` of new sessions.
+        """
+        before, self._settings = self._settings, settings
+        self._trusted = Networks(settings.trusted) if settings.trusted else None
+        self._newcomers.change(
+            settings.hello_timeout, settings.max_waiting_hello, settings.waiting_hello_per_source
+        )
+        self.leaving.change(LINGER, settings.max_waiting_hello)
+        for running in list(self._sessions.values()):
+            running.session.change(settings.limits)
+        if self._splicer is not None and before.ring_buffer_size != settings.ring_buffer_size:
+            self._splicer.change(settings.ring_buffer_size)
+        if before.keepalive != settings.keepalive:
+            for port in self._ports.values():
+                port.change_keepalive(settings.keepalive)
+            if self._sweep is not None:
+                self._sweep.reset(settings.keepalive / 2)
 
     def close(self) -> None:
         """Close every connection that is left."""

@@ -127,6 +127,12 @@ class Session:
         started: float = self._started
         return started
 
+    def change(self, limits: Limits) -> None:
+        """Go by other limits from now on."""
+        self._limits = limits
+        if not self._over:
+            self._look_again()
+
     def start(self) -> None:
         """Begin to move bytes, unless one side has failed already."""
         if self._over:

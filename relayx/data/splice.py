@@ -64,6 +64,13 @@ class Splicer:
         self.shared = self.pool.take()
         return self.shared
 
+    def change(self, most: int) -> None:
+        """Hold other amounts from now on; what is in pipes stays there."""
+        if self.shared is not None:
+            self.pool.give_back(self.shared)
+            self.shared = None
+        self.pool.change(most)
+
     def keep_pipe(self) -> None:
         """The shared pipe has bytes stuck in it and is its lane's from now on."""
         self.shared = None

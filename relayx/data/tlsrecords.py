@@ -26,6 +26,16 @@ class RecordCounter:
         """Whether a record has come in part."""
         return bool(self._header) or self._left > 0
 
+    def rest(self, data: bytes) -> int:
+        """How many bytes at the front of `data` are of the record that has come in part."""
+        if not self._header:
+            return min(self._left, len(data))
+        missing = _HEADER - len(self._header)
+        header = self._header + data[:missing]
+        if len(header) < _HEADER:
+            return len(data)
+        return min(missing + int.from_bytes(header[3:], "big"), len(data))
+
     def feed(self, data: bytes) -> None:
         """Bytes of the stream, the next ones."""
         at, size = 0, len(data)

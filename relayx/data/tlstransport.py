@@ -107,10 +107,20 @@ class TlsTransport:
             self._break("it makes TLS answer and reads no answers")
 
     def _decrypt(self, data: bytes) -> tuple[bytes, SSL.Error | None]:
-        """What the records that are complete now hold, and what ended the stream behind them."""
-        records = self._records
-        current = records.complete
-        records.feed(data)
+        """What the records that are complete now hold, and what ended the stream behind them.
+
+        Less what the record holds that is to be skipped, which may be none of the session's.
+        """
+        if self._skipped == self._records.complete:
+            cut = self._records.rest(data)
+            _, ended = self._decrypt_all(data[:cut])
+            data = data[cut:]
+            if ended is not None or not data:
+                return b"", ended
+        return self._decrypt_all(data)
+
+    def _decrypt_all(self, data: bytes) -> tuple[bytes, SSL.Error | None]:
+        self._records.feed(data)
         self._tls.bio_write(data)
         ended: SSL.Error | None = None
         decrypted: list[bytes] = []
@@ -124,8 +134,6 @@ class TlsTransport:
             pass
         except SSL.Error as error:
             ended = error
-        if self._skipped == current < records.complete:
-            del decrypted[:1]
         self._flush()
         return b"".join(decrypted), ended
 

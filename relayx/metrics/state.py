@@ -39,6 +39,7 @@ class Sources(NamedTuple):
     previous_secret_used: Callable[[], int]
     stream_lines_dropped: Callable[[], int]
     audit_lines_lost: Callable[[], int]
+    repeated_lines: Callable[[], int]
 
 
 def gauge(name: str, text: str, labels: Labels = ()) -> GaugeMetricFamily:
@@ -200,7 +201,8 @@ class State(Collector):
         yield blocked
         expiry = gauge(
             "relayx_key_expiry_days",
-            "Days until a key expires, negative where it has; a key that never does is left out",
+            "Days until a key (kid) that messages are signed or verified with (use) expires, "
+            "negative where it has; a key that never does is left out",
             ("use", "kid"),
         )
         now = sources.clock.seconds()
@@ -218,6 +220,7 @@ class State(Collector):
         )
         dropped.add_metric(("stream",), sources.stream_lines_dropped())
         dropped.add_metric(("client",), sources.control.log_lines_dropped())
+        dropped.add_metric(("repeated",), sources.repeated_lines())
         yield dropped
         lost = counter("relayx_audit_lines_lost", "Lines of audit.file that could not be written")
         lost.add_metric((), sources.audit_lines_lost())

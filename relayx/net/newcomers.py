@@ -45,6 +45,25 @@ class Newcomers(Generic[T]):
         self._of_source: dict[str, dict[T, None]] = {}
         self._call: Any = None
 
+    def change(self, timeout: float, limit: int, per_source: int = 0) -> None:
+        """Go by other limits from now on, also for those that wait.
+
+        :param per_source: 0 only where there was none before.
+        """
+        for connection in self._deadlines:
+            self._deadlines[connection] += timeout - self._timeout
+        self._timeout, self._limit, self._per_source = timeout, limit, per_source
+        crowded = list(self._deadlines)[: max(0, len(self._deadlines) - limit)]
+        for fellows in self._of_source.values():
+            crowded += list(fellows)[: max(0, len(fellows) - per_source)]
+        for connection in crowded:
+            if connection in self._deadlines:
+                self.discard(connection)
+                self._crowded_out(connection)
+        if self._call is not None:
+            self._call.cancel()
+        self._look()
+
     def __iter__(self) -> Iterator[T]:
         return iter(list(self._deadlines))
 
@@ -103,6 +122,7 @@ class Newcomers(Generic[T]):
             self._call = None
 
     def _look(self) -> None:
+        """Have those go whose time is up, and come back for the next."""
         self._call = None
         now = self._reactor.seconds()
         while self._deadlines:

@@ -129,6 +129,12 @@ class ProxiedFactory(ServerFactory):
             crowded_out=HeaderReading.abort,
         )
 
+    def change(self, trusted: Networks, timeout: float, limit: int) -> None:
+        """Go by other addresses and limits from now on."""
+        self._trusted = trusted
+        self._timeout = timeout
+        self.waiting.change(timeout, limit)
+
     def doStart(self) -> None:
         """A port listens."""
         super().doStart()

@@ -137,16 +137,9 @@ class ServerTls:
         self.files = files
         self._context = load_context(files)
 
-    def load(self) -> SSL.Context:
-        """Read the files again, for :meth:`replace`.
-
-        :raises TlsFileError: naming the file that cannot be used.
-        """
-        return load_context(self.files)
-
-    def replace(self, context: SSL.Context) -> None:
-        """Use another context for the connections that come from now on."""
-        self._context = context
+    def replace(self, files: ServerFiles, context: SSL.Context) -> None:
+        """Use what was read of the files for the connections that come from now on."""
+        self.files, self._context = files, context
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         """The TLS of one new connection."""
@@ -188,14 +181,19 @@ class ListeningReactor:
 def common_name(transport: Any) -> str | None:
     """The common name in the certificate of a connection's peer, once it has said something.
 
-    None where it was asked for none, "" where its subject has none, or more than one.
+    None where it was asked for none, "" where its subject has none, or more than one, or cannot
+    be read, as a T61String of old with Latin-1 in it.
     """
     if not ISSLTransport.providedBy(transport):
         return None
     certificate: Any = transport.getPeerCertificate()
     if certificate is None:
         return None
-    found = certificate.to_cryptography().subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    try:
+        subject = certificate.to_cryptography().subject
+    except ValueError:
+        return ""
+    found = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if len(found) != 1 or not isinstance(found[0].value, str):
         return ""
     return found[0].value

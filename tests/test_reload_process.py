@@ -1,0 +1,192 @@
+"""Reloads of ``twistd relayx``: SIGHUP, storms of it, watched files (section 1)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import re
+import signal
+import threading
+import time
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from tests.guide_peer import DEADLINE, Data
+from tests.live import SECRET, Subprocess, killed_in_the_end, random_host, twistd
+
+CHUNK = 1 << 16
+
+
+class Endless:
+    """Sends random bytes until it is stopped, then ends its stream; digests of both sides."""
+
+    def __init__(self, gateway: Subprocess, source: Data, sink: Data, seed: int) -> None:
+        self._stop = threading.Event()
+        self._random = random.Random(seed)
+        self.sent: Future[tuple[str, int]] = gateway.background(self._send, source)
+        self.received: Future[tuple[str, int]] = gateway.background(self._receive, sink)
+
+    def _send(self, link: Data) -> tuple[str, int]:
+        digest, count = hashlib.sha256(), 0
+        while not self._stop.is_set():
+            data = self._random.randbytes(CHUNK)
+            link.send(data)
+            digest.update(data)
+            count += len(data)
+        link.shutdown()
+        return digest.hexdigest(), count
+
+    def _receive(self, link: Data) -> tuple[str, int]:
+        digest, count = hashlib.sha256(), 0
+        while data := link.socket.recv(CHUNK):
+            digest.update(data)
+            count += len(data)
+        return digest.hexdigest(), count
+
+    def stop(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        """What was sent and what came."""
+        self._stop.set()
+        return self.sent.result(2 * DEADLINE), self.received.result(2 * DEADLINE)
+
+
+def hang_up(gateway: Subprocess) -> None:
+    gateway.process.send_signal(signal.SIGHUP)
+
+
+def rewrite(gateway: Subprocess, where: str, sections: dict[str, Any]) -> None:
+    """Write the files again, each in one step."""
+    gateway.write(where, sections, config="config.new", secrets="secrets.new")
+    for name in ("secrets.json", "config.yaml"):
+        os.replace(gateway.directory / f"{name.partition('.')[0]}.new", gateway.directory / name)
+
+
+class Hangups(TestCase):
+    """SIGHUP."""
+
+    def stopped(self, gateway: Subprocess) -> str:
+        gateway.terminate()
+        status, written = gateway.ended()
+        self.assertEqual((status, "Traceback" in written), (0, False), written)
+        self.assertNotIn(SECRET, written)
+        return written
+
+    def test_reloads(self) -> None:
+        """What the files say now is in force, ports included; a bad file is told of."""
+        where = self.mktemp()
+        with twistd(where, zmq=2) as gateway:
+            gateway.zmq.append(gateway.zmq[-1] + 1)
+            rewrite(gateway, where, {"relay": {"max_fe": 9}, "log": {"format": "json"}})
+            hang_up(gateway)
+            gateway.wait_for("configuration revision 2")
+            gateway.fe(), gateway.be()
+            gateway.pair(gateway.zmq[-1])
+            gateway.directory.joinpath("config.yaml").unlink()
+            hang_up(gateway)
+            gateway.wait_for("stays at revision 2")
+            gateway.fe()
+            rewrite(gateway, where, {"log": {"level": "error"}})
+            hang_up(gateway)
+            hang_up(gateway)
+            client = gateway.fe("quiet")
+            client.ping()
+            written = self.stopped(gateway)
+        self.assertIn('"message":"relay.max_fe: 50 -> 9"', written)
+        self.assertIn("relay.zmq_end_port", written)
+        self.assertIn("config.yaml: does not exist", written)
+
+    def test_storm(self) -> None:
+        """100 in a second while sessions run: few reloads, the last one counts, no byte is lost."""
+        where = self.mktemp()
+        with twistd(where, zmq=4, data={"admission": "open"}) as gateway:
+            first = gateway.zmq
+            pairs = [gateway.pair(port) for port in first[:2]]
+            streams = [
+                Endless(gateway, *ends, seed)
+                for seed, ends in enumerate(e for fe, be in pairs for e in ((fe, be), (be, fe)))
+            ]
+            client = gateway.fe()
+            began = time.monotonic()
+            for number in range(100):
+                # Now and then ports go, those of the sessions among them, and come back.
+                gateway.zmq = first if number % 10 else first[2:]
+                sections = {"data": {"admission": "open"}, "relay": {"max_fe": 100 + number}}
+                rewrite(gateway, where, sections)
+                hang_up(gateway)
+                client.ping()
+            gateway.zmq = first
+            rewrite(gateway, where, {"data": {"admission": "open"}, "relay": {"max_fe": 7}})
+            hang_up(gateway)
+            seconds = time.monotonic() - began
+            gateway.wait_for("-> 7\n")
+            client.ping()
+            for (sent, count), received in [stream.stop() for stream in streams]:
+                self.assertEqual(received, (sent, count))
+                self.assertGreater(count, 0)
+            for fe, be in pairs:
+                fe.close(), be.close()
+            client.state(lambda state: state["zmq_total"] == 4 and state["zmq_busy"] == 0)
+            gateway.pair(first[0])
+            written = self.stopped(gateway)
+        reloads = len(re.findall(r"configuration revision \d+: ", written))
+        self.assertLessEqual(reloads, 2 + seconds / 0.25)
+        self.assertGreater(reloads, 0)
+        self.assertNotIn("stays at revision", written)
+
+    def test_relative_paths_of_a_daemon_elsewhere(self) -> None:
+        """``--rundir`` leaves the directory that the files are in."""
+        gateway = Elsewhere(random_host(), 1, 0)
+        where = self.mktemp()
+        gateway.write(where, {"audit": {"file": "audit.jsonl"}})
+        (gateway.directory / "away").mkdir()
+        gateway.launch("-c", "config.yaml", "--env-file", "secrets.json")
+        with killed_in_the_end(gateway):
+            gateway.wait_until_listening()
+            rewrite(gateway, where, {"relay": {"max_fe": 9}, "audit": {"file": "other.jsonl"}})
+            hang_up(gateway)
+            gateway.wait_for("configuration revision 2")
+            gateway.terminate()
+            status, written = gateway.ended()
+        self.assertEqual(status, 0, written)
+        found = {path.name for path in gateway.directory.iterdir()}
+        self.assertTrue({"audit.jsonl", "other.jsonl"} <= found, found)
+        self.assertEqual(list((gateway.directory / "away").glob("*.jsonl")), [])
+
+
+class Elsewhere(Subprocess):
+    """A gateway whose process goes to another directory."""
+
+    def program(self) -> tuple[str, ...]:
+        return (*super().program(), "--rundir=away")
+
+
+class Watched(TestCase):
+    """``reload.watch: on``."""
+
+    def test_files_are_replaced(self) -> None:
+        """By renames, one after the other: one reload, of both; a deleted file keeps the old."""
+        where = self.mktemp()
+        watch = {"reload": {"watch": "on"}}
+        with twistd(where, **watch) as gateway:
+            gateway.fe()
+            rewrite(gateway, where, {**watch, "relay": {"max_fe": 9}})
+            gateway.wait_for("relay.max_fe: 50 -> 9")
+            gateway.wait_for("configuration revision 2")
+            (gateway.directory / "secrets.json").unlink()
+            gateway.wait_for("stays at revision 2")
+            rewrite(gateway, where, {**watch, "relay": {"max_fe": 11}})
+            gateway.wait_for("configuration revision 3")
+            rewrite(gateway, where, {"relay": {"max_fe": 12}})
+            gateway.wait_for("reload.watch: on -> off")
+            gateway.wait_for("configuration revision 4")
+            rewrite(gateway, where, watch)
+            hang_up(gateway)
+            gateway.wait_for("configuration revision 5")
+            Path(gateway.directory / "config.yaml").write_text("relay: [")
+            gateway.wait_for("stays at revision 5")
+            gateway.terminate()
+            status, written = gateway.ended()
+        self.assertEqual((status, "Traceback" in written), (0, False), written)

@@ -1,20 +1,18 @@
 """The gateway as a Twisted service: where effects become I/O.
 
-It owns the switchboard (the rules) and both planes (the bytes). Everything that happens goes
-through :meth:`GatewayService._perform`: the event to the switchboard, its effects to the
-planes, and the next tick to the reactor.
+It owns the switchboard (the rules) and both planes (the bytes). Everything that happens goes the
+same way: the event to the switchboard, its effects to :mod:`relayx.performing`, and from there to
+the planes.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
 from twisted.logger import Logger, globalLogPublisher
 
 from relayx import __version__
@@ -23,53 +21,36 @@ from relayx.admin.model import GatewayState
 from relayx.adminport import AdminPort
 from relayx.audit import Record
 from relayx.authentication import Authentication
-from relayx.config.endpoints import ssl_files
 from relayx.config.model import Config, Secrets
 from relayx.control import protocol as control
 from relayx.control.logstream import LogStream
-from relayx.control.statepush import StatePush
-from relayx.control.telemetry import TelemetryTimer
 from relayx.core import effects as fx
-from relayx.core.errors import PeerError, RelayError
+from relayx.core.errors import PeerError
 from relayx.core.hello import Hello
-from relayx.core.messages import Cause, Message, PortState, Register, Role
-from relayx.core.messages import Protocol as PortProtocol
+from relayx.core.messages import Cause, Message, Register, Role
 from relayx.core.pairing import Outcome
 from relayx.core.switchboard import Switchboard
 from relayx.data.plane import DataPlane
 from relayx.entrance import Entrance
 from relayx.impact import Impact
+from relayx.listening import Listening, StartError
 from relayx.logs import LEVELS, Renderer
 from relayx.metrics import CONTENT_TYPE, Metrics, Sources
 from relayx.naming import RandomNames
-from relayx.net.address import Networks
-from relayx.net.inherited import AdoptingReactor, Inherited
-from relayx.net.listening import listen_at_once, reason
+from relayx.net.inherited import Inherited
 from relayx.net.newcomers import LINGER
-from relayx.net.proxied import ProxiedFactory
 from relayx.net.sources import Failures
-from relayx.net.tls import ListeningReactor, ServerFiles, ServerTls, TlsFileError
+from relayx.net.tls import TlsFileError
+from relayx.performing import Performing
 from relayx.reloading import Parts, Reloading, StartedFrom
 from relayx.repeats import Repeats, Unrepeating
 from relayx.security.keydir import KeyFileError
 from relayx.settings import control_settings, data_settings, load_data_tls, policies, rules
 from relayx.trust import KeyWatch, read_keys
 
-BACKLOG = 512
-"""Control connections that may wait to be accepted: all clients come back at once when a gateway
-has been started again, and one that finds no room tries again only a second later."""
-
 _GONE_LOOK = 0.01
 _GONE_LIMIT = LINGER + 0.5
 _LAST_LIMIT = 1.0
-
-
-class StartError(RelayError):
-    """The gateway cannot start; the text says what is in the way."""
-
-
-class BindError(StartError):
-    """A port could not be listened on; the text names it."""
 
 
 class Draining(msgspec.Struct, frozen=True):
@@ -125,26 +106,19 @@ class GatewayService(Service):
             self._say,
         )  # fmt: skip
         self.data = DataPlane(reactor, data_settings(config), self)
-        self._push = StatePush(reactor, self.control, self._recipients, self._state)
-        self._telemetry = TelemetryTimer(reactor, self.control, self.data.bytes_moved)
-        self._control_ports: list[Any] = []
-        self._http_port: Any = None
-        self._inherited = inherited or Inherited()
-        self._adopting = AdoptingReactor(reactor, self._inherited)
-        self._tls: list[ServerTls] = []
-        self._http_tls: list[ServerTls] = []
-        self._trusted = Networks(config.proxy_protocol.trusted)
-        self._proxied: list[ProxiedFactory] = []
-        self._effects: deque[fx.Effect] = deque()
-        self._performing = False
-        self._tick_call: Any = None
+        self._perform = Performing(
+            reactor, self.switchboard, self.control, self.data, self._pair, self._say,
+            self._performed,
+        )  # fmt: skip
+        self._listening = Listening(reactor, config, self.control, self.data, inherited)
         self._stopping: Deferred[None] | None = None
         self._late: Any = None
         self._record = Record(reactor, lambda text: self._log.error("{text}", text=text))
         self.when_drained_on_demand: Callable[[], object] = lambda: None
         parts = Parts(
             reactor, self.switchboard, self.control, self.data, self.authentication, failures,
-            self._key_watch, self._record, self._tls, self._proxied, self._http_tls,
+            self._key_watch, self._record, self._listening.tls, self._listening.proxied,
+            self._listening.http_tls,
         )  # fmt: skip
         self.reloading = Reloading(parts, config, secrets, self._perform, self._say, origin)
         self.reloading.when_applied.append(self._reloaded)
@@ -155,20 +129,7 @@ class GatewayService(Service):
         self.metrics = self._build_metrics()
         scrape = Scrape(CONTENT_TYPE, self.metrics.render)
         self.admin = AdminPort(reactor, self, scrape) if config.http.endpoint else None
-        self._carry_out: dict[type[fx.Effect], Callable[[Any], None]] = {
-            fx.Send: self._send,
-            fx.Broadcast: self._broadcast,
-            fx.StateChanged: self._state_changed,
-            fx.Registered: self._registered,
-            fx.CloseControl: self._close_control,
-            fx.Subscribe: self._subscribe,
-            fx.Wait: self.data.wait,
-            fx.Refuse: self.data.refuse,
-            fx.CloseLink: self.data.close_link,
-            fx.Pair: self._pair,
-            fx.EndSession: self.data.end_session,
-            fx.Note: self._note,
-        }
+        self._listening.admin = self.admin
 
     def _build_log_stream(self, config: Config) -> LogStream | None:
         if config.log.stream == "off":
@@ -237,31 +198,18 @@ class GatewayService(Service):
             self._open_audit()
             self._use_keys()
             self._use_data_tls()
-            for endpoint in self.config.control.endpoints or (
-                f"tcp:{self.config.relay.control_port}:backlog={BACKLOG}",
-            ):
-                self._listen_control(endpoint)
-            for port in self.switchboard.board.ports:
-                self._listen_data(port.number, port.protocol)
-            self._listen_http()
+            self._listening.begin(self.switchboard.board.ports)
         except StartError:
-            self._stop_listening()
-            self._close_all()
-            self.control.release()
-            self.data.release()
-            self._release_http()
+            self._listening.end()
+            self._listening.close_connections()
+            self._listening.release()
             self._record.close()
             raise
-        finally:
-            self._leave_unused()
+        finally:  # a unit that is not up to date
+            for text in self._listening.leave_unused():
+                self._say("warn", "inherited", f"{text}; it is not used")
         self._start_log_stream()
         super().privilegedStartService()
-
-    def _leave_unused(self) -> None:
-        """Inherited sockets that nothing is configured for: a unit that is not up to date."""
-        for text in (*self._inherited.refused, *self._inherited.unused()):
-            self._say("warn", "inherited", f"{text}; it is not used")
-        self._inherited.close()
 
     def _open_audit(self) -> None:
         path = self.config.audit.file
@@ -296,80 +244,16 @@ class GatewayService(Service):
             raise self.reloading.refuse("the gateway is not serving, and reloads nothing")
         return self.reloading.reload(config, secrets)
 
-    def _listen_control(self, endpoint: str) -> None:
-        try:
-            tls = self._tls_for(endpoint, self._tls, self.config.control.client_ca)
-            listening = ListeningReactor(self._adopting, tls, self._wrap_control)
-            port = listen_at_once(listening, endpoint, self.control)
-        except RelayError as fault:
-            raise BindError(f"cannot listen on control endpoint {endpoint}: {fault}") from None
-        self._control_ports.append(port)
-
-    def _listen_http(self) -> None:
-        endpoint = self.config.http.endpoint
-        if self.admin is None:
-            return
-        try:
-            # Of its own, so that health is told until the end, whose socket it may be.
-            adopting = AdoptingReactor(self._reactor, self._inherited)
-            listening = ListeningReactor(adopting, self._tls_for(endpoint, self._http_tls, ""))
-            self._http_port = listen_at_once(listening, endpoint, self.admin.factory)
-        except RelayError as fault:
-            raise BindError(f"cannot listen on http endpoint {endpoint}: {fault}") from None
-        self.admin.listens_on(self._http_port.getHost())
-
-    def _release_http(self) -> None:
-        if self._http_port is not None:
-            self._http_port.stopListening()
-            self._http_port = None
-        if self.admin is not None:
-            self.admin.close()
-            self.admin.release()
-
-    def _tls_for(self, endpoint: str, kept: list[ServerTls], client_ca: str) -> ServerTls | None:
-        """What an ``ssl:`` endpoint makes connections with; None where it is none."""
-        told = ssl_files(endpoint)
-        if told is None:
-            return None
-        tls = ServerTls(
-            ServerFiles(
-                certificate=told.certificate,
-                private_key=told.private_key,
-                chain=told.chain,
-                client_ca=client_ca,
-            )
-        )
-        kept.append(tls)
-        return tls
-
-    def _wrap_control(self, factory: Any) -> Any:
-        """A factory that reads PROXY headers below another, from proxies that are trusted."""
-        told = self.config.control
-        wrapped = ProxiedFactory(
-            self._reactor, factory, self._trusted, told.register_timeout, told.max_unregistered
-        )
-        self._proxied.append(wrapped)
-        return wrapped
-
     def _use_data_tls(self) -> None:
         try:
             self.data.set_tls(load_data_tls(self.config.data.tls))
         except TlsFileError as error:
             raise StartError(f"data.tls: {error}") from None
 
-    def _listen_data(self, number: int, protocol: PortProtocol) -> None:
-        try:
-            self.data.listen(number, self._inherited.take(number, self.config.data.interface))
-        except CannotListenError as error:
-            where = self.config.data.interface or "every IPv4 address"
-            raise BindError(
-                f"cannot listen on {protocol} port {number} of {where}: {reason(error)}"
-            ) from None
-
     @property
     def http_address(self) -> Any:
         """Where the admin HTTP listens, an IAddress; None where it does not."""
-        return None if self._http_port is None else self._http_port.getHost()
+        return self._listening.http_address
 
     def say(self, level: str, event: str, text: str, **fields: Any) -> None:
         """Write a line in the log."""
@@ -378,7 +262,7 @@ class GatewayService(Service):
     @property
     def control_addresses(self) -> list[Any]:
         """Where the control plane listens, an IAddress each."""
-        return [port.getHost() for port in self._control_ports]
+        return self._listening.control_addresses
 
     def startService(self) -> None:
         """Begin to serve."""
@@ -402,7 +286,7 @@ class GatewayService(Service):
         self._stopping = Deferred()
         running = self.switchboard.sessions_running()
         self._say("info", "stopping", f"stopping: {running} sessions run")
-        self._leave_adopted()
+        self._listening.leave_adopted()
         self._perform(self.switchboard.drain())
         if self.switchboard.sessions_running():
             timeout = self.config.data.drain_timeout
@@ -456,59 +340,27 @@ class GatewayService(Service):
         if self._late is not None and self._late.active():
             self._late.cancel()
         self._late = None
-        self._stop_listening()
-        self._push.close()
-        self._telemetry.close()
+        self._listening.end()
+        self._perform.close()
         self.metrics.close()
         self._key_watch.close()
-        self._close_all()
+        self._listening.close_connections()
         self._await_gone(self._reactor.seconds() + _GONE_LIMIT)
 
     def _await_gone(self, deadline: float) -> None:
-        left = self.control.open_connections() + self.data.open_connections()
-        if self.admin is not None:
-            left += self.admin.open_connections()
+        left = self._listening.open_connections()
         if left and self._reactor.seconds() < deadline:
             self._reactor.callLater(_GONE_LOOK, self._await_gone, deadline)
             return
-        if self._tick_call is not None:
-            self._tick_call.cancel()
-            self._tick_call = None
+        self._perform.stop_ticking()
         self._stop_log_stream()
-        self.control.release()
-        self.data.release()
-        self._release_http()
+        self._listening.release()
         counts = self.switchboard.sessions_ended()
         ended = ", ".join(f"{count} {cause}" for cause, count in sorted(counts.items()))
         self._say("info", "stopped", f"stopped; sessions ended: {ended or 'none'}")
         self._record.close()
         if self._stopping is not None:
             self._stopping.callback(None)
-
-    def _leave_adopted(self) -> None:
-        """Who connects from now on to a socket that outlives us waits for the next gateway."""
-        adopted = self._adopting.adopted
-        self._control_ports = [port for port in self._control_ports if port not in adopted]
-        for port in adopted:
-            port.stopListening()
-        self.data.leave_adopted()
-
-    def _stop_listening(self) -> None:
-        ports, self._control_ports = self._control_ports, []
-        for port in ports:
-            port.stopListening()
-        if self._http_port is not None:
-            self._http_port.stopListening()
-            self._http_port = None
-        self.data.stop_listening()
-
-    def _close_all(self) -> None:
-        for proxied in self._proxied:
-            proxied.close()
-        self.control.close()
-        self.data.close()
-        if self.admin is not None:
-            self.admin.close()
 
     # events of the control plane
 
@@ -542,7 +394,7 @@ class GatewayService(Service):
 
     def control_lost(self, conn: int) -> None:
         """See control.protocol.Events."""
-        self._telemetry.unsubscribe(conn)
+        self._perform.telemetry.unsubscribe(conn)
         self._perform(self.switchboard.lost(self._reactor.seconds(), conn))
 
     def dropped(self, conn: int, address: str, why: str) -> None:
@@ -587,81 +439,13 @@ class GatewayService(Service):
 
     # effects
 
-    def _perform(self, effects: list[fx.Effect]) -> None:
-        """Carry out effects in order; those of events that they cause come after them."""
-        self._effects.extend(effects)
-        if self._performing:
-            return
-        self._performing = True
-        try:
-            while self._effects:
-                effect = self._effects.popleft()
-                self._carry_out[type(effect)](effect)
-        finally:
-            self._performing = False
-        self._schedule_tick()
+    def _performed(self) -> None:
         if self._late is not None and not self.switchboard.sessions_running():
             self._wind_up()
-
-    def _schedule_tick(self) -> None:
-        due = self.switchboard.next_due()
-        call = self._tick_call
-        if due is None or (call is not None and call.getTime() <= due):
-            return  # an early tick finds nothing due and schedules the next
-        delay = max(0.0, due - self._reactor.seconds())
-        if call is not None:
-            call.reset(delay)
-        else:
-            self._tick_call = self._reactor.callLater(delay, self._tick)
-
-    def _tick(self) -> None:
-        self._tick_call = None
-        self._perform(self.switchboard.tick(self._reactor.seconds()))
-
-    def _send(self, effect: fx.Send) -> None:
-        connection = self.control.get(effect.conn)
-        if connection is not None:
-            connection.send(effect.message, effect.trace_id)
-            if isinstance(effect.message, PortState):
-                self._push.told(effect.conn)
-
-    def _broadcast(self, effect: fx.Broadcast) -> None:
-        line = self.control.encode(effect.message, effect.trace_id)
-        clients = self.switchboard.clients(effect.role)
-        self.control.counts.went(effect.message, len(clients))
-        for client in clients:
-            connection = self.control.get(client.conn)
-            if connection is not None:
-                connection.outbox.send(line)
-
-    def _state_changed(self, effect: fx.StateChanged) -> None:
-        self._push.changed(effect.trace_id)
-
-    def _recipients(self) -> list[tuple[int, bool]]:
-        return [(client.conn, client.v11) for client in self.switchboard.clients()]
-
-    def _state(self, v11: bool) -> PortState:
-        return self.switchboard.port_state(v11=v11)
-
-    def _registered(self, effect: fx.Registered) -> None:
-        connection = self.control.get(effect.conn)
-        if connection is not None:
-            connection.registered = True
-
-    def _close_control(self, effect: fx.CloseControl) -> None:
-        connection = self.control.get(effect.conn)
-        if connection is not None:
-            connection.close()
-
-    def _subscribe(self, effect: fx.Subscribe) -> None:
-        self._telemetry.subscribe(effect.conn)
 
     def _pair(self, effect: fx.Pair) -> None:
         self.metrics.paired(effect)
         self.data.pair(effect)
-
-    def _note(self, effect: fx.Note) -> None:
-        self._say(effect.level, effect.event, effect.text, **effect.fields)
 
     def _say(self, level: str, event: str, text: str, **fields: Any) -> None:
         """A line for the log, and for the record of who did what where it belongs there."""

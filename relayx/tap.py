@@ -23,11 +23,12 @@ from relayx.config.faults import ConfigError
 from relayx.config.limits import descriptor_line, memory_line, raise_descriptor_limit
 from relayx.config.load import Loaded, load, locate
 from relayx.config.model import Config, Watch
+from relayx.listening import StartError
 from relayx.logs import LineObserver, Renderer
 from relayx.net.inherited import inherited_here
 from relayx.origin import Origin
 from relayx.repeats import Unrepeating
-from relayx.service import GatewayService, StartError
+from relayx.service import GatewayService
 from relayx.systemd import notifier_here
 from relayx.watching import FileWatch, Requests
 

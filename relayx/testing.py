@@ -22,7 +22,8 @@ from twisted.internet.defer import Deferred
 
 from relayx.client import Gateway
 from relayx.config.model import ClientPolicy, Config, Secrets
-from relayx.service import BindError, GatewayService
+from relayx.listening import BindError
+from relayx.service import GatewayService
 
 CONTROL_PORT = 5555
 FIRST_ZMQ_PORT = 30101

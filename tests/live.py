@@ -31,7 +31,8 @@ import yaml
 from twisted.internet import defer, reactor, threads
 
 from relayx.config.model import ClientPolicy, Config, Secrets
-from relayx.service import BindError, GatewayService
+from relayx.listening import BindError
+from relayx.service import GatewayService
 from tests import turns
 from tests.guide_peer import DEADLINE, Control, Data
 

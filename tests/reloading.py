@@ -14,8 +14,9 @@ from twisted.internet import defer, reactor, threads
 from relayx.config.faults import ConfigError
 from relayx.config.load import Environment, Sources
 from relayx.impact import Impact
+from relayx.listening import BindError
 from relayx.origin import Origin
-from relayx.service import BindError, GatewayService
+from relayx.service import GatewayService
 from tests.live import SECRET, TIMEOUT, Gateway, config_text, random_host, settings
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from relayx.audit import AUDITED, MOST_WAITING, AuditLog
-from relayx.service import StartError
+from relayx.listening import StartError
 from tests.live import SECRET, Gateway, Peers, live, random_host, service_for, twistd
 
 FULL = "/dev/full"

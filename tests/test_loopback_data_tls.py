@@ -15,7 +15,7 @@ from twisted.trial.unittest import TestCase
 
 from relayx.config.faults import ConfigError
 from relayx.config.model import DataTls
-from relayx.service import StartError
+from relayx.listening import StartError
 from tests.data_certificates import NAME, data_tls, pair, write_pair
 from tests.data_tls_peer import TlsData, pair_over
 from tests.guide_peer import DEADLINE, Data, hello_line

@@ -24,7 +24,8 @@ from relayx.logs import FIELDS
 AUDITED = frozenset({
     "registered", "register_failed", "taken_over", "takeovers", "lost", "reaped", "granted",
     "lease_ended", "refused", "dropped", "blocked", "private_key", "previous_secret", "keys",
-    "key_expiry", "reloaded", "reload_failed", "started", "stopping", "stopped",
+    "key_expiry", "admin", "admin_denied", "reloaded", "reload_failed", "started", "stopping",
+    "stopped",
 })  # fmt: skip
 """The events of the log that belong in the record."""
 

@@ -60,6 +60,7 @@ class Parts:
     """What of the gateway goes by the configuration.
 
     :ivar tls: of the control endpoints; `proxied` what reads PROXY headers there.
+    :ivar http_tls: of the operators' endpoint, which asks for no certificates.
     """
 
     reactor: Any
@@ -72,6 +73,7 @@ class Parts:
     record: Record
     tls: list[ServerTls]
     proxied: list[ProxiedFactory]
+    http_tls: list[ServerTls]
 
 
 @dataclass(frozen=True)
@@ -246,6 +248,7 @@ class Reloading:
                 (tls, msgspec.structs.replace(tls.files, client_ca=config.control.client_ca))
                 for tls in parts.tls
             ]
+            files += [(tls, tls.files) for tls in parts.http_tls]
             tls = [(each, told, load_context(told)) for each, told in files]
             data_tls = load_data_tls(config.data.tls)
             keys = read_keys(config.security)

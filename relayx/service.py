@@ -14,12 +14,13 @@ from typing import Any
 import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger, globalLogPublisher
-from twisted.python.failure import Failure
 
 from relayx import __version__
+from relayx.admin.gateway import Metrics as Scrape
+from relayx.admin.model import GatewayState
+from relayx.adminport import AdminPort
 from relayx.audit import Record
 from relayx.authentication import Authentication
 from relayx.config.endpoints import ssl_files
@@ -39,10 +40,11 @@ from relayx.data.plane import DataPlane
 from relayx.entrance import Entrance
 from relayx.impact import Impact
 from relayx.logs import LEVELS, Renderer
-from relayx.metrics import Metrics, Sources
+from relayx.metrics import CONTENT_TYPE, Metrics, Sources
 from relayx.naming import RandomNames
 from relayx.net.address import Networks
 from relayx.net.inherited import AdoptingReactor, Inherited
+from relayx.net.listening import listen_at_once, reason
 from relayx.net.newcomers import LINGER
 from relayx.net.proxied import ProxiedFactory
 from relayx.net.sources import Failures
@@ -126,9 +128,11 @@ class GatewayService(Service):
         self._push = StatePush(reactor, self.control, self._recipients, self._state)
         self._telemetry = TelemetryTimer(reactor, self.control, self.data.bytes_moved)
         self._control_ports: list[Any] = []
+        self._http_port: Any = None
         self._inherited = inherited or Inherited()
         self._adopting = AdoptingReactor(reactor, self._inherited)
         self._tls: list[ServerTls] = []
+        self._http_tls: list[ServerTls] = []
         self._trusted = Networks(config.proxy_protocol.trusted)
         self._proxied: list[ProxiedFactory] = []
         self._effects: deque[fx.Effect] = deque()
@@ -140,7 +144,7 @@ class GatewayService(Service):
         self.when_drained_on_demand: Callable[[], object] = lambda: None
         parts = Parts(
             reactor, self.switchboard, self.control, self.data, self.authentication, failures,
-            self._key_watch, self._record, self._tls, self._proxied,
+            self._key_watch, self._record, self._tls, self._proxied, self._http_tls,
         )  # fmt: skip
         self.reloading = Reloading(parts, config, secrets, self._perform, self._say, origin)
         self.reloading.when_applied.append(self._reloaded)
@@ -149,6 +153,8 @@ class GatewayService(Service):
         self._dropped_before = 0
         self.log_stream = self._build_log_stream(config)
         self.metrics = self._build_metrics()
+        scrape = Scrape(CONTENT_TYPE, self.metrics.render)
+        self.admin = AdminPort(reactor, self, scrape) if config.http.endpoint else None
         self._carry_out: dict[type[fx.Effect], Callable[[Any], None]] = {
             fx.Send: self._send,
             fx.Broadcast: self._broadcast,
@@ -237,11 +243,13 @@ class GatewayService(Service):
                 self._listen_control(endpoint)
             for port in self.switchboard.board.ports:
                 self._listen_data(port.number, port.protocol)
+            self._listen_http()
         except StartError:
             self._stop_listening()
             self._close_all()
             self.control.release()
             self.data.release()
+            self._release_http()
             self._record.close()
             raise
         finally:
@@ -289,22 +297,36 @@ class GatewayService(Service):
         return self.reloading.reload(config, secrets)
 
     def _listen_control(self, endpoint: str) -> None:
-        outcome: list[Any] = []
         try:
-            tls = self._tls_for(endpoint)
+            tls = self._tls_for(endpoint, self._tls, self.config.control.client_ca)
             listening = ListeningReactor(self._adopting, tls, self._wrap_control)
-            serverFromString(listening, endpoint).listen(self.control).addBoth(outcome.append)
-        except (RelayError, OSError) as fault:
+            port = listen_at_once(listening, endpoint, self.control)
+        except RelayError as fault:
             raise BindError(f"cannot listen on control endpoint {endpoint}: {fault}") from None
-        if not outcome:
-            raise BindError(f"control endpoint {endpoint} did not listen at once")
-        if isinstance(outcome[0], Failure):
-            error = outcome[0].value
-            reason = _reason(error) if error is not None else "unknown"
-            raise BindError(f"cannot listen on control endpoint {endpoint}: {reason}")
-        self._control_ports.append(outcome[0])
+        self._control_ports.append(port)
 
-    def _tls_for(self, endpoint: str) -> ServerTls | None:
+    def _listen_http(self) -> None:
+        endpoint = self.config.http.endpoint
+        if self.admin is None:
+            return
+        try:
+            # Of its own, so that health is told until the end, whose socket it may be.
+            adopting = AdoptingReactor(self._reactor, self._inherited)
+            listening = ListeningReactor(adopting, self._tls_for(endpoint, self._http_tls, ""))
+            self._http_port = listen_at_once(listening, endpoint, self.admin.factory)
+        except RelayError as fault:
+            raise BindError(f"cannot listen on http endpoint {endpoint}: {fault}") from None
+        self.admin.listens_on(self._http_port.getHost())
+
+    def _release_http(self) -> None:
+        if self._http_port is not None:
+            self._http_port.stopListening()
+            self._http_port = None
+        if self.admin is not None:
+            self.admin.close()
+            self.admin.release()
+
+    def _tls_for(self, endpoint: str, kept: list[ServerTls], client_ca: str) -> ServerTls | None:
         """What an ``ssl:`` endpoint makes connections with; None where it is none."""
         told = ssl_files(endpoint)
         if told is None:
@@ -314,10 +336,10 @@ class GatewayService(Service):
                 certificate=told.certificate,
                 private_key=told.private_key,
                 chain=told.chain,
-                client_ca=self.config.control.client_ca,
+                client_ca=client_ca,
             )
         )
-        self._tls.append(tls)
+        kept.append(tls)
         return tls
 
     def _wrap_control(self, factory: Any) -> Any:
@@ -341,8 +363,17 @@ class GatewayService(Service):
         except CannotListenError as error:
             where = self.config.data.interface or "every IPv4 address"
             raise BindError(
-                f"cannot listen on {protocol} port {number} of {where}: {_reason(error)}"
+                f"cannot listen on {protocol} port {number} of {where}: {reason(error)}"
             ) from None
+
+    @property
+    def http_address(self) -> Any:
+        """Where the admin HTTP listens, an IAddress; None where it does not."""
+        return None if self._http_port is None else self._http_port.getHost()
+
+    def say(self, level: str, event: str, text: str, **fields: Any) -> None:
+        """Write a line in the log."""
+        self._say(level, event, text, **fields)
 
     @property
     def control_addresses(self) -> list[Any]:
@@ -352,6 +383,8 @@ class GatewayService(Service):
     def startService(self) -> None:
         """Begin to serve."""
         super().startService()
+        if self.admin is not None:
+            self.admin.started()
         self.metrics.start()
         self._key_watch.start()
         self._say("info", "started", f"relayx {__version__} {self.summary()}")
@@ -392,6 +425,23 @@ class GatewayService(Service):
         until = late.getTime() if late is not None and late.active() else 0.0
         return Draining(self._stopping is not None, self.switchboard.sessions_running(), until)
 
+    @property
+    def state(self) -> GatewayState:
+        """What it is doing."""
+        if self._stopping is not None:
+            return GatewayState.STOPPED if self._stopping.called else GatewayState.DRAINING
+        return GatewayState.READY if self.running else GatewayState.STARTING
+
+    def end_session(self, pairing_id: str) -> None:
+        """End a session at once, with the cause ``admin``."""
+        self._perform(self.switchboard.end_session(pairing_id, Cause.ADMIN))
+
+    def drop_client(self, conn: int) -> None:
+        """Close a client's control connection, as if it had gone."""
+        connection = self.control.get(conn)
+        if connection is not None:
+            connection.drop("an operator wants it")
+
     def _end_late(self) -> None:
         """The time for sessions to end has passed; whatever is in the way, the stop goes on."""
         self._late = self._reactor.callLater(_LAST_LIMIT, self._wind_up)
@@ -416,6 +466,8 @@ class GatewayService(Service):
 
     def _await_gone(self, deadline: float) -> None:
         left = self.control.open_connections() + self.data.open_connections()
+        if self.admin is not None:
+            left += self.admin.open_connections()
         if left and self._reactor.seconds() < deadline:
             self._reactor.callLater(_GONE_LOOK, self._await_gone, deadline)
             return
@@ -425,6 +477,7 @@ class GatewayService(Service):
         self._stop_log_stream()
         self.control.release()
         self.data.release()
+        self._release_http()
         counts = self.switchboard.sessions_ended()
         ended = ", ".join(f"{count} {cause}" for cause, count in sorted(counts.items()))
         self._say("info", "stopped", f"stopped; sessions ended: {ended or 'none'}")
@@ -444,6 +497,9 @@ class GatewayService(Service):
         ports, self._control_ports = self._control_ports, []
         for port in ports:
             port.stopListening()
+        if self._http_port is not None:
+            self._http_port.stopListening()
+            self._http_port = None
         self.data.stop_listening()
 
     def _close_all(self) -> None:
@@ -451,6 +507,8 @@ class GatewayService(Service):
             proxied.close()
         self.control.close()
         self.data.close()
+        if self.admin is not None:
+            self.admin.close()
 
     # events of the control plane
 
@@ -609,14 +667,11 @@ class GatewayService(Service):
         """A line for the log, and for the record of who did what where it belongs there."""
         self.metrics.noted(event, fields)
         self._record.write(self._reactor.seconds(), event, text, fields)
+        if self.admin is not None:
+            self.admin.note(level, event, text, fields)
         if LEVELS[level] < self._least:
             return  # nobody would see it, and a line a session costs time
         self._log.emit(LEVELS[level], "{text}", text=text, event=event, **fields)
-
-
-def _reason(error: BaseException) -> str:
-    inner = error.socketError if isinstance(error, CannotListenError) else error
-    return getattr(inner, "strerror", None) or str(inner)
 
 
 def _spelled(address: Any) -> str:

@@ -284,6 +284,7 @@ def settings(peers: Peers, sections: Sections) -> Sections:
             "drain_timeout": 0.5,
         },
         "http": {"endpoint": ""},
+        "limits": {"messages_per_second": 10**6},  # a test that waits pings as fast as it can
     }
     for name, ports in (("zmq", peers.zmq), ("srt", peers.srt)):
         if ports:

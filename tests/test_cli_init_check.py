@@ -262,7 +262,8 @@ class Group(Commands):
 
     def test_commands_of_the_contract(self) -> None:
         first = ["init", "check", "firewall", "systemd", "keys", "secret"]
-        then = ["demo", "be", "fe", "send", "recv", "doctor", "ping", "status", "schema"]
+        then = ["demo", "be", "fe", "send", "recv", "doctor", "ping", "status"]
+        then += ["top", "reload", "drain", "schema"]
         self.assertEqual(list(group.COMMANDS), first + then)
 
     def test_missing_module_breaks_no_other(self) -> None:

@@ -73,6 +73,8 @@ audit:
 clients: []
 http:
   endpoint: tcp:8080:interface=127.0.0.1
+  hosts: []
+  heap: false
 log:
   level: info
   format: text
@@ -130,6 +132,8 @@ CHANGED: dict[str, tuple[Any, Any]] = {
     "limits.leases_per_client": (1, 1),
     "audit.file": ("audit.jsonl", "audit.jsonl"),
     "http.endpoint": ("", ""),
+    "http.hosts": (["gateway.example"], ("gateway.example",)),
+    "http.heap": (True, True),
     "log.level": ("error", "error"),
     "log.format": ("json", "json"),
     "log.stream": ("all", "all"),
@@ -183,6 +187,8 @@ REFUSED: dict[str, list[Any]] = {
     "limits.messages_per_second": [0],
     "limits.leases_per_client": [0],
     "audit.file": [5, None],
+    "http.hosts": ["gateway.example", [5], None],
+    "http.heap": ["yes please", None],
     "http.endpoint": ["8080", "tcp:x", "tcp:70000", 8080, None],
     "log.level": ["warning", 1],
     "log.format": ["xml", 1],

@@ -18,6 +18,7 @@ class SecretFile(Files):
             "auth_secret": GOOD_SECRET,
             "auth_secret_previous": GOOD_SECRET[::-1],
             "relay_public_key": PEM,
+            "admin_token": GOOD_SECRET.upper(),
         }
         loaded = self.load({"relay": PORTS}, every, prod=True)
         self.assertEqual(loaded.secrets, Secrets(**every))
@@ -41,14 +42,14 @@ class SecretFile(Files):
             self.assertEqual(fault.file, str(self.secrets))
 
     def test_wrong_types(self) -> None:
-        for key in ("auth_secret", "auth_secret_previous", "relay_public_key"):
+        for key in ("auth_secret", "auth_secret_previous", "relay_public_key", "admin_token"):
             for value in (5123, True, ["5123"], {"5123": 1}):
                 fault = self.fault("", {"auth_secret": GOOD_SECRET, key: value})
                 self.assertEqual((fault.key, fault.value), (key, ""))
                 self.assertNotIn("5123", str(fault))
 
     def test_prod_asks_for_32_bytes(self) -> None:
-        for key in ("auth_secret", "auth_secret_previous"):
+        for key in ("auth_secret", "auth_secret_previous", "admin_token"):
             short = {"auth_secret": GOOD_SECRET, key: "short-" + "x" * 25}
             self.load("", short)
             fault = self.fault("", short, prod=True)
@@ -56,6 +57,14 @@ class SecretFile(Files):
             self.assertIn("31 bytes", fault.problem)
             self.assertNotIn("short-", str(fault))
         self.load("", {"auth_secret": "é" * 16}, prod=True)
+
+    def test_token_is_another_secret(self) -> None:
+        """Who may register may not drive the gateway."""
+        same = {"auth_secret": GOOD_SECRET, "admin_token": GOOD_SECRET}
+        self.assertEqual(
+            [fault.key for fault in self.load({"relay": PORTS}, same).warnings], ["admin_token"]
+        )
+        self.assertEqual(self.fault("", same, prod=True).key, "admin_token")
 
     def test_placeholder_secret(self) -> None:
         for value in ("dev_secret_replace_me", "REPLACE-ME" * 4, "changeme", "dummy_secret"):

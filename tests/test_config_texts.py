@@ -161,7 +161,7 @@ class Templates(Files):
     def test_example_secrets_are_for_replacing(self) -> None:
         self.load("", secrets_example("dev"))
         keys = {fault.key for fault in self.faults("", secrets_example("prod"), prod=True)}
-        self.assertEqual(keys, {"auth_secret", "relay_public_key"})
+        self.assertEqual(keys, {"admin_token", "auth_secret", "relay_public_key"})
 
 
 class Showing(TestCase):

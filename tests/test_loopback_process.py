@@ -176,20 +176,24 @@ class Listeners(ProcessCase):
                 self.assertEqual(listeners(gateway.process.pid), wanted)
                 return
 
-    def test_busy_http_port(self) -> None:
-        """``http.endpoint`` is served later: one that is taken disturbs nothing, nor is a free."""
+    def test_http_endpoint(self) -> None:
+        """Where ``http.endpoint`` says, and nowhere where that is taken: one error, exit 1."""
         gateway = Subprocess(random_host(), 1, 0)
-        with socket.create_server((gateway.host, 8080)):
-            http = {"endpoint": f"tcp:8080:interface={gateway.host}"}
-            gateway.write(self.mktemp(), {"http": http})
+        endpoint = f"tcp:8080:interface={gateway.host}"
+        gateway.write(self.mktemp(), {"http": {"endpoint": endpoint}})
+        with socket.create_server((gateway.host, 8080)), killed_in_the_end(gateway):
             gateway.launch(*FILES)
-            with killed_in_the_end(gateway):
-                gateway.wait_until_listening()
-                self.assert_registers((gateway.host, CONTROL_PORT))
-                self.assertEqual(listeners(gateway.process.pid), self.own(gateway))
-                self.assertNotIn("8080", "\n".join(self.stopped(gateway)))
-        with self.launched({"http": http}, zmq=1, srt=0) as gateway:
-            self.assertEqual(listeners(gateway.process.pid), self.own(gateway))
+            status, written = gateway.ended()
+        self.assertEqual(status, 1, written)
+        naming = [line for line in written.splitlines() if "8080" in line]
+        self.assertEqual(len(naming), 1, written)
+        self.assertIn(f"http endpoint {endpoint}", naming[0])
+        self.assertNotIn("Traceback", written)
+        gateway.launch(*FILES)
+        with killed_in_the_end(gateway):
+            gateway.wait_until_listening()
+            wanted = self.own(gateway) | {(gateway.host, 8080)}
+            self.assertEqual(listeners(gateway.process.pid), wanted)
 
 
 class WhichFiles(ProcessCase):

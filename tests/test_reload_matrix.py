@@ -71,6 +71,8 @@ ROWS: dict[str, Row] = {
         True, LIVE, True, {"data.tls.certificate": CA, "data.tls.private_key": KEY}
     ),
     "http.endpoint": Row("tcp:8081:interface={host}", RESTART, "carrier-pigeon"),
+    "http.hosts": Row(["gateway.example"], LIVE, ["gateway.example:8080"]),
+    "http.heap": Row(True, RESTART, "perhaps"),
     "log.level": Row("error", LIVE, "loud"),
     "log.format": Row("json", LIVE, "xml"),
     "log.stream": Row("be", LIVE, "some"),
@@ -91,6 +93,7 @@ ROWS: dict[str, Row] = {
     "clients": Row([{"match": "cam-*", "roles": ["BE"]}], LIVE, [{"match": ""}]),
     "auth_secret": Row("another secret of a good length", LIVE, ""),
     "auth_secret_previous": Row("another secret of a good length", LIVE, 7),
+    "admin_token": Row("another token of a good length", LIVE, 7),
     "relay_public_key": Row("", LIVE, "no PEM"),
 }
 """One for each key; a new key needs one, and an entry in relayx.config.diff.APPLIES."""

@@ -29,6 +29,9 @@ COMMANDS = {
     "doctor": "Find out why a gateway cannot be used from here.",
     "ping": "Measure the way to the gateway and back.",
     "status": "Show the ports of the gateway.",
+    "top": "Watch clients, ports, sessions and throughput in a terminal.",
+    "reload": "Have the gateway read its configuration again.",
+    "drain": "Have the gateway take nobody new, and end with its sessions.",
     "schema": "Print the JSON Schema of the messages.",
 }
 """Every sub-command, in the order of the help, with its line in it."""

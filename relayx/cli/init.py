@@ -41,7 +41,8 @@ def command(config: str | None, env_file: str | None, secret_only: bool) -> None
     files = {} if secret_only else {sources.config: (CONFIG_MODE, text)}
     if sources.secrets in files:
         raise click.UsageError("the configuration and the secrets are two files")
-    files[sources.secrets] = (SECRET_MODE, secrets_text(secrets.token_urlsafe(SECRET_BYTES)))
+    secret, token = (secrets.token_urlsafe(SECRET_BYTES) for _ in range(2))
+    files[sources.secrets] = (SECRET_MODE, secrets_text(secret, token))
     existing = [path for path in files if os.path.lexists(path)]
     if existing:
         also = "s" if len(existing) == 1 else ""

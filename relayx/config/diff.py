@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
@@ -64,7 +64,8 @@ APPLIES: Mapping[str, Applies] = MappingProxyType({
     **_of(Applies.NOW, "limits", "unregistered_per_source", "failures_per_minute"),
     **_of(Applies.NOW, "limits", "failure_block", "waiting_hello_per_source"),
     **_of(Applies.NOW, "limits", "messages_per_second", "leases_per_client"),
-    **_of(Applies.RESTART, "http", "endpoint"),
+    **_of(Applies.RESTART, "http", "endpoint", "heap"),
+    **_of(Applies.NOW, "http", "hosts"),
     **_of(Applies.NOW, "log", "level", "format", "stream"),
     **_of(Applies.NOW, "reload", "watch"),
     **_of(Applies.NOW, "audit", "file"),
@@ -72,6 +73,7 @@ APPLIES: Mapping[str, Applies] = MappingProxyType({
     "auth_secret": Applies.NEW_CONNECTIONS,
     "auth_secret_previous": Applies.NEW_CONNECTIONS,
     "relay_public_key": Applies.NOW,
+    "admin_token": Applies.NOW,
 })  # fmt: skip
 """By dotted key of the configuration, and by key of the secret file."""
 
@@ -147,15 +149,20 @@ def named_files(config: Config) -> dict[str, tuple[str, ...]]:
         "data.tls.private_key": (config.data.tls.private_key,),
         "security.keys": (config.security.keys,),
         "security.trusted_keys": (config.security.trusted_keys,),
-        "control.endpoints": tuple(
-            path
-            for endpoint in config.control.endpoints
-            if (told := ssl_files(endpoint)) is not None
-            for path in (told.certificate, told.private_key, told.chain)
-        ),
+        "control.endpoints": _of_endpoints(config.control.endpoints),
+        "http.endpoint": _of_endpoints([config.http.endpoint] if config.http.endpoint else []),
     }
     there = {key: tuple(filter(None, paths)) for key, paths in found.items()}
     return {key: paths for key, paths in there.items() if paths}
+
+
+def _of_endpoints(endpoints: Iterable[str]) -> tuple[str, ...]:
+    return tuple(
+        path
+        for endpoint in endpoints
+        if (told := ssl_files(endpoint)) is not None
+        for path in (told.certificate, told.private_key, told.chain)
+    )
 
 
 def contents(config: Config) -> dict[str, str]:

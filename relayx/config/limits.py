@@ -18,8 +18,9 @@ SetLimit = Callable[[int, tuple[int, int]], None]
 KEY = "relay.max_fe"
 """The key that a fault about descriptors stands under: the first of those in the sum."""
 
-OWN_DESCRIPTORS = 64
-"""What the process needs besides: standard streams, the reactor's, logs. Taken where there."""
+OWN_DESCRIPTORS = 64 + 128
+"""What the process needs besides: standard streams, the reactor's, logs, operators' connections.
+Taken where there."""
 
 
 class Machine(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ from relayx.config.convert import (
 )
 from relayx.config.faults import ConfigError, Fault, shown
 from relayx.config.files import mapping, parse_yaml, read_text
+from relayx.config.http import http_warnings
 from relayx.config.limits import Machine
 from relayx.config.model import ClientPolicy, Config, Secrets
 from relayx.config.rules import Checked, rule_faults, rule_warnings
@@ -116,6 +117,7 @@ def load(sources: Sources, machine: Machine | None = None) -> Loaded:
         faults += error.faults
     if faults:
         raise ConfigError(faults, warnings)
+    warnings += http_warnings(sources.config, config, secrets)
     return Loaded(config, secrets, sources, tuple(warnings))
 
 

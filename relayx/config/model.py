@@ -235,6 +235,13 @@ class Http(Section, frozen=True):
     """Section ``http``: the operator's pages."""
 
     endpoint: Annotated[str, _text('a Twisted strports; "": off')] = "tcp:8080:interface=127.0.0.1"
+    hosts: Annotated[
+        tuple[str, ...],
+        _text("names by which it is reached, besides localhost and addresses; others are refused"),
+    ] = ()
+    heap: Annotated[
+        bool, _text("trace where memory is allocated, for /debug/heap; costs speed and memory")
+    ] = False
 
 
 class Log(Section, frozen=True):
@@ -364,11 +371,13 @@ class Secrets(msgspec.Struct, frozen=True):
     :ivar relay_public_key: the gateway's public key, PEM.
     :ivar auth_secret: what clients register with.
     :ivar auth_secret_previous: also accepted while the secret is rotated.
+    :ivar admin_token: what operators show on ``http.endpoint``.
     """
 
     auth_secret: str
     auth_secret_previous: str = ""
     relay_public_key: str = ""
+    admin_token: str = ""
 
     def __repr__(self) -> str:
         return f"Secrets(<hidden>, relay_public_key={'<set>' if self.relay_public_key else ''!r})"

@@ -14,6 +14,7 @@ from relayx.config.durations import format_duration
 from relayx.config.endpoints import ALLOWED, EndpointError, endpoint_port
 from relayx.config.ephemeral import ephemeral_warnings
 from relayx.config.faults import Fault, shown
+from relayx.config.http import http_faults
 from relayx.config.limits import Machine, descriptor_fault, memory_warning
 from relayx.config.model import Config
 from relayx.config.proxies import proxy_faults
@@ -66,6 +67,7 @@ def rule_faults(checked: Checked) -> list[Fault]:
         *_files(checked).faults,
         *_descriptors(checked),
         *proxy_faults(checked.file, checked.config, checked.broken),
+        *http_faults(checked.file, checked.config, checked.broken),
         *client_faults(checked.file, checked.config.clients, checked.broken),
         *security_faults(checked.file, checked.config.security, checked.broken),
     ]

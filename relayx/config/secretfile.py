@@ -52,8 +52,11 @@ def read_secrets(path: str, *, prod: bool) -> tuple[Secrets, list[Fault], list[F
         where = "is empty" if "auth_secret" in found else "is missing"
         allowed = "a text that clients register with, in prod of 32 bytes or more"
         faults.append(Fault(path, "auth_secret", "", where, allowed))
-    for name in ("auth_secret", "auth_secret_previous"):
+    for name in ("auth_secret", "auth_secret_previous", "admin_token"):
         _check_secret(path, name, values[name], strict, faults if prod else [])
+    if values["admin_token"] and values["admin_token"] == values["auth_secret"]:
+        problem, allowed = "is auth_secret, which every client knows", "a random text of its own"
+        strict.append(Fault(path, "admin_token", "", problem, allowed))
     _check_public_key(path, values["relay_public_key"], strict, faults)
     return Secrets(**values), faults, warnings
 

@@ -84,15 +84,22 @@ def config_text(kind: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def secrets_text(auth_secret: str, relay_public_key: str = "") -> str:
+def secrets_text(auth_secret: str, admin_token: str, relay_public_key: str = "") -> str:
     """A secret file."""
-    keys = {"relay_public_key": relay_public_key, "auth_secret": auth_secret}
+    keys = {
+        "relay_public_key": relay_public_key,
+        "auth_secret": auth_secret,
+        "admin_token": admin_token,
+    }
     return json.dumps(keys, indent=2) + "\n"
 
 
 def secrets_example(kind: str) -> str:
     """A secret file with placeholders, which no gateway takes in prod."""
-    return secrets_text(f"{kind or 'local'}_secret_replace_me", PLACEHOLDER_KEY)
+    name = kind or "local"
+    return secrets_text(
+        f"{name}_secret_replace_me", f"{name}_admin_token_replace_me", PLACEHOLDER_KEY
+    )
 
 
 def _subject(section: type[Section]) -> str:

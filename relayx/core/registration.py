@@ -136,7 +136,7 @@ class Registration:
         v11 = asked.protocol == PROTOCOL_VERSION
         client = Client(
             conn, role, name, address, v11=v11, instance=asked.instance,
-            asked_id=same.asked_id if same else asked.client_id or identity or "",
+            asked_id=same.asked_id if same else asked.client_id or identity or "", since=now,
         )  # fmt: skip
         for old in replaced:
             self._leave_place(now, old, client, trace_id)

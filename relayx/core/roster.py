@@ -23,11 +23,12 @@ class Client:
     """One registered client. `conn` is its control connection, the last one where it is lost.
 
     :ivar asked_id: the id that it asked for, or had before; "" where the gateway made it up.
+    :ivar since: when it registered, in seconds since the epoch.
     """
 
     __slots__ = (
         "address", "asked_id", "client_id", "conn", "instance", "lost", "order", "public_key",
-        "role", "takeovers", "telemetry", "v11",
+        "role", "since", "takeovers", "telemetry", "v11",
     )  # fmt: skip
 
     def __init__(
@@ -40,6 +41,7 @@ class Client:
         v11: bool = False,
         instance: str = "",
         asked_id: str | None = None,
+        since: float = 0.0,
     ) -> None:
         self.conn = conn
         self.role = role
@@ -50,6 +52,7 @@ class Client:
         self.instance = instance
         self.lost = False
         self.order = 0
+        self.since = since
         self.public_key: str | None = None
         self.telemetry = False
         self.takeovers: deque[float] = deque(maxlen=TAKEOVERS_TOLD + 1)
@@ -75,6 +78,10 @@ class Roster:
 
     def __iter__(self) -> Iterator[Client]:
         return iter(list(self._live.values()))
+
+    def lost(self) -> list[Client]:
+        """The BEs that are lost and not yet reaped."""
+        return [c for clients in self._by_id.values() for c in clients if c.lost]
 
     @property
     def grace(self) -> float:

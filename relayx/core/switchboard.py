@@ -187,6 +187,17 @@ class Switchboard:
             self.board.end_session(session, cause)
         return self.board.take()
 
+    def end_session(self, pairing_id: str, cause: Cause) -> list[Effect]:
+        """End one session, where it still runs."""
+        session = self.board.sessions.get(pairing_id)
+        if session is not None:
+            self.board.end_session(session, cause)
+        return self.board.take()
+
+    def has_session(self, pairing_id: str) -> bool:
+        """Whether a session of that id runs."""
+        return pairing_id in self.board.sessions
+
     def replace_policies(self, policies: Policies) -> None:
         """Go by other policies from now on; what was granted under the old ones stays."""
         self.board.policies = policies

@@ -393,6 +393,11 @@ class DataPlane:
             be.keep()
         self._events.session_over(session.pairing_id, outcome)
 
+    def session(self, pairing_id: str) -> Session | None:
+        """The session of that id that runs, None where there is none."""
+        found = self._sessions.get(pairing_id)
+        return None if found is None else found.session
+
     def bytes_moved(self) -> int:
         """Bytes delivered over both directions of every session, since the start."""
         running = sum(_moved(running.session) for running in self._sessions.values())

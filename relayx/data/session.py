@@ -121,6 +121,12 @@ class Session:
         self._look: Any = None
         self._look_after = _FIRST_LOOK
 
+    @property
+    def started(self) -> float:
+        """When it began, in the clock's seconds."""
+        started: float = self._started
+        return started
+
     def change(self, limits: Limits) -> None:
         """Go by other limits from now on."""
         self._limits = limits

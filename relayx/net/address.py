@@ -19,6 +19,14 @@ def plain(host: str) -> str:
     return str(address)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(plain(host)).is_loopback
+    except ValueError:
+        return False
+
+
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 

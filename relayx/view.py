@@ -1,0 +1,269 @@
+"""What the gateway is doing, for those who look on: read from the rules and the data plane.
+
+Nothing here changes anything, and nothing secret comes out (tickets, keys, secrets, and the
+`instance` by which a client is taken over).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from relayx.admin import model, queries
+from relayx.admin.model import ClientState, PortStatus, SessionState
+from relayx.core.leases import Lease
+from relayx.core.messages import Protocol, Role
+from relayx.core.ports import Link, Port, Session, Status
+from relayx.core.roster import Client
+from relayx.core.switchboard import Switchboard
+from relayx.data.plane import DataPlane
+from relayx.data.session import Session as DataSession
+from relayx.rates import Rates
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+
+class View:
+    """What there is to see of one gateway.
+
+    :param clock: an IReactorTime, whose seconds are since the epoch.
+    """
+
+    def __init__(self, switchboard: Switchboard, plane: DataPlane, clock: Any) -> None:
+        self._board = switchboard.board
+        self._plane = plane
+        self._clock = clock
+        self._rates = Rates()
+        self._began = clock.seconds()
+
+    # all of it
+
+    def clients_by_role(self) -> dict[Role, model.ClientCount]:
+        """How many clients there are."""
+        board, rules = self._board, self._board.rules
+        lost = Counter(client.role for client in board.roster.lost())
+        most = {Role.FE: rules.max_fe, Role.BE: rules.max_be}
+        return {
+            role: model.ClientCount(
+                registered=board.roster.count(role), lost=lost[role], most=most[role]
+            )
+            for role in Role
+        }
+
+    def ports_by_protocol(self) -> dict[Protocol, model.PortCount]:
+        """How many ports there are."""
+        found = {}
+        for protocol in Protocol:
+            ports = self._board.ports.of(protocol)
+            counts = Counter(map(_port_status, ports))
+            found[protocol] = model.PortCount(
+                total=len(ports), **{str(status): counts[status] for status in PortStatus}
+            )
+        return found
+
+    def lease_count(self) -> int:
+        """How many leases there are."""
+        return len(self._board.leases)
+
+    def session_count(self) -> model.SessionCount:
+        """How many sessions there are, and have been."""
+        ended = {str(cause): n for cause, n in sorted(self._board.sessions_ended.items())}
+        return model.SessionCount(running=len(self._board.sessions), ended=ended)
+
+    def moved(self) -> tuple[int, float]:
+        """Bytes delivered since the start, and a second of late."""
+        now, total = self._clock.seconds(), self._plane.bytes_moved()
+        return total, self._rates.of("", now, (total,), self._began)[0]
+
+    # lists
+
+    def clients(self, query: queries.ClientQuery) -> model.Page[model.Client]:
+        """Who is there, by role and id."""
+        board = self._board
+        clients = sorted(
+            [*board.roster, *board.roster.lost()], key=lambda c: (c.role, c.client_id, c.order)
+        )
+
+        def wanted(client: Client) -> bool:
+            return (
+                query.role in (None, client.role)
+                and query.state in (None, _client_state(client))
+                and query.client_id in (None, client.client_id)
+                and query.address in (None, client.address)
+            )
+
+        leases = Counter(id(lease.owner) for lease in board.leases)
+        sessions = Counter(
+            id(board.roster.owner(link))
+            for session in board.sessions.values()
+            for link in (session.fe, session.be)
+        )
+
+        def shown(client: Client) -> model.Client:
+            return model.Client(
+                client_id=client.client_id,
+                role=client.role,
+                state=_client_state(client),
+                address=client.address,
+                protocol="1.1" if client.v11 else "1.0",
+                registered_at=_when(client.since),
+                telemetry=client.telemetry,
+                leases=leases[id(client)],
+                sessions=sessions[id(client)],
+            )
+
+        return _page(clients, wanted, shown, query)
+
+    def ports(self, query: queries.PortQuery) -> model.Page[model.Port]:
+        """The data ports, by number."""
+
+        def wanted(port: Port) -> bool:
+            return (
+                query.protocol in (None, port.protocol)
+                and query.state in (None, _port_status(port))
+                and query.service in (None, port.service or "")
+                and query.client_id in (None, "" if port.be is None else port.be.client_id)
+            )
+
+        return _page(self._board.ports, wanted, _shown_port, query)
+
+    def leases(self, query: queries.LeaseQuery) -> model.Page[model.Lease]:
+        """What is kept for whom, the first to expire first."""
+
+        def wanted(lease: Lease) -> bool:
+            return (
+                query.role in (None, lease.role)
+                and query.client_id in (None, lease.owner.client_id)
+                and query.service in (None, lease.service)
+                and (
+                    query.protocol is None
+                    or any(port.protocol is query.protocol for port in lease.ports)
+                )
+            )
+
+        leases = sorted(self._board.leases, key=lambda lease: (lease.expires, lease.session_id))
+        return _page(leases, wanted, _shown_lease, query)
+
+    def sessions(self, query: queries.SessionQuery) -> model.Page[model.Session]:
+        """What runs, the oldest first."""
+        ids = query.client_id
+
+        def wanted(session: Session) -> bool:
+            return (
+                query.protocol in (None, session.be.port.protocol)
+                and query.port in (None, session.be.port.number)
+                and query.service in (None, session.be.hello.service)
+                and query.session_id in (None, session.session_id)
+                and query.state in (None, self._session_state(session))
+                and (ids is None or ids in (self._whose(session.fe), self._whose(session.be)))
+            )
+
+        return _page(self._board.sessions.values(), wanted, self._shown_session, query)
+
+    def _whose(self, link: Link) -> str:
+        owner = self._board.roster.owner(link)
+        return link.client_id if owner is None else owner.client_id
+
+    def _session_state(self, session: Session) -> SessionState:
+        if session.draining:
+            return SessionState.DRAINING
+        running = self._plane.session(session.pairing_id)
+        ending = session.ending or running is None or running.cause is not None
+        return SessionState.ENDING if ending else SessionState.RUNNING
+
+    def _shown_session(self, session: Session) -> model.Session:
+        now = self._clock.seconds()
+        port = session.be.port
+        running = self._plane.session(session.pairing_id)
+        moved = (0, 0) if running is None else (running.be.delivered, running.fe.delivered)
+        started = now if running is None else running.started
+        rates = self._rates.of(session.pairing_id, now, moved, started)
+        return model.Session(
+            pairing_id=session.pairing_id,
+            session_id=session.session_id,
+            trace_id=session.trace_id,
+            protocol=port.protocol,
+            port=port.number,
+            service=session.be.hello.service,
+            state=self._session_state(session),
+            cause="" if running is None or running.cause is None else str(running.cause),
+            keep=running is not None and running.keep,
+            fe=self._end(session.fe, running, fe=True),
+            be=self._end(session.be, running, fe=False),
+            started_at=_when(started),
+            seconds=round(now - started, 3),
+            fe_to_be_bytes=moved[0],
+            be_to_fe_bytes=moved[1],
+            fe_to_be_rate=rates[0],
+            be_to_fe_rate=rates[1],
+        )
+
+    def _end(self, link: Link, running: DataSession | None, *, fe: bool) -> model.End:
+        """One end of a session."""
+        pushed_back, stalled, throttled = False, 0.0, 0.0
+        if running is not None:
+            side, stalls = running.fe if fe else running.be, running.stalls
+            pushed_back = running.pump.pushed_back(side.transport)
+            stalled = stalls.fe if fe else stalls.be
+            throttled = stalls.fe_throttled if fe else stalls.be_throttled
+        return model.End(
+            client_id=self._whose(link),
+            address=link.address,
+            pushed_back=pushed_back,
+            stalled=round(stalled, 3),
+            throttled=round(throttled, 3),
+        )
+
+
+def _page(
+    items: Iterable[T], wanted: Callable[[T], bool], shown: Callable[[T], V], query: queries.Paging
+) -> model.Page[V]:
+    """A page of those that are wanted; only what is on it is looked at closely."""
+    found = [item for item in items if wanted(item)]
+    chosen = found[query.offset : query.offset + query.limit]
+    return model.Page(
+        items=tuple(map(shown, chosen)), total=len(found), limit=query.limit, offset=query.offset
+    )
+
+
+def _when(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _client_state(client: Client) -> ClientState:
+    return ClientState.LOST if client.lost else ClientState.LIVE
+
+
+def _port_status(port: Port) -> PortStatus:
+    if port.status is Status.BUSY:
+        return PortStatus.BUSY
+    return PortStatus.RESERVED if port.reserved else PortStatus(port.status.value)
+
+
+def _shown_port(port: Port) -> model.Port:
+    be, lease, session = port.be, port.lease, port.session
+    return model.Port(
+        port=port.number,
+        protocol=port.protocol,
+        state=_port_status(port),
+        service=port.service or "",
+        client_id="" if be is None else be.client_id,
+        address="" if be is None else be.address,
+        session_id="" if lease is None else lease.session_id,
+        pairing_id="" if session is None else session.pairing_id,
+    )
+
+
+def _shown_lease(lease: Lease) -> model.Lease:
+    return model.Lease(
+        session_id=lease.session_id,
+        client_id=lease.owner.client_id,
+        role=lease.role,
+        service=lease.service,
+        ports=tuple(port.number for port in lease.ports),
+        expires_at=_when(lease.expires),
+        trace_id=lease.trace_id,
+    )

@@ -1,0 +1,104 @@
+"""The stream of events: what is told, and readers that do not read."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import tracemalloc
+
+from twisted.trial.unittest import TestCase
+
+from relayx.admin.events import MOST_READERS, PATIENCE
+from tests.admin_peer import HTTP, change, connect, events, get, http_address, until
+from tests.guide_peer import DEADLINE
+from tests.live import Gateway, live
+
+
+class Streams(TestCase):
+    """On real sockets."""
+
+    @live(http=HTTP, data={"be_on_fe_close": "close"})
+    def test_what_is_told(self, gateway: Gateway) -> None:
+        """History first, then what was logged of late, then snapshots and events as they come."""
+        gateway.fe("f"), gateway.be("b")
+        stream = connect(gateway)
+        stream.request("GET", "/api/v1/events")
+        response = stream.getresponse()
+        self.assertEqual(response.headers.get_content_type(), "text/event-stream")
+        told = events(response)
+        self.assertEqual(next(told)[0], "history")
+        late = []
+        for kind, data in told:
+            if kind == "snapshot":
+                break
+            late.append((kind, data["event"]))
+        self.assertEqual(late.count(("happened", "registered")), 2)
+        self.assertEqual(data["status"]["sessions"]["running"], 0)
+        fe, be = gateway.pair(gateway.zmq[0])
+        for kind, data in told:
+            if kind == "snapshot" and data["sessions"]["total"] == 1:
+                break
+        fe.shutdown()
+        be.shutdown()
+        for kind, data in told:
+            if kind == "happened" and data["event"] == "session_end":
+                break
+        self.assertEqual(data["fields"]["cause"], "fe_closed")
+        stream.close()
+
+    @live(http=HTTP)
+    def test_many_readers(self, gateway: Gateway) -> None:
+        """One more than there may be is refused, until one goes."""
+        readers = [connect(gateway) for _ in range(MOST_READERS)]
+        responses = []
+        for reader in readers:
+            reader.request("GET", "/api/v1/events")
+            responses.append(reader.getresponse())
+        self.assertEqual({response.status for response in responses}, {200})
+        refused = get(gateway, "/api/v1/events")
+        self.assertEqual((refused.status, refused.code), (503, "TOO_MANY_READERS"))
+        responses[0].close()
+        readers[0].close()
+
+        def one_more() -> bool:
+            again = connect(gateway)
+            again.request("GET", "/api/v1/events")
+            status = again.getresponse().status
+            again.close()
+            return status == 200
+
+        self.assertTrue(until(one_more))
+        for reader in readers:
+            reader.close()
+
+    @live(http=HTTP, zmq=100, srt=50)
+    def test_hung_reader(self, gateway: Gateway) -> None:
+        """It takes no more memory than its bounds, and is dropped; others are served."""
+        hung = socket.socket()
+        hung.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        hung.settimeout(2 * DEADLINE + PATIENCE)
+        hung.connect(http_address(gateway))
+        hung.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.assertTrue(hung.recv(1).startswith(b"H"))
+        tracemalloc.start()
+        try:
+            before = self.events_in_memory()
+            for number in range(3000):
+                with contextlib.suppress(http.client.HTTPException):
+                    change(gateway, "DELETE", f"/api/v1/clients/nobody-{number}")
+                gateway.service.say("info", "test", f"line {number} {'x' * 1000}")
+            grown = self.events_in_memory() - before
+        finally:
+            tracemalloc.stop()
+        self.assertLess(grown, 1_500_000)
+        with self.assertRaises(ConnectionError):
+            while hung.recv(65536):
+                pass
+            raise ConnectionResetError
+        hung.close()
+        self.assertEqual(get(gateway, "/healthz").status, 200)
+
+    def events_in_memory(self) -> int:
+        """Bytes that are traced."""
+        return tracemalloc.get_traced_memory()[0]

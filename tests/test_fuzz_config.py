@@ -25,6 +25,8 @@ from relayx.security.keycheck import check_directory
 from relayx.security.keydir import KeyFileError, signing_key, verifying_keys
 from relayx.security.keys import KeyType, private_pem, public_pem
 from relayx.service import GatewayService
+from relayx.settings import load_data_tls
+from relayx.trust import read_keys
 from tests.certificates import Authority
 from tests.config_files import BIG, GOOD_SECRET, PORTS, Files
 from tests.fuzzing import clean_log, examples
@@ -125,8 +127,13 @@ class Documents(Files):
             clock = MemoryReactorClock()
             clock.advance(NOW)
             service = GatewayService(loaded.config, Secrets(auth_secret=GOOD_SECRET), clock)
-            service.reload(loaded.config, loaded.secrets)
-            service.data.release()
+            service.startService()
+            read_keys(loaded.config.security)
+            load_data_tls(loaded.config.data.tls)
+            stopped = service.stopService()
+            clock.pump([1.0] * 3)
+            self.successResultOf(stopped)
+            self.assertEqual(clock.getDelayedCalls(), [])
 
 
 MANIFESTS = st.fixed_dictionaries(

@@ -30,6 +30,7 @@ from relayx.core.messages import REPLIES, REQUESTS, Register
 from relayx.security.signing import Signer, Signing, Verifier
 from relayx.security.trust import Trust
 from relayx.service import GatewayService
+from relayx.trust import read_keys
 from tests.fuzzing import clean_log, examples
 from tests.security_keys import NOW, key, verifying
 from tests.signing import KeyFiles
@@ -136,7 +137,11 @@ class Bench:
         self.clock.advance(NOW)
         secrets = Secrets(auth_secret=SECRET)
         self.service = GatewayService(config, secrets, self.clock)
-        self.service.reload(config, secrets)
+        self.service.startService()
+        keys, trust = read_keys(config.security), self.service.control.trust
+        if keys.own is not None:
+            trust.signer = Signer(keys.own.kid, keys.own.private_key)
+            trust.verifier = Verifier(keys.trusted, Signing(config.security.signing))
         self.signer = signer
         self.session_id = ""
         self.last = b""
@@ -230,9 +235,10 @@ class Bench:
         left = (control.open_connections(), len(control.newcomers), len(control.leaving))
         self.case.assertEqual(left, (0, 0, 0))
         self.case.assertEqual(list(board.clients()), [])
-        control.close()
-        control.release()
-        self.service.data.release()
+        stopped = self.service.stopService()
+        self.clock.pump([1.0] * 3)
+        self.case.successResultOf(stopped)
+        self.case.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class Gateways(SynchronousTestCase):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from twisted.internet import reactor
+from twisted.internet.threads import blockingCallFromThread
+from twisted.logger import Logger
 from twisted.trial.unittest import TestCase
 
-from tests.guide_peer import DEADLINE, Control, message
+from tests.guide_peer import DEADLINE, Control
 from tests.live import Gateway, live
 
 
@@ -223,10 +226,15 @@ class LogStreamTests(TestCase):
         slow = gateway.be("slow", receive_buffer=4096)
         slow.ping()
         noisy = gateway.be("n" * 128)
-        lines = 10000
-        one = message("key_exchange", {"public_key": "p", "private_key": "q"}) + b"\n"
-        for stamp in range(10):
-            noisy.send(one * (lines // 10) + message("ping", {"c_send": stamp}))
+        lines, log = 10000, Logger(namespace="relayx")
+
+        def say_much() -> None:
+            for number in range(lines // 20):
+                log.info("{text}", text=f"{number}" + "n" * 200, always=True)
+
+        for stamp in range(20):
+            blockingCallFromThread(reactor, say_much)
+            noisy.say("ping", {"c_send": stamp})
             _read_until_pong(noisy, stamp)
         for stamp in range(100, 150):
             slow.say("ping", {"c_send": stamp})

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from relayx.core.errors import Code, FramingError, PeerError
-from relayx.core.messages import Message
+from relayx.core.messages import Message, shown_fields
 
 MAX_DEPTH = 32
 MAX_ID_BYTES = 256
@@ -119,6 +119,12 @@ class Envelope(msgspec.Struct, frozen=True):
     ] = ""
     sign: Annotated[str, Meta(description="signature in base64, of the fields above")] = ""
     kid: Annotated[str, Meta(description="names the key that it was signed with")] = ""
+
+    def __repr__(self) -> str:
+        return f"Envelope(type={shown(self.type)}, payload=hidden, msg_id={shown(self.msg_id)})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return shown_fields(self, "payload", "sign")
 
 
 class _Ids(msgspec.Struct):

@@ -124,6 +124,7 @@ class Runner(MultiService):
 
     def privilegedStartService(self) -> None:
         """Listen, or end the process with one error."""
+        signal.signal(signal.SIGHUP, self._on_hangup)  # whoever sees us listen may send one
         for warning in self._loaded.warnings:
             _log.warn("{text}", text=str(warning))
         try:
@@ -156,7 +157,6 @@ class Runner(MultiService):
         for line in (descriptor_line(config), memory_line(config)):
             _log.info("{text}", text=line, always=True)  # whatever the level
         self._reloaded(config)
-        signal.signal(signal.SIGHUP, self._on_hangup)
         self._reactor.callWhenRunning(self._handle_signals)
         self._reactor.callWhenRunning(self._tell_supervisor)
         # All modules and ports are there to stay. To look through them again with every full

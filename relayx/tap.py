@@ -125,6 +125,7 @@ class Runner(MultiService):
 
     def privilegedStartService(self) -> None:
         """Listen, or end the process with one error."""
+        signal.signal(signal.SIGHUP, self._on_hangup)  # whoever sees us listen may send one
         for warning in self._loaded.warnings:
             _log.warn("{text}", text=str(warning))
         try:
@@ -156,15 +157,13 @@ class Runner(MultiService):
         super().startService()
         for line in (descriptor_line(config), memory_line(config)):
             _log.info("{text}", text=line, always=True)  # whatever the level
-        signal.signal(signal.SIGHUP, self._on_hangup)
+        self._reloaded(config)
         self._reactor.callWhenRunning(self._handle_signals)
         self._reactor.callWhenRunning(self._tell_supervisor)
         # All modules and ports are there to stay. To look through them again with every full
         # collection would hold the gateway up for 50 ms each time.
         gc.collect()
         gc.freeze()
-
-        self._reloaded(config)
 
     def _tell_supervisor(self) -> None:
         self._supervisor.ready(self.gateway.summary())
@@ -188,10 +187,13 @@ class Runner(MultiService):
     # reloading
 
     def _reload(self) -> None:
-        self._supervisor.reloading()
+        serves = bool(self.gateway.running)  # else it is refused, and the supervisor knows more
+        if serves:
+            self._supervisor.reloading()
         with suppress(ConfigError):  # it is logged
             self.gateway.reload()
-        self._supervisor.ready(self.gateway.summary())
+        if serves:
+            self._supervisor.ready(self.gateway.summary())
 
     def _paths(self) -> list[str]:
         return self._origin.paths(self.gateway.config)

@@ -233,11 +233,14 @@ class Compose(TestCase):
         folder = Path(self.mktemp())
         folder.mkdir()
         secrets = folder / "secrets.json"
-        secrets.write_text(json.dumps({"auth_secret": GOOD_SECRET}))
+        secrets.write_text(
+            json.dumps({"auth_secret": GOOD_SECRET, "admin_token": GOOD_SECRET[::-1]})
+        )
         secrets.chmod(0o600)
         path = str(ROOT / "ops" / "docker" / "config.yaml")
         loaded = load(Sources(Environment.PROD, path, str(secrets)), BIG)
-        self.assertEqual(loaded.warnings, ())
+        # The admin HTTP is reached from the network of the containers, and from this host.
+        self.assertEqual([warning.key for warning in loaded.warnings], ["http.endpoint"])
         return loaded.config
 
     def test_grace(self) -> None:

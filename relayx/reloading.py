@@ -93,6 +93,7 @@ class Reloading:
     :param perform: carries out effects.
     :param say: writes a line in the log.
     :param origin: the files; None where there are none.
+    :ivar listens: whether data ports are listened on, so that new ones are, too.
     :ivar revision: 1 at the start, one more with each reload that is applied.
     :ivar last_ok: whether the last reload was applied, True before the first.
     :ivar last_at: when it was tried, in seconds since the epoch; 0.0 before the first.
@@ -112,6 +113,7 @@ class Reloading:
         say: Say,
         origin: StartedFrom | None = None,
     ) -> None:
+        self.listens = False
         self.revision = 1
         self.last_ok = True
         self.last_at = 0.0
@@ -257,7 +259,7 @@ class Reloading:
         except KeyFileError as error:
             raise ConfigError([Fault(error.path, "", "", error.problem, error.allowed)]) from None
         for number, protocol in numbers(rules(config).ports):
-            if number not in parts.data.listening:
+            if self.listens and number not in parts.data.listening:
                 key = f"relay.{protocol}_start_port"
                 self._listen(number, Fault(file, key, str(number), "cannot be listened on"))
                 undo.callback(parts.data.stop_listening_on, number)

@@ -209,6 +209,7 @@ class GatewayService(Service):
             for text in self._listening.leave_unused():
                 self._say("warn", "inherited", f"{text}; it is not used")
         self._start_log_stream()
+        self.reloading.listens = True
         super().privilegedStartService()
 
     def _open_audit(self) -> None:
@@ -240,8 +241,8 @@ class GatewayService(Service):
         :param config: instead of what the file says; `secrets` likewise.
         :raises ConfigError: with what is wrong; everything stays as it was.
         """
-        if not self.running:
-            raise self.reloading.refuse("the gateway is not serving, and reloads nothing")
+        if self._stopping is not None:
+            raise self.reloading.refuse("the gateway is stopping, and reloads nothing")
         return self.reloading.reload(config, secrets)
 
     def _use_data_tls(self) -> None:

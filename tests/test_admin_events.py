@@ -73,7 +73,7 @@ class Streams(TestCase):
         for reader in readers:
             reader.close()
 
-    @live(http=HTTP, zmq=100, srt=50)
+    @live(http=HTTP, zmq=100, srt=50, log={"level": "error"})
     def test_hung_reader(self, gateway: Gateway) -> None:
         """It takes no more memory than its bounds, and is dropped; others are served."""
         hung = socket.socket()

@@ -98,6 +98,8 @@ class AdminPort:
             token=lambda: service.secrets.admin_token, hosts=lambda: service.config.http.hosts
         )
         self._site = AdminSite(reactor, self, settings, metrics)
+        self._token = service.secrets.admin_token
+        service.reloading.when_applied.append(self._reloaded)
         if http.heap:
             start_tracing()
 
@@ -128,6 +130,12 @@ class AdminPort:
     def open_connections(self) -> int:
         """How many connections are open."""
         return self._site.factory.open_connections()
+
+    def _reloaded(self, config: Config) -> None:
+        """With another token, who reads on by the one before has to ask again."""
+        before, self._token = self._token, self._service.secrets.admin_token
+        if self._token != before:
+            self._site.answers.end_streams()
 
     def note(self, level: str, event: str, text: str, fields: dict[str, Any]) -> None:
         """Something is logged: remember it, and tell who reads."""

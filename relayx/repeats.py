@@ -26,7 +26,7 @@ MOST_KINDS = 4096
 """Kinds that are counted at once; past it the oldest begins anew."""
 
 ALWAYS = frozenset({
-    "session_end", "started", "stopping", "stopped", "reloaded", "reload_failed",
+    "session_end", "started", "stopping", "stopped", "reloaded", "reload_failed", "admin",
 })  # fmt: skip
 """Events that are always written."""
 

@@ -324,6 +324,20 @@ class Errors(TestCase):
         many = {f"X_{number}": "" for number in range(70)}
         self.assertEqual(get(gateway, "/healthz", **many).status, 400)
 
+    @live(http=HTTP, secrets={"admin_token": TOKEN})
+    def test_headers_that_are_no_text(self, gateway: Gateway) -> None:
+        """Bytes that are no UTF-8 are wrong values, refused as those are."""
+        host = ":".join(map(str, http_address(gateway)))
+        for name, status, code in (
+            ("Host", 421, "HOST_REFUSED"),
+            ("Origin", 403, "ORIGIN_REFUSED"),
+            ("Sec-Fetch-Site", 403, "ORIGIN_REFUSED"),
+            ("Authorization", 401, "TOKEN_REFUSED"),
+        ):
+            told = {"Host": host, name: "\xff\xfe"}
+            answer = get(gateway, "/api/v1/status", **told)
+            self.assertEqual((answer.status, answer.code), (status, code), name)
+
     @live(http=HTTP)
     def test_keeping_alive(self, gateway: Gateway) -> None:
         """Several requests on one connection, errors among them; garbage ends it."""

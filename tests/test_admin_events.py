@@ -7,13 +7,15 @@ import gc
 import http.client
 import socket
 import tracemalloc
+from itertools import islice
 
 from twisted.trial.unittest import TestCase
 
 from relayx.admin.events import MOST_READERS, PATIENCE
-from tests.admin_peer import HTTP, change, connect, events, get, http_address, until
+from tests.admin_peer import HTTP, TOKEN, change, connect, events, get, http_address, until
 from tests.guide_peer import DEADLINE
 from tests.live import Gateway, live
+from tests.reloading import Filed, filed
 
 
 class Streams(TestCase):
@@ -46,6 +48,23 @@ class Streams(TestCase):
             if kind == "happened" and data["event"] == "session_end":
                 break
         self.assertEqual(data["fields"]["cause"], "fe_closed")
+        stream.close()
+
+    @filed(http=HTTP)
+    def test_another_token(self, gateway: Filed) -> None:
+        """Whoever reads by the token that was taken back reads no more."""
+        gateway.reload({"admin_token": TOKEN})
+        stream = connect(gateway)
+        bearer = {"Authorization": f"Bearer {TOKEN}"}
+        stream.request("GET", "/api/v1/events", None, bearer)
+        response = stream.getresponse()
+        gateway.reload({"admin_token": TOKEN}, log={"level": "warn"})
+        told = events(response)
+        for kind, data in told:
+            if kind == "snapshot" and data["status"]["revision"] == 3:
+                break  # a reload without another token has left it alone
+        gateway.reload({"admin_token": TOKEN[::-1]})
+        self.assertLess(len(list(islice(told, 20))), 20)  # it ends
         stream.close()
 
     @live(http=HTTP)

@@ -70,7 +70,7 @@ class Counting(SynchronousTestCase):
             self.assertEqual(self.written(*[same] * 5), 3)
 
     def test_accounts_are_always_written(self) -> None:
-        for always in (line("session_end"), line("reloaded"), line(always=True)):
+        for always in (*map(line, ("session_end", "reloaded", "admin")), line(always=True)):
             self.assertEqual(self.written(*[always] * 10), 10)
 
     def test_bounded(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -327,6 +328,32 @@ class Restart(TestCase):
                     client.close()
                 waiting.expect("RLX1OK")
                 waiting.close()
+
+    def test_port_taken_out_by_a_reload(self) -> None:
+        """Who dials it is reset, though systemd listens there still; it can be added again."""
+        with self.unit() as (peers, supervisor, sockets):
+            gateway = self.start(peers, supervisor, sockets)
+            with killed_in_the_end(gateway):
+                supervisor.expect("READY")
+                whole, port = gateway.zmq, gateway.zmq[1]
+                for ports in (whole[:1], whole):
+                    gateway.zmq = ports
+                    gateway.write(str(gateway.directory), {"data": {"admission": "open"}})
+                    gateway.process.send_signal(signal.SIGHUP)
+                    supervisor.expect("RELOADING")
+                    supervisor.expect("READY")
+                    if port not in ports:
+                        with (
+                            self.assertRaises(ConnectionResetError),
+                            socket.create_connection((peers.host, port), DEADLINE) as dialled,
+                        ):
+                            dialled.recv(1)
+                gateway.pair(port)
+                gateway.close_all()
+                gateway.terminate()
+                status, written = gateway.ended()
+            self.assertEqual(status, 0, written)
+            self.assertNotIn("cannot be listened on", written)
 
     def test_taken_port(self) -> None:
         """Sockets for another process are not touched: the port is taken, and named."""

@@ -105,6 +105,10 @@ class Answers:
         """
         return self._answers[call.route.name](call)
 
+    def end_streams(self) -> None:
+        """End every stream; its reader may open another."""
+        self._streams.close()
+
     def close(self) -> None:
         """End every stream, and a profile that is being taken."""
         self._streams.close()

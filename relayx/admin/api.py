@@ -169,5 +169,6 @@ def _conflict(error: NotDone) -> Refusal:
 
 def _header(request: AdminRequest, name: str) -> str | None:
     """A header of a request; where it is there twice, what is no value of it."""
-    found = request.requestHeaders.getRawHeaders(name)
-    return None if not found else ",".join(found)
+    found = request.requestHeaders.getRawHeaders(name.encode("ascii"))
+    # Any bytes may come, which Twisted would refuse to read as UTF-8.
+    return None if not found else b",".join(found).decode("latin-1")

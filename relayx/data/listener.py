@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import sys
 from typing import Any
 
@@ -16,6 +17,7 @@ from relayx.data.transport import DataTransport
 from relayx.net.tcp import set_keepalive
 
 BACKLOG = 512
+_RESETS = struct.pack("ii", 1, 0)
 _log = Logger(namespace="relayx.data")
 
 
@@ -57,6 +59,7 @@ class DataPort(tcp.Port):
         super().__init__(number, factory, BACKLOG, interface, reactor)
         self._keepalive = keepalive
         self.is_adopted = adopted is not None
+        self._is_shut = False
         if adopted is not None:
             self.addressFamily = adopted.family
             self._addressType = IPv6Address if adopted.family == socket.AF_INET6 else IPv4Address
@@ -87,13 +90,27 @@ class DataPort(tcp.Port):
 
         The port can be bound again as soon as this returns.
         """
-        for _ in range(BACKLOG):
-            if not self._accept():
-                break
+        self._accept_all()
         self.disconnecting = True
         self.stopReading()
         if self.connected:
             self.connectionLost(Failure(ConnectionDone()))
+
+    def shut(self) -> None:
+        """Accept who has connected, and reset who connects from now on, as a closed port would."""
+        self._accept_all()
+        self._is_shut = True
+
+    def open_again(self, keepalive: float) -> None:
+        """Accept again, after :meth:`shut`."""
+        self._accept_all()  # who came before
+        self._is_shut = False
+        self.change_keepalive(keepalive)
+
+    def _accept_all(self) -> None:
+        for _ in range(BACKLOG):
+            if not self._accept():
+                break
 
     def doRead(self) -> None:
         """Accept one connection; the reactor calls again while more wait.
@@ -112,6 +129,10 @@ class DataPort(tcp.Port):
         except OSError:
             super().doRead()  # out of descriptors, which Twisted has an answer to
             return False
+        if self._is_shut:
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESETS)
+            accepted.close()
+            return True
         if sys.platform != "linux":
             self._set_options(accepted)
         protocol = factory.build(_host(client))

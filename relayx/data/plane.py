@@ -136,6 +136,7 @@ class DataPlane:
         self._allowances = Allowances(reactor)
         self._next_link = 0
         self._ports: dict[int, DataPort] = {}
+        self._shut: dict[int, DataPort] = {}  # adopted ones, which nothing but we can close
         self._connections: dict[int, DataConnection] = {}
         self._newcomers: Newcomers[DataConnection] = Newcomers(
             reactor,
@@ -166,6 +167,11 @@ class DataPlane:
         :raises twisted.internet.error.CannotListenError: where it cannot be bound.
         """
         settings = self._settings
+        shut = self._shut.pop(number, None)
+        if shut is not None:
+            shut.open_again(settings.keepalive)
+            self._ports[number] = shut
+            return
         port = DataPort(
             number,
             PortFactory(self, number),
@@ -181,19 +187,30 @@ class DataPlane:
 
     def leave_adopted(self) -> None:
         """Accept no more on sockets that were adopted: the next process will."""
-        for number, port in list(self._ports.items()):
+        for number, port in [*self._ports.items(), *self._shut.items()]:
             if port.is_adopted:
-                del self._ports[number]
+                self._ports.pop(number, None)
                 port.stopListening()
+        self._shut.clear()
 
     def stop_listening(self) -> list[Any]:
         """Accept no more; return the Deferreds of ports that are not closed yet."""
-        ports, self._ports = self._ports, {}
-        return [port.stopListening() for port in ports.values()]
+        ports = [*self._ports.values(), *self._shut.values()]
+        self._ports, self._shut = {}, {}
+        return [port.stopListening() for port in ports]
 
     def stop_listening_on(self, number: int) -> None:
-        """Accept no more on one port; its connections stay."""
-        self._ports.pop(number).close()
+        """Accept no more on one port; its connections stay.
+
+        One that was adopted still listens wherever it came from, whose backlog would keep who
+        dials it waiting for ever: those are turned away, and it can be listened on again.
+        """
+        port = self._ports.pop(number)
+        if port.is_adopted:
+            port.shut()
+            self._shut[number] = port
+        else:
+            port.close()
 
     @property
     def listening(self) -> set[int]:

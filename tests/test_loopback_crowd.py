@@ -10,8 +10,8 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SkipTest, TestCase
 
 from tests.crowd import CHANGES, Client, Crowd, Scraper
-from tests.scrapes import Scrape
 from tests.live import Timed, twistd
+from tests.scrapes import Scrape
 from tests.turns import Turn
 
 FES = 800

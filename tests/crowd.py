@@ -7,6 +7,7 @@ is seldom what is waited for.
 from __future__ import annotations
 
 import json
+import re
 import select
 import socket
 import time
@@ -18,6 +19,7 @@ from tests.live import SECRET, Peers
 
 _STATE = b'{"type":"port_state"'
 _ID = b'"msg_id":"'
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 CHANGES = 3
 """Of a port in one session: a BE waits, it is paired, it is gone."""
 
@@ -84,6 +86,51 @@ class Client(Wire):
         return self.crowd.states[self.states[-1]] if self.states else {}
 
 
+class Visitor(Client):
+    """Leaves as soon as it is registered and knows the ports' state, and has another come."""
+
+    def ready(self) -> None:
+        """The next one, unless it is enough."""
+        super().ready()
+        if self.states and self.socket.fileno() >= 0:
+            self.close()
+            self.crowd.visits += 1
+            if self.crowd.visitors < self.crowd.visits_enough:
+                self.crowd.visitors += 1
+                Visitor(self.crowd, "FE")
+
+
+class Scraper(Wire):
+    """Reads ``/metrics`` on one connection, again as soon as it has been answered.
+
+    :ivar took: when each was asked for and when its answer was there (``time.monotonic()``).
+    """
+
+    def __init__(self, crowd: Crowd, port: int) -> None:
+        self._asks = f"GET /metrics HTTP/1.1\r\nHost: {crowd.peers.host}:{port}\r\n\r\n".encode()
+        self._since = time.monotonic()
+        self.took: list[tuple[float, float]] = []
+        self.last = b""
+        super().__init__(crowd, port, self._asks)
+
+    def ready(self) -> None:
+        """Ask again once a whole answer is there."""
+        data = self.socket.recv(1 << 18)
+        if not data:
+            raise AssertionError(f"the scraper's connection is closed after {self.held!r}")
+        self.held += data
+        head, _, body = self.held.partition(b"\r\n\r\n")
+        length = _LENGTH.search(head)
+        if length is None or len(body) < int(length[1]):
+            return
+        if not head.startswith(b"HTTP/1.1 200 "):
+            raise AssertionError(head)
+        now = time.monotonic()
+        self.took.append((self._since, now))
+        self.held, self.last, self._since = b"", body, now
+        self.socket.send(self._asks)
+
+
 class BackEnd(Wire):
     """Waits on a port, ends its session as soon as there is one, and has another come."""
 
@@ -120,6 +167,7 @@ class Crowd:
     :ivar states: every ``port_state`` that somebody got, by its id.
     :ivar lost: how many clients have lost their control connection.
     :ivar sessions: how many sessions were had.
+    :ivar visitors: how many visitors have come; `visits` how many have gone again.
     """
 
     def __init__(self, peers: Peers) -> None:
@@ -127,6 +175,7 @@ class Crowd:
         self.clients: list[Client] = []
         self.states: dict[bytes, dict[str, Any]] = {}
         self.lost = self.sessions = self.enough = 0
+        self.visitors = self.visits = self.visits_enough = 0
         self._epoll = select.epoll()
         self._wires: dict[int, Wire] = {}
 
@@ -158,6 +207,14 @@ class Crowd:
                 self.lost or all(client.newest.items() >= empty.items() for client in self.clients)
             )
         )
+
+    def flap(self, at_once: int, visits: int, within: float) -> None:
+        """Have clients come and go, so many of them at once; done when it were so many visits."""
+        self.visits_enough = visits
+        self.visitors = at_once
+        for _ in range(at_once):
+            Visitor(self, "FE")
+        self._until(lambda: self.lost or self.visits >= self.visits_enough, within)
 
     def _until(self, done: Callable[[], Any], within: float = 30.0) -> None:
         deadline = time.monotonic() + within

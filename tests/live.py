@@ -266,7 +266,7 @@ def random_host() -> str:
 def settings(peers: Peers, sections: Sections) -> Sections:
     """The keys of a configuration that listens on one host only, with a test's own on top.
 
-    ``{host}`` in a control endpoint is that host.
+    ``{host}`` in an endpoint is that host.
 
     No time-out ends anything by itself, so that nothing depends on how busy the machine is,
     and what has to happen at once cannot pass by happening later.
@@ -298,6 +298,7 @@ def settings(peers: Peers, sections: Sections) -> Sections:
             found.setdefault(name, {}).update(keys)
     endpoints = found["control"]["endpoints"]
     found["control"]["endpoints"] = [text.replace("{host}", host) for text in endpoints]
+    found["http"]["endpoint"] = found["http"]["endpoint"].replace("{host}", host)
     return found
 
 

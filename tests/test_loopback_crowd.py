@@ -9,8 +9,9 @@ import time
 from twisted.logger import Logger
 from twisted.trial.unittest import SkipTest, TestCase
 
-from tests.crowd import CHANGES, Client, Crowd
+from tests.crowd import CHANGES, Client, Crowd, Scraper
 from tests.live import Timed, twistd
+from tests.scrapes import Scrape
 from tests.turns import Turn
 
 FES = 800
@@ -19,6 +20,17 @@ PORTS = 100
 """Of each of the two protocols."""
 
 SESSIONS = 1200
+VISITORS = 1000
+VISITS = 2000
+FLAPPING = 25.0
+"""Most seconds that all visits may take; it is two or three where the machine does nothing else."""
+
+HTTP_PORT = 8080
+"""Of the gateway's own host, which is hardly anybody else's."""
+
+SCRAPE = 0.02
+"""CPU seconds that a scrape may take."""
+
 STALL = 0.05
 """Seconds that one turn of the gateway's reactor may take."""
 
@@ -97,3 +109,32 @@ class Stalls(TestCase):
         self.check_turns(coming, "1,000 clients come")
         self.check_turns(churning, "200 ports change")
         self.check_turns(turns, "from the start to the stop")
+
+    def test_scrapes_while_1000_clients_come_and_go(self) -> None:
+        """A scrape costs what it costs at rest, and nobody else waits long for it."""
+        with twistd(
+            self.mktemp(),
+            zmq=PORTS,
+            srt=PORTS,
+            kind=Timed,
+            relay={"max_fe": 2 * VISITORS},
+            http={"endpoint": f"tcp:{HTTP_PORT}:interface={{host}}"},
+        ) as gateway:
+            crowd = Crowd(gateway)
+            gateway.before_closing(crowd.close)
+            gateway.fe()  # once it is answered, HTTP listens too
+            scraper = Scraper(crowd, HTTP_PORT)
+            crowd.flap(VISITORS, VISITS, FLAPPING)
+            gateway.terminate()
+            self.assertEqual((crowd.lost, gateway.ended()[0]), (0, 0))
+        found = Scrape(scraper.last)
+        self.assertGreater(found.of("relayx_registrations_total", role="FE"), VISITORS)
+        turns = gateway.turns()
+        costs = sorted(
+            max(turn.cpu for turn in turns if asked <= turn.ended <= answered)
+            for asked, answered in scraper.took
+        )
+        _log.info("{count} scrapes, CPU seconds: {costs}", count=len(costs), costs=costs)
+        self.assertGreater(len(costs), 5)
+        self.assertLess(costs[len(costs) // 2], SCRAPE, costs)
+        self.check_turns(turns, "scraped while clients come and go")

@@ -19,6 +19,7 @@ from bench.processes import Child, PeerError
 from bench.sockets import dial, read_line, until_it_listens
 
 CONTROL_PORT = 5555
+HTTP_PORT = 8080
 FIRST_PORT = 10000
 """Of the data ports: below those that the system hands out."""
 FEWEST_PORTS = 200
@@ -36,7 +37,7 @@ control:
 data:
   interface: {host}
 {data}http:
-  endpoint: ""
+  endpoint: "{http}"
 log:
   level: warn
 """
@@ -49,6 +50,7 @@ class Gateway(Peer):
     :param reactor: what twistd is told, "" for its default.
     :param path: a checkout to run instead of this one, to compare before and after.
     :param profiles: a folder for a profile of each run, which makes it much slower.
+    :param http: whether its admin HTTP listens, at HTTP_PORT.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Gateway(Peer):
         reactor: str = "",
         path: str = "",
         profiles: Path | None = None,
+        http: bool = False,
     ) -> None:
         self.name = name
         self.descriptors_each = 3  # a listening port besides
@@ -65,6 +68,7 @@ class Gateway(Peer):
         self._reactor = reactor
         self._root = Path(path).resolve() if path else ROOT
         self._profiles = profiles
+        self._http = http
         self._runs = 0
 
     def version(self) -> str:
@@ -87,17 +91,23 @@ class Gateway(Peer):
             self._runs += 1
             file = self._profiles.resolve() / f"{self.name}-{self._runs}.pstats"
             chosen += [f"--profile={file}", "--profiler=cprofile", "--savestats"]
-        return GatewayRunning(self._root, ports, self._data, chosen)
+        return GatewayRunning(self._root, ports, self._data, chosen, self._http)
 
 
 class GatewayRunning(Running):
     """One gateway, on which one FE and one BE are registered, as admission asks by default."""
 
     def __init__(
-        self, root: Path, ports: int, data: Mapping[str, str], options: Sequence[str]
+        self,
+        root: Path,
+        ports: int,
+        data: Mapping[str, str],
+        options: Sequence[str],
+        http: bool = False,
     ) -> None:
         super().__init__()
         self._root, self._ports, self._data, self._options = root, ports, data, options
+        self._http = f"tcp:{HTTP_PORT}:interface={self.host}" if http else ""
         self._controls: list[socket.socket] = []
         self._drain: threading.Thread | None = None
         self._stopped = threading.Event()
@@ -111,6 +121,7 @@ class GatewayRunning(Running):
                 first=FIRST_PORT,
                 last=FIRST_PORT + self._ports - 1,
                 host=self.host,
+                http=self._http,
                 data="".join(f"  {key}: {value}\n" for key, value in self._data.items()),
             )
         )

@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from relayx.admin.answers import SCRAPES
+from relayx.admin.api import AdminSite
+from relayx.admin.gateway import Metrics, Settings
 from relayx.admin.server import (
     MOST_CONNECTIONS,
     MOST_WAITING_PER_SOURCE,
@@ -63,6 +68,45 @@ class Limits(SynchronousTestCase):
         self.asked[1].finish()
         self.clock.advance(PATIENCE)
         self.assertTrue(transport.disconnecting)
+
+    def test_many_on_one_connection(self) -> None:
+        """Each request that came before the answer to the one before has a turn of its own."""
+        channel, _ = self.connect()
+        channel.dataReceived(3 * ASKED)
+        for number in (1, 2):
+            self.assertEqual(len(self.asked), number)
+            self.asked[-1].finish()
+            self.assertEqual(len(self.asked), number)
+            self.clock.advance(0)
+        self.asked[-1].finish()
+        channel.dataReceived(ASKED)
+        channel.connectionLost(Failure(ConnectionDone()))
+        self.clock.advance(0)
+        self.assertEqual(len(self.asked), 3)
+
+    def test_scrapes(self) -> None:
+        """So many a second are made anew; the others get the last one."""
+        made: list[bytes] = []
+
+        def render() -> bytes:
+            made.append(b"scrape %d\n" % len(made))
+            return made[-1]
+
+        nobody: Any = None  # nothing else is asked for
+        settings = Settings(token=lambda: "", hosts=lambda: ())
+        site = AdminSite(self.clock, nobody, settings, Metrics("text/plain", render))
+        self.factory = site.factory
+        channel, transport = self.connect()
+        channel.dataReceived(50 * ASKED.replace(b"/", b"/metrics", 1))
+        for _ in range(50):
+            self.clock.advance(0)
+        self.assertEqual(transport.value().count(b"scrape "), 50)
+        self.assertTrue(len(made) <= 2 * SCRAPES + 1)
+        self.assertTrue(transport.value().endswith(made[-1]))
+        before = len(made)
+        self.clock.advance(1 / SCRAPES)
+        channel.dataReceived(ASKED.replace(b"/", b"/metrics", 1))
+        self.assertEqual(len(made), before + 1)
 
     def test_many_of_one_source(self) -> None:
         """Crowd out their own, and nobody else."""

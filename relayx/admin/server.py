@@ -103,9 +103,17 @@ class AdminChannel(HTTPChannel):
         super().allContentReceived()
 
     def requestDone(self, request: Any) -> None:
-        """A request is answered; wait for the next."""
+        """A request is answered; wait for the next.
+
+        One that has come already has a turn of its own, or a connection with a thousand of them
+        would hold the gateway up until they are all answered.
+        """
         self.factory.await_request(self)
-        super().requestDone(request)
+        self.factory.reactor.callLater(0, self._go_on, request)
+
+    def _go_on(self, request: Any) -> None:
+        if self.factory.has(self):
+            super().requestDone(request)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """The connection is closed."""
@@ -171,6 +179,10 @@ class AdminFactory(HTTPFactory):
         """A connection has ended."""
         self._open.discard(channel)
         self.newcomers.discard(channel)
+
+    def has(self, channel: AdminChannel) -> bool:
+        """Whether a connection is open."""
+        return channel in self._open
 
     def open_connections(self) -> int:
         """How many connections are open."""

@@ -661,10 +661,13 @@ class GatewayService(Service):
         self.data.pair(effect)
 
     def _note(self, effect: fx.Note) -> None:
-        self._say(effect.level, effect.event, effect.text, **effect.fields)
+        self._tell(effect.level, effect.event, effect.text, effect.fields)
 
     def _say(self, level: str, event: str, text: str, **fields: Any) -> None:
         """A line for the log, and for the record of who did what where it belongs there."""
+        self._tell(level, event, text, fields)
+
+    def _tell(self, level: str, event: str, text: str, fields: dict[str, Any]) -> None:
         self.metrics.noted(event, fields)
         self._record.write(self._reactor.seconds(), event, text, fields)
         if self.admin is not None:

@@ -448,8 +448,17 @@ class GatewayService(Service):
         self.metrics.paired(effect)
         self.data.pair(effect)
 
+<<<<<<< HEAD
+=======
+    def _note(self, effect: fx.Note) -> None:
+        self._tell(effect.level, effect.event, effect.text, effect.fields)
+
+>>>>>>> benchops
     def _say(self, level: str, event: str, text: str, **fields: Any) -> None:
         """A line for the log, and for the record of who did what where it belongs there."""
+        self._tell(level, event, text, fields)
+
+    def _tell(self, level: str, event: str, text: str, fields: dict[str, Any]) -> None:
         self.metrics.noted(event, fields)
         self._record.write(self._reactor.seconds(), event, text, fields)
         if self.admin is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -45,3 +46,18 @@ class Quick(TestCase):
         self.assertGreater(churn["values"]["pairs_per_s"], 10)
         self.assertIn("GB/s", (folder / "quick.rst").read_text())
         self.assertTrue((folder / "quick.svg").read_text().startswith("<svg"))
+
+
+class Operations(TestCase):
+    """What is read out of what wrk says."""
+
+    def test_wrk(self) -> None:
+        """Its rate, and what went wrong; where it says nothing of use, that is a fault."""
+        if importlib.util.find_spec("bench") is None:
+            raise SkipTest("bench/ is not where the tests run")
+        read_wrk = importlib.import_module("bench.operations").read_wrk
+        self.assertEqual(read_wrk("\nRequests/sec:   1234.50\n"), (1234.5, []))
+        said = "  Socket errors: connect 0, read 1, write 0, timeout 0\nRequests/sec: 7\n"
+        rate, faults = read_wrk(said)
+        self.assertEqual((rate, len(faults)), (7, 1))
+        self.assertEqual(len(read_wrk("unable to connect")[1]), 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 
 from twisted.internet.task import Clock
@@ -150,4 +151,5 @@ class Cost(TestCase):
         self.assertEqual(found.of("relayx_control_clients", role="FE"), 1000)
         self.assertEqual(found.of("relayx_sessions", protocol="zmq"), 100)
         self.assertLess(len(found.series()), MOST_SERIES)
-        self.assertLess(took[4], 0.02, f"CPU seconds of scrapes: {took}")
+        limit = 0.02 if sys.gettrace() is None and "coverage" not in sys.modules else 0.08
+        self.assertLess(took[4], limit, f"CPU seconds of scrapes: {took}")

@@ -35,6 +35,8 @@ class Stalls(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         """For people: whatever lasted a millisecond."""
+        if self == _NONE:  # as for most sessions, each of which is told of
+            return ""
         told = (
             (self.fe, "the BE waited {:.3f} s for the FE to read"),
             (self.be, "the FE waited {:.3f} s for the BE to read"),
@@ -42,6 +44,9 @@ class Stalls(msgspec.Struct, frozen=True):
             (self.be_throttled, "the BE waited {:.3f} s for its limit"),
         )
         return ", ".join(text.format(seconds) for seconds, text in told if seconds >= 0.001)
+
+
+_NONE = Stalls()
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -230,6 +235,7 @@ class Pairing:
 
     def _tell_ends(self, session: Session, outcome: Outcome) -> None:
         board, port, stalls = self._board, session.be.port, outcome.stalls
+        stood_still = str(stalls)
         board.sessions_ended[outcome.cause] += 1
         message = SessionEnd(
             pairing_id=session.pairing_id,
@@ -251,7 +257,7 @@ class Pairing:
             f"session {session.pairing_id} on {port.protocol} port {port.number} ended after "
             f"{outcome.seconds:.3f} s: {outcome.cause}, {outcome.text}; "
             f"{outcome.fe_to_be_bytes} bytes FE to BE, {outcome.be_to_fe_bytes} BE to FE"
-            + (f"; {stalls}" if str(stalls) else ""),
+            + (f"; {stood_still}" if stood_still else ""),
             port=port.number, protocol=str(port.protocol), cause=str(outcome.cause),
             pairing_id=session.pairing_id, session_id=session.session_id,
             trace_id=session.trace_id, fe=session.fe.client_id, be=session.be.client_id,

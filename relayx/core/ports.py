@@ -148,7 +148,10 @@ class Port:
 
 
 class PortTable:
-    """All data ports, and which of them are ready, longest first."""
+    """All data ports, and which of them are ready, longest first.
+
+    :ivar get: the port of a number, None where there is none.
+    """
 
     def __init__(self, ports: Iterable[tuple[int, Protocol]]) -> None:
         """:param ports: number and protocol of each port."""
@@ -158,6 +161,7 @@ class PortTable:
             for protocol in Protocol
         }
         self._ready: dict[Protocol, dict[int, Port]] = {protocol: {} for protocol in Protocol}
+        self.get = self._ports.get
 
     def __getitem__(self, number: int) -> Port:
         return self._ports[number]
@@ -167,10 +171,6 @@ class PortTable:
 
     def __len__(self) -> int:
         return len(self._ports)
-
-    def get(self, number: int) -> Port | None:
-        """The port of that number, None where there is none."""
-        return self._ports.get(number)
 
     def add(self, number: int, protocol: Protocol) -> None:
         """One port more, empty.

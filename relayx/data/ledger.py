@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from relayx.core.messages import Protocol
 from relayx.core.pairing import Outcome, Stalls
 
+NONE = Stalls()
+
 
 class Moved:
     """What sessions have moved and how long they stood still, added up.
@@ -25,7 +27,8 @@ class Moved:
         """Add one session's."""
         self.fe_to_be_bytes += fe_to_be_bytes
         self.be_to_fe_bytes += be_to_fe_bytes
-        self.stalls += stalls
+        if stalls != NONE:
+            self.stalls += stalls
 
 
 class Ledger:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry
 
 from relayx.core.effects import Pair
 from relayx.core.errors import Code
 from relayx.core.messages import Cause, Protocol, Role
+from relayx.metrics.tally import CounterBy, HistogramBy
 
 LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 PAIRING = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 LEASE = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
 SESSION = (0.01, 0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
+MESSAGE = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """Upper bounds of the buckets, in seconds."""
 
 REFUSALS = {
@@ -31,23 +33,6 @@ REFUSALS = {
 """The refusals whose series are there from the start, by what was asked for."""
 
 Fields = Mapping[str, Any]
-Kind = TypeVar("Kind", Counter, Histogram)
-
-
-class By(Generic[Kind]):
-    """The series of a metric by their labels: what ``labels`` finds, found faster."""
-
-    def __init__(self, metric: Kind) -> None:
-        self._metric: Kind = metric
-        self._found: dict[tuple[str, ...], Kind] = {}
-
-    def __call__(self, *labels: str) -> Kind:
-        """The series with these labels."""
-        found = self._found.get(labels)
-        if found is None:
-            found = self._metric.labels(*labels) if labels else self._metric
-            self._found[labels] = found
-        return found
 
 
 class Counted:
@@ -57,13 +42,17 @@ class Counted:
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, text: str, *labels: str) -> By[Counter]:
-            return By(Counter(name, text, labels, registry=registry))
+        def counter(name: str, text: str, *labels: str) -> CounterBy:
+            made = CounterBy(name, text, *labels)
+            registry.register(made)
+            return made
 
         def histogram(
             name: str, text: str, buckets: tuple[float, ...], *labels: str
-        ) -> By[Histogram]:
-            return By(Histogram(name, text, labels, buckets=buckets, registry=registry))
+        ) -> HistogramBy:
+            made = HistogramBy(name, text, buckets, *labels)
+            registry.register(made)
+            return made
 
         # The guide's names, section 10.4.
         self._connections = {
@@ -79,7 +68,7 @@ class Counted:
             "zmq_msg_duration_seconds",
             "Seconds that a ZeroMQ message took through the gateway, by pattern. Without samples: "
             "today the gateway moves bytes and knows no messages in them",
-            Histogram.DEFAULT_BUCKETS,
+            MESSAGE,
             "pattern",
         )
         self._registrations = counter(

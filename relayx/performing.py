@@ -14,8 +14,8 @@ from relayx.core.messages import PortState
 from relayx.core.switchboard import Switchboard
 from relayx.data.plane import DataPlane
 
-Say = Callable[..., None]
-"""Takes a level, an event, a text, and fields by name, for the log."""
+Tell = Callable[[str, str, str, dict[str, Any]], None]
+"""Takes a level, an event, a text and fields, for the log."""
 
 
 class Performing:
@@ -23,7 +23,7 @@ class Performing:
 
     :param reactor: an IReactorTime.
     :param pair: makes a session of two data connections.
-    :param say: writes a line in the log.
+    :param tell: writes a line in the log.
     :param done: called each time nothing is left to carry out.
     """
 
@@ -34,13 +34,13 @@ class Performing:
         control: ControlFactory,
         data: DataPlane,
         pair: Callable[[fx.Pair], None],
-        say: Say,
+        tell: Tell,
         done: Callable[[], None],
     ) -> None:
         self._reactor = reactor
         self._switchboard = switchboard
         self._control = control
-        self._say = say
+        self._tell = tell
         self._done = done
         self._effects: deque[fx.Effect] = deque()
         self._busy = False
@@ -142,4 +142,4 @@ class Performing:
         self.telemetry.subscribe(effect.conn)
 
     def _note(self, effect: fx.Note) -> None:
-        self._say(effect.level, effect.event, effect.text, **effect.fields)
+        self._tell(effect.level, effect.event, effect.text, effect.fields)

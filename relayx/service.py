@@ -107,7 +107,7 @@ class GatewayService(Service):
         )  # fmt: skip
         self.data = DataPlane(reactor, data_settings(config), self)
         self._perform = Performing(
-            reactor, self.switchboard, self.control, self.data, self._pair, self._say,
+            reactor, self.switchboard, self.control, self.data, self._pair, self._tell,
             self._performed,
         )  # fmt: skip
         self._listening = Listening(reactor, config, self.control, self.data, inherited)
@@ -448,12 +448,6 @@ class GatewayService(Service):
         self.metrics.paired(effect)
         self.data.pair(effect)
 
-<<<<<<< HEAD
-=======
-    def _note(self, effect: fx.Note) -> None:
-        self._tell(effect.level, effect.event, effect.text, effect.fields)
-
->>>>>>> benchops
     def _say(self, level: str, event: str, text: str, **fields: Any) -> None:
         """A line for the log, and for the record of who did what where it belongs there."""
         self._tell(level, event, text, fields)

@@ -227,6 +227,10 @@ class Reloading:
         with ExitStack() as undo:
             ready = self._make_ready(new, file, undo)
             undo.pop_all()
+        for change in impact.changes:
+            if change.key == "audit.file":  # the file that ends here says so
+                now = self._parts.reactor.seconds()
+                self._parts.record.write(now, "reloaded", str(change), {})
         self._switch(new, ready)
         self.revision = impact.revision
         self.last_ok, self.last_faults = True, ()

@@ -261,13 +261,20 @@ class Records(TestCase):
         self.assertIn(("registered", "second"), second)
         self.assertIn("relay.max_fe: 50 -> 40", two.read_text() + one.read_text())
         self.assertNotIn("third", str(second))
+        for path, text in ((one, f'audit.file: "{one}" -> "{two}"'), (two, f'"{two}" -> ""')):
+            # Where it ends is in the file that ends, or it could be turned off unseen.
+            self.written(third, path, json.dumps(text)[1:-1])
+
+    def written(self, client: Any, path: Path, text: str) -> None:
+        """Wait until a thread has written some text."""
+        deadline = time.monotonic() + DEADLINE
+        while text not in path.read_text():
+            self.assertLess(time.monotonic(), deadline, path.read_text())
+            client.ping()
 
     def events(self, client: Any, path: Path, last: str) -> list[tuple[str, str]]:
         """The events of an audit log and whose they are, once a thread has written `last`."""
-        deadline = time.monotonic() + DEADLINE
-        while f'"{last}"' not in path.read_text():
-            self.assertLess(time.monotonic(), deadline, path.read_text())
-            client.ping()
+        self.written(client, path, f'"{last}"')
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         return [(line["event"], line["client"]) for line in lines]
 

@@ -143,14 +143,15 @@ def table(workload: Streams, found: dict[str, list[Measured]]) -> Iterator[str]:
             for one, alone in zip(results, found[NOBODY], strict=True)
         ]
 
-        def middle(key: str, results: list[Measured] = results) -> float:
-            return statistics.median(one.values.get(key, 0.0) for one in results)
+        def middle(figure: m.Figure, results: list[Measured] = results) -> str:
+            values = [one.values[figure.key] for one in results if figure.key in one.values]
+            return f"{statistics.median(values):,.{figure.digits}f}" if values else "-"
 
         asked = statistics.median(one.raw.get("requests_per_s", 0.0) for one in results)
         yield (
-            f"{how:14} {middle(figure.key):9,.{figure.digits}f} {statistics.median(ratios):6.2f} "
-            f"{min(ratios):6.2f} {max(ratios):6.2f} {middle(cost.key):11.{cost.digits}f} "
-            f"{middle(m.P50.key):8,.1f} {middle(m.P99.key):9,.1f} {asked:11,.0f}"
+            f"{how:14} {middle(figure):>9} {statistics.median(ratios):6.2f} "
+            f"{min(ratios):6.2f} {max(ratios):6.2f} {middle(cost):>11} "
+            f"{middle(m.P50):>8} {middle(m.P99):>9} {asked:11,.0f}"
         )
 
 

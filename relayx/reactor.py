@@ -101,6 +101,8 @@ class RelayxReactor(EPollReactor):
             if len(ready) < at_once or ended >= until:
                 return
             timeout = 0
+            if self._road is not None:
+                self._road.wait(0)  # sessions do not wait for the rest of them
 
     def listenTCP(
         self, port: int, factory: Any, backlog: int = 50, interface: str = ""

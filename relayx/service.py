@@ -124,7 +124,7 @@ class GatewayService(Service):
         self.reloading.when_applied.append(self._reloaded)
         self.reloading.when_refused.append(lambda: self.metrics.reload_refused())
         self.repeats: list[Repeats] = []
-        self._dropped_before = 0
+        self._dropped_before = self._left_out_before = 0
         self.log_stream = self._build_log_stream(config)
         self.metrics = self._build_metrics()
         scrape = Scrape(CONTENT_TYPE, self.metrics.render)
@@ -165,6 +165,8 @@ class GatewayService(Service):
             self._unrepeating.close()
             self.log_stream.close()
             self._dropped_before += self.log_stream.lines_dropped
+            self._left_out_before += self._unrepeating.repeats.left_out
+            self.repeats.remove(self._unrepeating.repeats)
             self.log_stream = None
 
     def _build_metrics(self) -> Metrics:
@@ -179,9 +181,12 @@ class GatewayService(Service):
                 previous_secret_used=lambda: self.authentication.previous_used,
                 stream_lines_dropped=self._stream_lines_dropped,
                 audit_lines_lost=lambda: self._record.lost,
-                repeated_lines=lambda: sum(repeats.left_out for repeats in self.repeats),
+                repeated_lines=self._repeated_lines,
             )
         )
+
+    def _repeated_lines(self) -> int:
+        return self._left_out_before + sum(repeats.left_out for repeats in self.repeats)
 
     def _stream_lines_dropped(self) -> int:
         return self._dropped_before + (self.log_stream.lines_dropped if self.log_stream else 0)

@@ -72,43 +72,53 @@ async def _follow(reactor: Any, admin: Admin, interval: float) -> None:
     client = AdminClient(reactor, admin)
     console = Console(highlight=False)
     ended: Deferred[None] = Deferred()
+    pauses: list[Deferred[None]] = []
     try:
         seen = await _look(client)
         with (
-            _keys(reactor, lambda key: _pressed(key, ended)),
+            _keys(reactor, lambda key: _pressed(key, ended, pauses)),
             Live(console=console, screen=True, auto_refresh=False) as live,
         ):
             while not ended.called:
                 shown = screen(seen, admin.url, most=max(1, console.height - 16))
                 live.update(shown, refresh=True)
-                await _pause(reactor, interval, ended)
+                await _pause(reactor, interval, ended, pauses)
                 try:
                     seen = await _look(client)
                 except Failed as error:
                     live.update(trouble(error.message), refresh=True)
-                    await _pause(reactor, interval, ended)
+                    await _pause(reactor, interval, ended, pauses)
     except CancelledError:
         pass  # Ctrl-C is how this ends
     finally:
         await client.close()
 
 
-def _pressed(key: str, ended: Deferred[None]) -> None:
+def _pressed(key: str, ended: Deferred[None], pauses: list[Deferred[None]]) -> None:
     if key in _END and not ended.called:
         ended.callback(None)
+        for pause in list(pauses):
+            pause.cancel()
 
 
-async def _pause(reactor: Any, seconds: float, ended: Deferred[None]) -> None:
-    """Wait, but not past the end."""
+async def _pause(
+    reactor: Any, seconds: float, ended: Deferred[None], pauses: list[Deferred[None]]
+) -> None:
+    """Wait, but not past the end.
+
+    :param pauses: the pause is in it as long as it lasts.
+    """
     if ended.called:
         return
     pause: Deferred[None] = deferLater(reactor, seconds)
-    ended.addCallback(lambda _: pause.cancel())
+    pauses.append(pause)
     try:
         await pause
     except CancelledError:
         if not ended.called:
             raise
+    finally:
+        pauses.remove(pause)
 
 
 @implementer(IReadDescriptor)

@@ -79,7 +79,7 @@ class AdminChannel(HTTPChannel):
     maxHeaders = MOST_HEADERS
     totalHeadersSize = MOST_HEADER_BYTES
     MAX_LENGTH = MOST_HEADER_BYTES
-    requestFactory = AdminRequest  # type: ignore[assignment]
+    requestFactory = AdminRequest  # type: ignore[assignment]  # narrower than Twisted says
     factory: AdminFactory
 
     def connectionMade(self) -> None:
@@ -115,7 +115,7 @@ class AdminChannel(HTTPChannel):
         if self.factory.has(self):
             super().requestDone(request)
 
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # no default
         """The connection is closed."""
         self.factory.closed(self)
         super().connectionLost(reason)
@@ -139,7 +139,7 @@ class AdminFactory(HTTPFactory):
     :ivar newcomers: connections without a whole request.
     """
 
-    protocol = AdminChannel  # type: ignore[assignment]
+    protocol = AdminChannel  # type: ignore[assignment]  # narrower than Twisted says
     noisy = False
 
     def __init__(self, reactor: Any, answer: Callable[[AdminRequest], None]) -> None:

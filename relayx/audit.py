@@ -23,7 +23,7 @@ from relayx.logs import FIELDS
 
 AUDITED = frozenset({
     "registered", "register_failed", "taken_over", "takeovers", "lost", "reaped", "granted",
-    "lease_ended", "refused", "dropped", "blocked", "private_key", "previous_secret", "keys",
+    "lease_ended", "refused", "dropped", "blocked", "private_key", "previous_secret",
     "key_expiry", "admin", "admin_denied", "reloaded", "reload_failed", "started", "stopping",
     "stopped",
 })  # fmt: skip

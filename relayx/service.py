@@ -90,12 +90,12 @@ class GatewayService(Service):
         self.config = config
         self.secrets = secrets
         self._reactor = reactor
-        self.authentication = Authentication(secrets, config.clients, reactor, self._say)
+        self.authentication = Authentication(secrets, config.clients, reactor, self.say)
         self._log = Logger(namespace="relayx")
         self._least = LEVELS[config.log.level]
         names = RandomNames()
         self.switchboard = Switchboard(rules(config), names, policies(config.clients))
-        self._key_watch = KeyWatch(reactor, self._say)
+        self._key_watch = KeyWatch(reactor, self.say)
         self.control = control.ControlFactory(
             reactor, control_settings(config), self, names, self._key_watch.trust
         )
@@ -103,7 +103,7 @@ class GatewayService(Service):
         failures = Failures(limits.failures_per_minute, limits.failure_block)
         self._entrance = Entrance(
             reactor, self.control, self.authentication, self.switchboard.policy, failures,
-            self._say,
+            self.say,
         )  # fmt: skip
         self.data = DataPlane(reactor, data_settings(config), self)
         self._perform = Performing(
@@ -120,7 +120,7 @@ class GatewayService(Service):
             self._key_watch, self._record, self._listening.tls, self._listening.proxied,
             self._listening.http_tls,
         )  # fmt: skip
-        self.reloading = Reloading(parts, config, secrets, self._perform, self._say, origin)
+        self.reloading = Reloading(parts, config, secrets, self._perform, self.say, origin)
         self.reloading.when_applied.append(self._reloaded)
         self.reloading.when_refused.append(lambda: self.metrics.reload_refused())
         self.repeats: list[Repeats] = []
@@ -212,7 +212,7 @@ class GatewayService(Service):
             raise
         finally:  # a unit that is not up to date
             for text in self._listening.leave_unused():
-                self._say("warn", "inherited", f"{text}; it is not used")
+                self.say("warn", "inherited", f"{text}; it is not used")
         self._start_log_stream()
         self.reloading.listens = True
         super().privilegedStartService()
@@ -261,10 +261,6 @@ class GatewayService(Service):
         """Where the admin HTTP listens, an IAddress; None where it does not."""
         return self._listening.http_address
 
-    def say(self, level: str, event: str, text: str, **fields: Any) -> None:
-        """Write a line in the log."""
-        self._say(level, event, text, **fields)
-
     @property
     def control_addresses(self) -> list[Any]:
         """Where the control plane listens, an IAddress each."""
@@ -277,7 +273,7 @@ class GatewayService(Service):
             self.admin.started()
         self.metrics.start()
         self._key_watch.start()
-        self._say("info", "started", f"relayx {__version__} {self.summary()}")
+        self.say("info", "started", f"relayx {__version__} {self.summary()}")
 
     def summary(self) -> str:
         """What it serves, in one line."""
@@ -291,7 +287,7 @@ class GatewayService(Service):
         super().stopService()
         self._stopping = Deferred()
         running = self.switchboard.sessions_running()
-        self._say("info", "stopping", f"stopping: {running} sessions run")
+        self.say("info", "stopping", f"stopping: {running} sessions run")
         self._listening.leave_adopted()
         self._perform(self.switchboard.drain())
         if self.switchboard.sessions_running():
@@ -363,7 +359,7 @@ class GatewayService(Service):
         self._listening.release()
         counts = self.switchboard.sessions_ended()
         ended = ", ".join(f"{count} {cause}" for cause, count in sorted(counts.items()))
-        self._say("info", "stopped", f"stopped; sessions ended: {ended or 'none'}")
+        self.say("info", "stopped", f"stopped; sessions ended: {ended or 'none'}")
         self._record.close()
         if self._stopping is not None:
             self._stopping.callback(None)
@@ -407,7 +403,7 @@ class GatewayService(Service):
         """See control.protocol.Events."""
         client = self.switchboard.client(conn)
         who = f"{client.role} {client.client_id}" if client is not None else "a connection"
-        self._say(
+        self.say(
             "warn", "dropped", f"{who} from {address} is dropped: {why}",
             role=str(client.role) if client is not None else "",
             address=address, client_id=client.client_id if client is not None else "",
@@ -425,7 +421,7 @@ class GatewayService(Service):
 
     def hello_failed(self, port: int, address: str, text: str) -> None:
         """See data.plane.Events."""
-        self._say(
+        self.say(
             "info", "refused", f"port {port} refuses {address}: HELLO_INVALID: {text}",
             port=port, address=address, error_code="HELLO_INVALID",
         )  # fmt: skip
@@ -453,7 +449,7 @@ class GatewayService(Service):
         self.metrics.paired(effect)
         self.data.pair(effect)
 
-    def _say(self, level: str, event: str, text: str, **fields: Any) -> None:
+    def say(self, level: str, event: str, text: str, **fields: Any) -> None:
         """A line for the log, and for the record of who did what where it belongs there."""
         self._tell(level, event, text, fields)
 

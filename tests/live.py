@@ -352,11 +352,22 @@ def live(
     :param sections: configuration keys by section; durations in seconds.
     """
 
+    return hosted(lambda case: _started(zmq, srt, secrets or {}, sections))
+
+
+def hosted(
+    start: Callable[[Any], Any],
+) -> Callable[[Callable[..., None]], Callable[..., defer.Deferred[None]]]:
+    """Run a test in a thread, with what `start` makes of the test case as its argument.
+
+    :param start: gives a :class:`Gateway` that serves.
+    """
+
     def decorate(scenario: Callable[..., None]) -> Callable[..., defer.Deferred[None]]:
         @functools.wraps(scenario)
         @defer.inlineCallbacks
         def run(case: Any) -> Iterator[Any]:
-            gateway = _started(zmq, srt, secrets or {}, sections)
+            gateway = start(case)
 
             def body() -> None:
                 try:

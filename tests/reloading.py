@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from relayx.impact import Impact
 from relayx.listening import BindError
 from relayx.origin import Origin
 from relayx.service import GatewayService
-from tests.live import SECRET, TIMEOUT, Gateway, config_text, random_host, settings
+from tests.live import SECRET, Gateway, config_text, hosted, random_host, settings
 
 
 def in_the_reactor(call: Callable[..., Any], *args: Any) -> Any:
@@ -111,32 +110,16 @@ def filed(
 ) -> Callable[[Callable[..., None]], Callable[..., defer.Deferred[None]]]:
     """As :func:`tests.live.live`, with a gateway that was started from files."""
 
-    def decorate(scenario: Callable[..., None]) -> Callable[..., defer.Deferred[None]]:
-        @functools.wraps(scenario)
-        @defer.inlineCallbacks
-        def run(case: Any) -> Iterator[Any]:
-            for attempt in range(8):
-                gateway = Filed(Path(case.mktemp()), zmq, srt, sections)
-                try:
-                    gateway.start()
-                    break
-                except BindError:
-                    if attempt == 7:
-                        raise
-
-            def body() -> None:
-                try:
-                    scenario(case, gateway)
-                finally:
-                    gateway.close_all()
-
+    def start(case: Any) -> Filed:
+        for attempt in range(8):
+            gateway = Filed(Path(case.mktemp()), zmq, srt, sections)
             try:
-                yield threads.deferToThread(body)
-            finally:
-                if gateway.service.running:
-                    yield gateway.service.stopService()
+                gateway.start()
+            except BindError:
+                if attempt == 7:
+                    raise
+                continue
+            return gateway
+        raise AssertionError("unreachable")
 
-        run.timeout = TIMEOUT  # type: ignore[attr-defined]  # trial's
-        return run
-
-    return decorate
+    return hosted(start)

@@ -56,6 +56,7 @@ class Outcome(msgspec.Struct, frozen=True):
     :ivar fe_to_be_bytes: bytes delivered to the BE; `be_to_fe_bytes` those to the FE.
     :ivar be_kept: whether the BE's connection is still there, to wait again.
     :ivar stalls: how long it stood still.
+    :ivar messages_dropped: of an SRT session, those that a side had no room for.
     """
 
     cause: Cause
@@ -65,6 +66,7 @@ class Outcome(msgspec.Struct, frozen=True):
     seconds: float
     be_kept: bool = False
     stalls: Stalls = Stalls()
+    messages_dropped: int = 0
 
 
 class Pairing:

@@ -1,0 +1,246 @@
+"""The thread that has all SRT sockets: it accepts, moves messages and sees ends.
+
+Whatever it decides by itself is about bytes. Who may come and who is paired with whom is decided in
+the reactor's thread, which orders by :meth:`Engine.order`; what happens is told there by
+``callFromThread``. Sockets are libsrt's numbers.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.logger import Logger
+
+from relayx.srt.binding import CONNECTED, Library, Peer, SrtError
+from relayx.srt.pump import Event, Pump, What, new_pump
+
+COUNT_EVERY = 0.1
+"""Seconds from one look at what was moved to the next."""
+
+MEASURE_EVERY = 1.0
+"""Seconds from one look at the state of links to the next (srt_bstats)."""
+
+LOOK_EVERY = 0.01
+EARLY_LIMIT = 65536
+"""Bytes that are kept of what a BE sends before its first session (contract section 6)."""
+
+_MESSAGE_ROOM = 65536
+_MESSAGES_A_TURN = 64
+_log = Logger(namespace="relayx.srt")
+
+
+class Party(Protocol):
+    """Who has sockets in the engine and is told about them, in the engine's thread."""
+
+    def ended(self, sock: int) -> None:
+        """A joined socket has ended, and all that it sent was moved."""
+
+    def count(self, now: float) -> None:
+        """It is time to tell what was moved."""
+
+    def look(self, now: float) -> bool:
+        """Look at what is being waited for; whether something still is."""
+
+
+class Waiting:
+    """A socket that is in no session: what it sends is kept for its first one, or thrown away."""
+
+    __slots__ = ("early", "size")
+
+    def __init__(self, keeps: bool) -> None:
+        self.early: deque[bytes] | None = deque() if keeps else None
+        self.size = 0
+
+    def take(self, message: bytes) -> None:
+        """Keep a message; of a stream that goes on, the latest are kept (EARLY_LIMIT)."""
+        if self.early is None:
+            return
+        self.early.append(message)
+        self.size += len(message)
+        while self.size > EARLY_LIMIT:
+            self.size -= len(self.early.popleft())
+
+
+class Engine:
+    """All SRT sockets of one gateway.
+
+    :param library: libsrt, which is started and stopped with the engine.
+    :param from_thread: has a function called in the reactor's thread, with arguments.
+    :param compiled: whether the pump in C is wanted.
+    :ivar pump: moves messages; for the engine's thread alone.
+    """
+
+    def __init__(
+        self, library: Library, from_thread: Callable[..., None], *, compiled: bool = True
+    ) -> None:
+        self.library = library
+        self.tell = from_thread
+        self.parties: list[Party] = []
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        library.start()
+        self.pump: Pump = new_pump(library, self._wake, compiled=compiled)
+        self._orders: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._thread = threading.Thread(target=self._run, name="srt", daemon=True)
+        self._stopping = False
+        self._listeners: dict[int, Callable[[int, Peer], None]] = {}
+        self._waiting: dict[int, tuple[Waiting, Callable[[], None]]] = {}
+        self._readers: dict[int, Callable[[Event], None]] = {}
+        self._owners: dict[int, Party] = {}
+        self._buffer = library.ffi.new(f"char[{_MESSAGE_ROOM}]")
+        self._view = library.ffi.buffer(self._buffer, _MESSAGE_ROOM)
+
+    # for the reactor's thread
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def order(self, what: Callable[..., object], *args: object) -> None:
+        """Have something done in the engine's thread, in the order of the calls."""
+        self._orders.append((what, args))
+        os.eventfd_write(self._wake, 1)
+
+    def stop(self) -> None:
+        """Close every socket, end the thread and libsrt's; returns when that is done."""
+        self._stopping = True
+        os.eventfd_write(self._wake, 1)
+        if self._thread.ident is not None:
+            self._thread.join()
+        self.pump.close()
+        self.library.stop()
+        os.close(self._wake)
+
+    # for the engine's thread
+
+    def add_listener(self, sock: int, accepted: Callable[[int, Peer], None]) -> None:
+        """Accept connections of a socket that listens."""
+        self._listeners[sock] = accepted
+        self.pump.add(sock, reads=True, latency=0)
+
+    def remove_listener(self, sock: int) -> None:
+        """Accept no more of it, and close it."""
+        self._listeners.pop(sock, None)
+        self.close(sock)
+
+    def add(self, sock: int) -> None:
+        """Take a connected socket in; it is not read."""
+        self.pump.add(sock, reads=False, latency=self._number(sock, "rcvlatency"))
+
+    def wait(self, sock: int, waiting: Waiting, gone: Callable[[], None], *, reads: bool) -> None:
+        """Have a socket wait for a session: `gone` is called once when it ends."""
+        self._owners.pop(sock, None)
+        self._waiting[sock] = waiting, gone
+        self.pump.read(sock, reads)
+
+    def take(self, sock: int, owner: Party) -> list[bytes]:
+        """A socket that waits is its owner's from now on; what came early."""
+        self._owners[sock] = owner
+        found = self._waiting.pop(sock, None)
+        return list(found[0].early or ()) if found is not None else []
+
+    def read_by(self, sock: int, reader: Callable[[Event], None]) -> None:
+        """Have a socket's events told to somebody who reads it with :meth:`receive`."""
+        self._readers[sock] = reader
+
+    def receive(self, sock: int) -> tuple[list[bytes], bool]:
+        """Messages that have come, and whether the socket has ended."""
+        receive, view = self.library.lib.srt_recvmsg, self._view
+        messages: list[bytes] = []
+        while len(messages) < _MESSAGES_A_TURN:
+            size = receive(sock, self._buffer, _MESSAGE_ROOM)
+            if size <= 0:
+                error = self.library.lib.srt_getlasterror(self.library.ffi.NULL)
+                return messages, size == 0 or error // 1000 != 6
+            messages.append(view[:size])
+        return messages, False
+
+    def close(self, sock: int) -> None:
+        """Close a socket; what it has not sent is lost."""
+        self._owners.pop(sock, None)
+        self._waiting.pop(sock, None)
+        self._readers.pop(sock, None)
+        self.pump.remove(sock)
+        self.library.close(sock)
+
+    def is_connected(self, sock: int) -> bool:
+        """Whether a socket is connected."""
+        return self.library.state(sock) == CONNECTED
+
+    def _number(self, sock: int, option: str) -> int:
+        try:
+            return self.library.get(sock, option)
+        except SrtError:  # it has ended meanwhile
+            return 0
+
+    def _run(self) -> None:
+        next_count = time.monotonic() + COUNT_EVERY
+        while not self._stopping:
+            busy = False
+            now = time.monotonic()
+            for party in self.parties:
+                busy = party.look(now) or busy
+            if now >= next_count:
+                next_count = now + COUNT_EVERY
+                for party in self.parties:
+                    party.count(now)
+            timeout = LOOK_EVERY if busy else next_count - now if self._owners else None
+            try:
+                events = self.pump.run(timeout)
+            except SrtError as error:
+                _log.error("{text}", text=f"the SRT thread cannot wait: {error}")
+                time.sleep(LOOK_EVERY)
+                continue
+            for event in events:
+                try:
+                    self._happened(event)
+                except Exception:  # one socket's fault must not stop all others
+                    _log.failure("an SRT socket's event failed")
+            self._obey()
+        for sock in [*self._listeners, *self._waiting, *self._owners, *self._readers]:
+            self.close(sock)
+
+    def _obey(self) -> None:
+        while self._orders:
+            what, args = self._orders.popleft()
+            try:
+                what(*args)
+            except Exception:
+                _log.failure("an order to the SRT thread failed")
+
+    def _happened(self, event: Event) -> None:
+        sock = event.sock
+        if event.what is What.WOKEN:
+            return
+        if sock in self._listeners:
+            self._accept(sock)
+        elif sock in self._readers:
+            self._readers[sock](event)
+        elif sock in self._owners:
+            self._owners[sock].ended(sock)
+        elif sock in self._waiting:
+            self._read_waiting(sock, event)
+        else:
+            self.pump.remove(sock)
+
+    def _accept(self, listener: int) -> None:
+        while (accepted := self.library.accept(listener)) is not None:
+            self._listeners[listener](*accepted)
+
+    def _read_waiting(self, sock: int, event: Event) -> None:
+        waiting, gone = self._waiting[sock]
+        ended = event.what is What.ENDED
+        if not ended:
+            if waiting.early is None:  # not read, so only its end is told of
+                ended = not self.is_connected(sock)
+            else:
+                messages, ended = self.receive(sock)
+                for message in messages:
+                    waiting.take(message)
+        if ended:
+            self.close(sock)
+            gone()

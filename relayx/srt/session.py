@@ -1,0 +1,242 @@
+"""Sessions of two SRT connections, in the engine's thread: how they begin and end.
+
+SRT has no end of one direction: a side closes, and that is the end of the session once what it had
+sent is delivered. With a kept BE (contract section 7) the port is ready again at once then, since
+messages have boundaries: what the BE still sends is thrown away until the next session, which
+begins with a whole message. Sessions of a publisher that many watch are one-way; each
+has its own account of what it dropped, and none waits for another.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from relayx.core.messages import Cause
+from relayx.core.pairing import Outcome, Stalls
+from relayx.srt.engine import MEASURE_EVERY, Engine
+from relayx.srt.pump import Counts
+from relayx.srt.statistics import Gauge, LinkState
+
+DELIVERY_LIMIT = 10.0
+"""Seconds for what is still on its way when a side has ended; libsrt drops what is too late long
+before, unless it is told not to."""
+
+SILENT = 4.0
+"""Seconds: a peer that ended after it left this much unanswered is taken for dead."""
+
+
+class Report(NamedTuple):
+    """What a session has moved so far, with the state of both links.
+
+    :ivar fe: the FE's link; `be` the BE's.
+    """
+
+    pairing_id: str
+    to_be: Counts
+    to_fe: Counts
+    fe: LinkState
+    be: LinkState
+
+
+class Paired:
+    """One session.
+
+    :param keep: whether the BE stays when the FE ends; one whose stream is shared always does.
+    :param trace_id: for the log.
+    """
+
+    __slots__ = ("be", "began", "cause", "closing", "deliver_by", "early", "fe", "keep",
+                 "pairing_id", "settled", "shared", "text", "to_be", "to_fe")  # fmt: skip
+
+    def __init__(self, pairing_id: str, fe: int, be: int, *, keep: bool, shared: bool) -> None:
+        self.pairing_id = pairing_id
+        self.fe = fe
+        self.be = be
+        self.keep = keep or shared
+        self.shared = shared
+        self.began = time.monotonic()
+        self.cause: Cause | None = None
+        self.text = ""
+        self.early = Counts()
+        self.to_be = self.to_fe = Counts()
+        self.closing: int | None = None  # the socket that is yet to get all that the other sent
+        self.settled: float | None = None  # since when it has
+        self.deliver_by = 0.0
+
+
+class Sessions:
+    """All sessions between SRT connections.
+
+    :param over: told in the reactor's thread that a session is over, with its outcome.
+    :param report: told there ten times a second what each has moved.
+    :param kept: called in the engine's thread with a BE's socket that waits again.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        over: Callable[[str, Outcome], None],
+        report: Callable[[list[Report]], None],
+        kept: Callable[[int], None],
+    ) -> None:
+        self._engine = engine
+        self._over = over
+        self._report = report
+        self._kept = kept
+        self._sessions: dict[str, Paired] = {}
+        self._of_sock: dict[int, dict[str, Paired]] = {}
+        self._gauges: dict[int, Gauge] = {}
+        self._measured = 0.0
+        engine.parties.append(self)
+
+    def begin(self, session: Paired) -> None:
+        """Move messages between two sockets that have waited."""
+        engine, pump, fe, be = self._engine, self._engine.pump, session.fe, session.be
+        self._sessions[session.pairing_id] = session
+        early = engine.take(be, self)
+        engine.take(fe, self)
+        for sock in (fe, be):
+            self._of_sock.setdefault(sock, {})[session.pairing_id] = session
+            self._gauges.setdefault(sock, Gauge(session.began))
+        send = engine.library.lib.srt_sendmsg
+        sent = [send(fe, message, len(message), -1, 1) for message in early]
+        session.early = Counts(
+            messages=sum(size > 0 for size in sent),
+            bytes=sum(size for size in sent if size > 0),
+            dropped=sum(size <= 0 for size in sent),
+        )
+        pump.join(be, fe, holds=not session.shared)
+        if session.shared:
+            pump.discard(fe)
+        else:
+            pump.join(fe, be, holds=True)
+
+    def finish(self, pairing_id: str, cause: Cause, text: str) -> None:
+        """End a session at once; its BE goes with it, unless others have its stream too."""
+        session = self._sessions.get(pairing_id)
+        if session is not None:
+            session.cause, session.text = cause, text
+            self._end(session, kept=len(self._of_sock[session.be]) > 1)
+
+    def ended(self, sock: int) -> None:
+        """See :class:`~relayx.srt.engine.Party`."""
+        sessions = list(self._of_sock.get(sock, {}).values())
+        dead = bool(sessions) and time.monotonic() - self._gauges[sock].heard >= SILENT
+        for session in sessions:
+            of_fe = sock == session.fe
+            if session.closing is not None:
+                session.closing = None
+                self._end(session, kept=False)
+                continue
+            session.cause, session.text = _why(of_fe, dead)
+            if of_fe and session.keep:
+                self._end(session, kept=True)
+            else:
+                session.closing = session.be if of_fe else session.fe
+                session.deliver_by = time.monotonic() + DELIVERY_LIMIT
+
+    def look(self, now: float) -> bool:
+        """See :class:`~relayx.srt.engine.Party`."""
+        busy = False
+        for session in list(self._sessions.values()):
+            if session.closing is None:
+                continue
+            if self._is_delivered(session, session.closing, now):
+                self._end(session, kept=False)
+            else:
+                busy = True
+        return busy
+
+    def _is_delivered(self, session: Paired, sock: int, now: float) -> bool:
+        """Whether a peer has acknowledged all, and has had the time to play it.
+
+        A receiver of SRT keeps packets back for the latency that was agreed on, and most lose
+        those that it has not given away yet when the connection is closed.
+        """
+        engine = self._engine
+        if now >= session.deliver_by or not engine.is_connected(sock):
+            return True
+        if engine.library.unsent(sock):
+            session.settled = None
+            return False
+        if session.settled is None:
+            session.settled = now
+        return now - session.settled >= self._delay(sock)
+
+    def _delay(self, sock: int) -> float:
+        state = self._engine.library.statistics(sock)
+        return 0.0 if state is None else max(0, state.msSndTsbPdDelay) / 1000 + 0.05
+
+    def _counts(self, session: Paired) -> tuple[Counts, Counts]:
+        counted, early = self._engine.pump.counted, session.early
+        to_fe = counted(session.be, session.fe)
+        return counted(session.fe, session.be), Counts(
+            to_fe.messages + early.messages, to_fe.bytes + early.bytes,
+            to_fe.dropped + early.dropped, to_fe.dropped_bytes, to_fe.stalled,
+        )  # fmt: skip
+
+    def _end(self, session: Paired, *, kept: bool) -> None:
+        """A session is over: its FE is closed, and its BE waits again or is closed too."""
+        engine, fe, be = self._engine, session.fe, session.be
+        session.to_be, session.to_fe = self._counts(session)
+        del self._sessions[session.pairing_id]
+        engine.pump.part(be, fe)
+        engine.pump.part(fe, be)
+        self._leave(fe, session)
+        engine.close(fe)
+        others = self._leave(be, session)
+        if not others:
+            if kept:
+                engine.pump.discard(be)
+                self._kept(be)
+            else:
+                engine.close(be)
+        outcome = Outcome(
+            cause=session.cause or Cause.FE_CLOSED,
+            text=session.text,
+            fe_to_be_bytes=session.to_be.bytes,
+            be_to_fe_bytes=session.to_fe.bytes,
+            seconds=time.monotonic() - session.began,
+            be_kept=kept,
+            stalls=Stalls(fe=session.to_fe.stalled, be=session.to_be.stalled),
+            messages_dropped=session.to_be.dropped + session.to_fe.dropped,
+        )
+        engine.tell(self._over, session.pairing_id, outcome)
+
+    def _leave(self, sock: int, session: Paired) -> int:
+        """A socket is no longer in a session; how many it is still in."""
+        of_sock = self._of_sock[sock]
+        del of_sock[session.pairing_id]
+        if not of_sock:
+            del self._of_sock[sock]
+            self._gauges.pop(sock, None)
+        return len(of_sock)
+
+    def count(self, now: float) -> None:
+        """See :class:`~relayx.srt.engine.Party`."""
+        if not self._sessions:
+            return
+        if now - self._measured >= MEASURE_EVERY:
+            self._measured = now
+            for sock, gauge in self._gauges.items():
+                stats = self._engine.library.statistics(sock)
+                if stats is not None:
+                    gauge.measure(now, stats)
+        reports = [
+            Report(
+                session.pairing_id, *self._counts(session),
+                self._gauges[session.fe].state, self._gauges[session.be].state,
+            )
+            for session in self._sessions.values()
+        ]  # fmt: skip
+        self._engine.tell(self._report, reports)
+
+
+def _why(of_fe: bool, dead: bool) -> tuple[Cause, str]:
+    """Cause and text of the end of a session, of which one side ended."""
+    who = "the FE" if of_fe else "the BE"
+    if dead:
+        return Cause.FE_DEAD if of_fe else Cause.BE_DEAD, f"{who} does not answer"
+    return Cause.FE_CLOSED if of_fe else Cause.BE_CLOSED, f"{who} closed its connection"

@@ -129,7 +129,7 @@ class Engine:
 
     def add(self, sock: int) -> None:
         """Take a connected socket in; it is not read."""
-        self.pump.add(sock, reads=False, latency=self._number(sock, "rcvlatency"))
+        self.pump.add(sock, reads=False, latency=self.latency(sock))
 
     def wait(self, sock: int, waiting: Waiting, gone: Callable[[], None], *, reads: bool) -> None:
         """Have a socket wait for a session: `gone` is called once when it ends."""
@@ -143,9 +143,16 @@ class Engine:
         found = self._waiting.pop(sock, None)
         return list(found[0].early or ()) if found is not None else []
 
-    def read_by(self, sock: int, reader: Callable[[Event], None]) -> None:
-        """Have a socket's events told to somebody who reads it with :meth:`receive`."""
-        self._readers[sock] = reader
+    def has(self, sock: int) -> bool:
+        """Whether a socket is in, and has not ended."""
+        return sock in self._waiting or sock in self._owners
+
+    def read_by(self, sock: int, reader: Callable[[Event], None] | None) -> None:
+        """Have a socket's events told to somebody who reads it with :meth:`receive`, or to none."""
+        if reader is None:
+            self._readers.pop(sock, None)
+        else:
+            self._readers[sock] = reader
 
     def receive(self, sock: int) -> tuple[list[bytes], bool]:
         """Messages that have come, and whether the socket has ended."""
@@ -171,9 +178,10 @@ class Engine:
         """Whether a socket is connected."""
         return self.library.state(sock) == CONNECTED
 
-    def _number(self, sock: int, option: str) -> int:
+    def latency(self, sock: int) -> int:
+        """Milliseconds after its end in which what a peer has sent may still come due."""
         try:
-            return self.library.get(sock, option)
+            return self.library.get(sock, "rcvlatency")
         except SrtError:  # it has ended meanwhile
             return 0
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from relayx.core.messages import Cause
 from relayx.core.pairing import Outcome, Stalls
+from relayx.srt.binding import Library
 from relayx.srt.engine import MEASURE_EVERY, Engine
 from relayx.srt.pump import Counts
 from relayx.srt.statistics import Gauge, LinkState
@@ -23,8 +24,16 @@ DELIVERY_LIMIT = 10.0
 """Seconds for what is still on its way when a side has ended; libsrt drops what is too late long
 before, unless it is told not to."""
 
+_MARGIN = 0.05
+
 SILENT = 4.0
 """Seconds: a peer that ended after it left this much unanswered is taken for dead."""
+
+
+def play_time(library: Library, sock: int) -> float:
+    """Seconds that a peer may keep back what it has acknowledged, as was agreed with it."""
+    state = library.statistics(sock)
+    return 0.0 if state is None else max(0, state.msSndTsbPdDelay) / 1000 + _MARGIN
 
 
 class Report(NamedTuple):
@@ -94,6 +103,7 @@ class Sessions:
     def begin(self, session: Paired) -> None:
         """Move messages between two sockets that have waited."""
         engine, pump, fe, be = self._engine, self._engine.pump, session.fe, session.be
+        gone = [sock for sock in (fe, be) if not engine.has(sock)]
         self._sessions[session.pairing_id] = session
         early = engine.take(be, self)
         engine.take(fe, self)
@@ -112,6 +122,9 @@ class Sessions:
             pump.discard(fe)
         else:
             pump.join(fe, be, holds=True)
+        if gone:
+            session.cause, session.text = _why(fe in gone, dead=False)
+            self._end(session, kept=gone == [fe])
 
     def finish(self, pairing_id: str, cause: Cause, text: str) -> None:
         """End a session at once; its BE goes with it, unless others have its stream too."""
@@ -163,11 +176,7 @@ class Sessions:
             return False
         if session.settled is None:
             session.settled = now
-        return now - session.settled >= self._delay(sock)
-
-    def _delay(self, sock: int) -> float:
-        state = self._engine.library.statistics(sock)
-        return 0.0 if state is None else max(0, state.msSndTsbPdDelay) / 1000 + 0.05
+        return now - session.settled >= play_time(engine.library, sock)
 
     def _counts(self, session: Paired) -> tuple[Counts, Counts]:
         counted, early = self._engine.pump.counted, session.early

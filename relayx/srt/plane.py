@@ -1,0 +1,439 @@
+"""SRT on the srt ports, in the reactor's thread: what the rules want done there, and what happens.
+
+The same as :mod:`relayx.data.plane` for TCP. Who may come is decided twice: in the listen callback,
+in a thread of libsrt's, from a snapshot of the rules, so that a caller reads why it is turned away
+before its handshake ends; and by the rules themselves once the connection is there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+from relayx.core import effects as fx
+from relayx.core.glance import Decision, Snapshot, decide
+from relayx.core.hello import Hello
+from relayx.core.messages import Cause, Role, Transport
+from relayx.core.messages import Protocol as PortProtocol
+from relayx.core.pairing import Outcome, Stalls
+from relayx.core.streamid import StreamIdError, parse_stream_id, reject_of
+from relayx.srt.binding import Library, Peer, SrtError
+from relayx.srt.carrier import Wires
+from relayx.srt.connection import SrtConnection
+from relayx.srt.engine import Engine, Waiting
+from relayx.srt.lent import LentConnection
+from relayx.srt.pump import Counts
+from relayx.srt.session import Paired, Report, Sessions
+from relayx.srt.settings import SrtSettings
+from relayx.srt.statistics import LinkState
+
+BACKLOG = 256
+MOST_REFUSED = 1000
+"""Refusals that may wait to be logged; in a storm, older ones are only counted."""
+
+_DECIDED_MOST = 4096
+_DECIDED_FOR = 30.0
+_BUILD_SHARE = 10
+_NO_MESSAGE_LIMIT = 1316
+_END_TEXT = {
+    Cause.BE_LOST: "the BE's control connection ended and did not come back in time",
+    Cause.DRAIN: "the gateway is stopping",
+    Cause.ADMIN: "an administrator closed it",
+}
+
+
+class Events(Protocol):
+    """Who is told what happens on the SRT plane."""
+
+    def connected_by_srt(
+        self, link: int, port: int, address: str, hello: Hello, publishes: bool
+    ) -> None:
+        """A connection is there, and who it is."""
+
+    def refused_by_srt(self, port: int, address: str, code: str, reject: int, text: str) -> None:
+        """A caller was turned away in its handshake."""
+
+    def link_lost(self, link: int) -> None:
+        """A connection that waited has ended."""
+
+    def session_over(self, pairing_id: str, outcome: Outcome) -> None:
+        """A session's port leaves ``busy``."""
+
+    def links_measured(self) -> None:
+        """The state of the links of running sessions is new."""
+
+
+class Running(NamedTuple):
+    """A session that runs.
+
+    :ivar started: in the reactor's seconds.
+    """
+
+    pairing_id: str
+    fe: SrtConnection
+    be: SrtConnection
+    keep: bool
+    started: float
+
+
+class SrtPlane:
+    """Carries out what the rules want of SRT connections, and tells them what happens.
+
+    :param reactor: an IReactorTime and IReactorFromThreads.
+    :param links: numbers of data connections, of which no other plane takes the same.
+    :param look: copies the rules' state.
+    :ivar refusals: how many callers were turned away in their handshakes, by SRT's code.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        library: Library,
+        settings: SrtSettings,
+        events: Events,
+        links: Iterator[int],
+        look: Callable[[], Snapshot],
+        *,
+        compiled: bool = True,
+    ) -> None:
+        self.reactor = reactor
+        self._library = library
+        self._settings = settings
+        self._events = events
+        self._links = links
+        self._look = look
+        self._snapshot = look()
+        self._build_call: Any = None
+        self._may_build_at = 0.0
+        self._engine = Engine(library, reactor.callFromThread, compiled=compiled)
+        self._sessions = Sessions(self._engine, self._over, self._reported, self._kept_in_engine)
+        self._wires = Wires(self._engine)
+        self._listeners: dict[int, int] = {}
+        self._connections: dict[int, SrtConnection] = {}
+        self._by_sock: dict[int, int] = {}
+        self._running: dict[str, Running] = {}
+        self._reports: dict[str, Report] = {}
+        self._lent: dict[int, LentConnection] = {}
+        self._decided: dict[int, tuple[float, Decision]] = {}  # of libsrt's threads and the engine's
+        self._refused: deque[tuple[int, str, str, int, str]] = deque(maxlen=MOST_REFUSED)
+        self._telling = False
+        self.refusals: dict[int, int] = {}
+        self.messages_dropped = 0
+        self._engine.start()
+
+    # ports
+
+    def listen(self, number: int) -> None:
+        """Listen on the UDP port of one data port.
+
+        :raises SrtError: where it cannot be bound, or an option is wrong.
+        """
+        settings, library = self._settings, self._library
+        sock = library.create()
+        try:
+            self._set_options(sock)
+            library.bind(sock, settings.interface, number)
+            library.listen(sock, BACKLOG, lambda *came: self._decide(number, *came))
+        except (SrtError, OSError):
+            library.close(sock)
+            raise
+        self._listeners[number] = sock
+        self._engine.order(
+            self._engine.add_listener, sock, lambda *came: self._accepted(number, *came)
+        )
+
+    def _set_options(self, sock: int) -> None:
+        settings, library = self._settings, self._library
+        for name in ("sndsyn", "rcvsyn"):
+            library.set(sock, name, False)
+        for name, value in settings.options:
+            library.set(sock, name, value)
+        if settings.passphrase:
+            library.set(sock, "passphrase", settings.passphrase)
+
+    def stop_listening_on(self, number: int) -> None:
+        """Accept no more on one port; its connections stay."""
+        sock = self._listeners.pop(number, None)
+        if sock is not None:
+            self._engine.order(self._engine.remove_listener, sock)
+
+    def stop_listening(self) -> None:
+        """Accept no more."""
+        for number in list(self._listeners):
+            self.stop_listening_on(number)
+
+    @property
+    def listening(self) -> set[int]:
+        """The ports that are listened on."""
+        return set(self._listeners)
+
+    def change(self, settings: SrtSettings) -> None:
+        """Go by other settings from now on; connections that are there keep theirs.
+
+        What was agreed on in a handshake cannot change, so listeners are made anew.
+
+        :raises SrtError: where a port cannot be listened on with them.
+        """
+        before, self._settings = self._settings, settings
+        if (before.options, before.passphrase) != (settings.options, settings.passphrase):
+            for sock in self._listeners.values():
+                self._set_late_options(sock)
+
+    def _set_late_options(self, sock: int) -> None:
+        """Have connections that a listener accepts from now on go by other options."""
+        for name, value in self._settings.options:
+            try:
+                self._library.set(sock, name, value)
+            except SrtError:  # one that only a new socket takes
+                pass
+        try:
+            self._library.set(sock, "passphrase", self._settings.passphrase)
+        except SrtError:
+            pass
+
+    # who may come
+
+    def changed(self) -> None:
+        """The rules' state is not what it was: callers are decided on by a new copy of it.
+
+        Copying costs time, so it is done at once, but no more than a tenth of all time.
+        """
+        if self._build_call is None:
+            wait = max(0.0, self._may_build_at - time.monotonic())
+            if wait:
+                self._build_call = self.reactor.callLater(wait, self._build)
+            else:
+                self._build()
+
+    def _build(self) -> None:
+        self._build_call = None
+        began = time.monotonic()
+        self._snapshot = self._look()
+        ended = time.monotonic()
+        self._may_build_at = ended + (ended - began) * _BUILD_SHARE
+
+    def _decide(self, number: int, sock: int, peer: Peer, raw: bytes) -> int:
+        """Whether a caller may come, in a thread of libsrt's: 0, or the reason why not."""
+        try:
+            asked = parse_stream_id(raw)
+        except StreamIdError as error:
+            return self._refuse(number, peer, error.code, reject_of(error), error.text)
+        now = self.reactor.seconds()
+        decision = decide(self._snapshot, now, number, peer.host, asked)
+        if decision.refusal is not None:
+            refusal = decision.refusal
+            return self._refuse(number, peer, refusal.code, decision.reject, refusal.text)
+        if len(self._decided) >= _DECIDED_MOST:  # handshakes that were never completed
+            for old, (when, _) in list(self._decided.items()):
+                if now - when > _DECIDED_FOR:
+                    self._decided.pop(old, None)
+        self._decided[sock] = now, decision
+        return 0
+
+    def _refuse(self, number: int, peer: Peer, code: str, reject: int, text: str) -> int:
+        self._refused.append((number, peer.host, code, reject, text))
+        self.refusals[reject] = self.refusals.get(reject, 0) + 1
+        if not self._telling:
+            self._telling = True
+            self.reactor.callFromThread(self._tell_refused)
+        return reject
+
+    def _tell_refused(self) -> None:
+        self._telling = False
+        while self._refused:
+            self._events.refused_by_srt(*self._refused.popleft())
+
+    # what the engine tells, in its own thread
+
+    def _accepted(self, number: int, sock: int, peer: Peer) -> None:
+        found = self._decided.pop(sock, None)
+        if found is None:
+            self._library.close(sock)
+            return
+        decision = found[1]
+        hello = decision.hello
+        if hello is None:
+            self._library.close(sock)
+            return
+        engine = self._engine
+        is_be = hello.role is Role.BE
+        engine.add(sock)
+        engine.wait(sock, Waiting(keeps=is_be), lambda: self._tell_lost(sock), reads=is_be)
+        engine.tell(self._arrived, number, sock, peer, hello, decision.publishes)
+
+    def _tell_lost(self, sock: int) -> None:
+        self._engine.tell(self._lost, sock)
+
+    def _kept_in_engine(self, sock: int) -> None:
+        self._engine.wait(
+            sock, Waiting(keeps=False), lambda: self._tell_lost(sock), reads=True
+        )  # fmt: skip
+
+    # connections
+
+    def _arrived(self, number: int, sock: int, peer: Peer, hello: Hello, publishes: bool) -> None:
+        link = next(self._links)
+        here = self._settings.interface or "0.0.0.0"
+        connection = SrtConnection(link, sock, number, peer, here, hello, publishes)
+        self._connections[link] = connection
+        self._by_sock[sock] = link
+        self._events.connected_by_srt(link, number, peer.host, hello, publishes)
+
+    def _lost(self, sock: int) -> None:
+        """A connection that was in no session has ended."""
+        link = self._by_sock.get(sock)
+        connection = None if link is None else self._connections.get(link)
+        if connection is not None and connection.waiting:
+            self._forget(connection)
+            self._events.link_lost(connection.link)
+
+    def _forget(self, connection: SrtConnection) -> None:
+        connection.waiting = False
+        self._connections.pop(connection.link, None)
+        self._by_sock.pop(connection.sock, None)
+
+    def has(self, link: int) -> bool:
+        """Whether a connection is one of this plane's."""
+        return link in self._connections
+
+    def open_connections(self) -> int:
+        """How many connections there are."""
+        return len(self._connections)
+
+    # effects
+
+    def wait(self, effect: fx.Wait) -> None:
+        """Keep a connection until it is paired."""
+        self._connections[effect.link].waiting = True
+
+    def refuse(self, effect: fx.Refuse) -> None:
+        """Turn a connection away that was let in, or has waited."""
+        self._close(effect.link)
+
+    def close_link(self, effect: fx.CloseLink) -> None:
+        """Close a connection that waits."""
+        self._close(effect.link)
+
+    def _close(self, link: int) -> None:
+        connection = self._connections.get(link)
+        if connection is not None:
+            self._forget(connection)
+            self._engine.order(self._engine.close, connection.sock)
+
+    def pair(self, effect: fx.Pair) -> None:
+        """Make a session of two connections."""
+        fe, be = self._connections.get(effect.fe), self._connections.get(effect.be)
+        if fe is None or be is None:
+            cause = Cause.FE_CLOSED if fe is None else Cause.BE_CLOSED
+            for left in (fe, be):
+                if left is not None and left.waiting:
+                    self._close(left.link)
+            self._events.session_over(effect.pairing_id, _nothing(cause))
+            return
+        fe.waiting = be.waiting = False
+        self._running[effect.pairing_id] = Running(
+            effect.pairing_id, fe, be, effect.keep or effect.shared, self.reactor.seconds()
+        )
+        paired = Paired(
+            effect.pairing_id, fe.sock, be.sock, keep=effect.keep, shared=effect.shared
+        )  # fmt: skip
+        self._engine.order(self._sessions.begin, paired)
+
+    def lend(self, link: int, lost: Callable[[LentConnection], None]) -> LentConnection | None:
+        """A connection for a session with a TCP connection, None where it has ended."""
+        connection = self._connections.get(link)
+        if connection is None:
+            return None
+        connection.waiting = False
+
+        def ended(lent: LentConnection) -> None:
+            self._forget(connection)
+            lost(lent)
+
+        message = self._settings.payloadsize or _NO_MESSAGE_LIMIT
+        return LentConnection(
+            connection, self._engine, self._wires, message, ended, self._take_back
+        )  # fmt: skip
+
+    def _take_back(self, connection: SrtConnection) -> None:
+        """A kept BE's session with a TCP connection is over."""
+        connection.waiting = True
+
+        def release() -> None:
+            sock = connection.sock
+            if self._wires.release(sock):
+                self._engine.pump.discard(sock)
+                self._kept_in_engine(sock)
+            else:
+                self._tell_lost(sock)
+
+        self._engine.order(release)
+
+    def end_session(self, effect: fx.EndSession) -> None:
+        """Close both sides of a session at once."""
+        text = _END_TEXT.get(effect.cause, str(effect.cause))
+        self._engine.order(self._sessions.finish, effect.pairing_id, effect.cause, text)
+
+    # sessions
+
+    def _over(self, pairing_id: str, outcome: Outcome) -> None:
+        running = self._running.pop(pairing_id, None)
+        self._reports.pop(pairing_id, None)
+        if running is None:
+            return
+        self.messages_dropped += outcome.messages_dropped
+        self._forget(running.fe)
+        if outcome.be_kept:
+            running.be.waiting = True
+        elif not any(other.be is running.be for other in self._running.values()):
+            self._forget(running.be)
+        self._events.session_over(pairing_id, outcome)
+
+    def _reported(self, reports: list[Report]) -> None:
+        for report in reports:
+            if report.pairing_id in self._running:
+                self._reports[report.pairing_id] = report
+        self._events.links_measured()
+
+    def running(self) -> Iterable[Running]:
+        """The sessions that run."""
+        return self._running.values()
+
+    def session(self, pairing_id: str) -> tuple[Running, Report] | None:
+        """One that runs, and what it has moved so far."""
+        running = self._running.get(pairing_id)
+        return None if running is None else (running, self.report(pairing_id))
+
+    def report(self, pairing_id: str) -> Report:
+        """What a session has moved up to a tenth of a second ago, and the state of its links."""
+        found = self._reports.get(pairing_id)
+        return found or Report(pairing_id, Counts(), Counts(), LinkState(), LinkState())
+
+    def moved(self) -> Iterable[tuple[PortProtocol, int, int, Stalls]]:
+        """Of each session that runs: protocol, bytes FE to BE, bytes BE to FE, and stalls."""
+        for pairing_id in self._running:
+            report = self.report(pairing_id)
+            stalls = Stalls(fe=report.to_fe.stalled, be=report.to_be.stalled)
+            yield PortProtocol.SRT, report.to_be.bytes, report.to_fe.bytes, stalls
+
+    # the end
+
+    def close(self) -> None:
+        """Close every connection that is left."""
+        self.stop_listening()
+        for link in list(self._connections):
+            self._close(link)
+        if self._build_call is not None:
+            self._build_call.cancel()
+            self._build_call = None
+
+    def release(self) -> None:
+        """Every connection is gone: end the thread, and libsrt's."""
+        self._engine.stop()
+
+
+def _nothing(cause: Cause) -> Outcome:
+    text = "one side was gone before the session began"
+    return Outcome(cause=cause, text=text, fe_to_be_bytes=0, be_to_fe_bytes=0, seconds=0.0)

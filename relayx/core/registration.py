@@ -264,10 +264,10 @@ class Registration:
             if port.lease is not None:
                 self._leasing.end(port.lease, [port], Code.BE_LOST, by_gateway=True)
         for link in links:
-            session = link.port.session
-            if session is not None and session.be is link:
+            sessions = [one for one in link.port.sessions.values() if one.be is link]
+            for session in sessions:
                 board.end_session(session, Cause.BE_LOST)
-            else:
+            if not sessions:
                 board.close(link)
         board.note(
             "info", "reaped",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from relayx.core.codec import shown
+from relayx.core.directory import Client, Directory
 from relayx.core.errors import Code, PeerError
 from relayx.core.leases import Lease
 from relayx.core.messages import Protocol as PortProtocol
@@ -19,7 +20,6 @@ from relayx.core.refusals import (
     WrongServiceError,
     WrongTransportError,
 )
-from relayx.core.roster import Client, Roster
 
 if TYPE_CHECKING:
     from relayx.core.board import Rules
@@ -41,7 +41,7 @@ class Sight(Protocol):
         """What clients may do by their ids."""
 
     @property
-    def roster(self) -> Roster:
+    def roster(self) -> Directory:
         """Who is registered."""
 
     @property
@@ -75,7 +75,7 @@ def check(sight: Sight, link: Link, port: Port, now: float) -> Admitted:
     return Admitted(must_wait=check_fe(sight, link, port, now))
 
 
-def check_source(mode: str, link: Link, roster: Roster, now: float) -> None:
+def check_source(mode: str, link: Link, roster: Directory, now: float) -> None:
     """Admit a connection by where it comes from.
 
     :param mode: ``data.admission``.
@@ -219,7 +219,7 @@ def _check_lease_transport(link: Link, port: Port, lease: Lease) -> None:
         )
 
 
-def check_protocol(link: Link, policies: Policies, roster: Roster) -> None:
+def check_protocol(link: Link, policies: Policies, roster: Directory) -> None:
     """Refuse a connection whose owner may not use the protocol of its port.
 
     :raises ForbiddenError: ``NOT_ADMITTED``, naming what is allowed.
@@ -271,7 +271,7 @@ def _check_service(link: Link, port: Port, has_lease: bool) -> None:
     )
 
 
-def _takes_place(link: Link, waiting: Link, roster: Roster) -> bool:
+def _takes_place(link: Link, waiting: Link, roster: Directory) -> bool:
     """Whether a registered 1.1 BE comes again to a port where its own connection waits."""
     client = roster.named(Role.BE, link.client_id, lost=False)
     return (
@@ -282,6 +282,6 @@ def _takes_place(link: Link, waiting: Link, roster: Roster) -> bool:
     )
 
 
-def _may_fill(link: Link, owner: Client, roster: Roster) -> bool:
+def _may_fill(link: Link, owner: Client, roster: Directory) -> bool:
     filler = roster.owner(link)
     return filler is not None and (filler is owner or filler.client_id == owner.client_id)

@@ -13,13 +13,14 @@ from typing import Any, Protocol
 import msgspec
 
 from relayx.core import effects as fx
+from relayx.core.directory import Client
 from relayx.core.errors import Code, PeerError
 from relayx.core.leases import LeaseTable
 from relayx.core.messages import Cause, Error, Message, PortAlloc, Role
 from relayx.core.messages import Protocol as PortProtocol
 from relayx.core.policy import Policies
 from relayx.core.ports import Change, Link, PortTable, Session
-from relayx.core.roster import Client, Roster
+from relayx.core.roster import Roster
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):

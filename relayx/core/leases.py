@@ -6,10 +6,10 @@ import hmac
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from relayx.core.directory import Client
 from relayx.core.errors import StateError
 from relayx.core.messages import Protocol, Role, Transport
 from relayx.core.ports import Port
-from relayx.core.roster import Client
 
 if TYPE_CHECKING:
     from relayx.core.board import Due

@@ -8,12 +8,12 @@ import msgspec
 
 from relayx.core.board import Board
 from relayx.core.codec import fits, is_client_id, shown
+from relayx.core.directory import Client
 from relayx.core.errors import Code, PeerError
 from relayx.core.hello import SERVICE, SERVICE_ALLOWED
 from relayx.core.leases import Lease
 from relayx.core.messages import PortAcquire, PortGrant, PortRelease, Protocol, Role, Transport
 from relayx.core.ports import Port, Status
-from relayx.core.roster import Client
 
 DEFAULT_TTL = 30
 MAX_TTL = 600

@@ -5,6 +5,7 @@ from __future__ import annotations
 from relayx.core import effects as fx
 from relayx.core.board import Board
 from relayx.core.codec import fits, is_client_id, shown
+from relayx.core.directory import TAKEOVERS_TOLD, Client
 from relayx.core.errors import Code, PeerError
 from relayx.core.leasing import Leasing
 from relayx.core.messages import (
@@ -17,7 +18,6 @@ from relayx.core.messages import (
     Role,
 )
 from relayx.core.policy import Policy
-from relayx.core.roster import TAKEOVERS_TOLD, Client
 
 
 class Registration:

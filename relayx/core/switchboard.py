@@ -31,6 +31,7 @@ Whatever changes the lists of ``port_state`` ends in one StateChanged.
 from __future__ import annotations
 
 from relayx.core.board import Board, Names, Rules
+from relayx.core.directory import Client
 from relayx.core.effects import Effect
 from relayx.core.errors import Code, PeerError
 from relayx.core.hello import Hello
@@ -52,7 +53,6 @@ from relayx.core.pairing import Outcome, Pairing
 from relayx.core.policy import Policies, Policy
 from relayx.core.ranges import Ranges, Touched
 from relayx.core.registration import Registration
-from relayx.core.roster import Client
 
 
 class Switchboard:

@@ -26,6 +26,7 @@ from relayx.core.messages import (
     PortRelease,
     PortStateQuery,
     Role,
+    Transport,
 )
 from tests.common import Room
 from tests.test_core_model import OTHER_RANGES, PORTS, RANGES, Link, Model, kinds
@@ -36,6 +37,7 @@ INSTANCES = st.sampled_from(["", "", "i1", "i2"])
 NAMES = st.sampled_from(["", "", "", "web"])
 ROLES = st.sampled_from(list(Role))
 PORT = st.sampled_from(PORTS)
+BY = st.sampled_from([Transport.TCP, Transport.SRT])
 
 
 class Gateway(Model, RuleBasedStateMachine):
@@ -45,6 +47,8 @@ class Gateway(Model, RuleBasedStateMachine):
         admission=st.sampled_from(["open", "open", "open", "peer", "ticket"]),
         keep=st.booleans(),
         reaper_timeout=st.sampled_from([0.0, 3.0]),
+        srt_bridge=st.booleans(),
+        srt_fan_out=st.sampled_from([1, 3]),
     )
     def begin(self, **rules: Any) -> None:
         self.start(Room(ports=RANGES, max_fe=3, max_be=3, **rules))
@@ -71,21 +75,23 @@ class Gateway(Model, RuleBasedStateMachine):
         self.check()
 
     @precondition(lambda self: self.conns)
-    @rule(data=st.data(), both=st.booleans(), ttl=st.sampled_from([2, 10]), service=NAMES)
-    def acquire(self, data: st.DataObject, both: bool, ttl: int, service: str) -> None:
+    @rule(data=st.data(), both=st.booleans(), ttl=st.sampled_from([2, 10]), service=NAMES, by=BY)
+    def acquire(
+        self, data: st.DataObject, both: bool, ttl: int, service: str, by: Transport
+    ) -> None:
         conn = data.draw(st.sampled_from(sorted(self.conns)))
         asked = PortAcquire(
             request_id="r", need_zmq=True, need_srt=both, ttl_seconds=ttl, service=service,
-            be=data.draw(st.sampled_from([None, None, "a"])),
+            be=data.draw(st.sampled_from([None, None, "a"])), transport=by,
         )  # fmt: skip
         self.ask(conn, asked)
 
     @precondition(lambda self: self.conns)
-    @rule(data=st.data(), service=NAMES)
-    def acquire_one(self, data: st.DataObject, service: str) -> None:
+    @rule(data=st.data(), service=NAMES, by=BY)
+    def acquire_one(self, data: st.DataObject, service: str, by: Transport) -> None:
         conn = data.draw(st.sampled_from(sorted(self.conns)))
         srt = data.draw(st.booleans())
-        self.ask(conn, PortAcquire(need_zmq=not srt, need_srt=srt, service=service))
+        self.ask(conn, PortAcquire(need_zmq=not srt, need_srt=srt, service=service, transport=by))
 
     @precondition(lambda self: self.conns and self.leases)
     @rule(data=st.data())
@@ -109,13 +115,13 @@ class Gateway(Model, RuleBasedStateMachine):
             assert getattr(effect, "trace_id", "t") == "t", effect
         self.check()
 
-    @rule(port=PORT, client_id=IDS, service=NAMES, at=ADDRESSES,
+    @rule(port=PORT, client_id=IDS, service=NAMES, at=ADDRESSES, by=BY, publishes=st.booleans(),
           on_fe_close=st.sampled_from(["", "keep", "close"]))  # fmt: skip
-    def offer(self, port: int, **said: str) -> None:
+    def offer(self, port: int, **said: Any) -> None:
         self.hello(Role.BE, port, said)
 
-    @rule(port=PORT, client_id=IDS, service=NAMES, at=ADDRESSES, data=st.data())
-    def dial(self, port: int, data: st.DataObject, **said: str) -> None:
+    @rule(port=PORT, client_id=IDS, service=NAMES, at=ADDRESSES, by=BY, data=st.data())
+    def dial(self, port: int, data: st.DataObject, **said: Any) -> None:
         known = [(name, lease.ticket) for name, lease in self.leases.items()] + self.ended[-3:]
         if known and data.draw(st.booleans()):
             self.carry(data, said, *data.draw(st.sampled_from(known)))
@@ -125,31 +131,47 @@ class Gateway(Model, RuleBasedStateMachine):
     @rule(data=st.data(), at=ADDRESSES)
     def dial_a_ready_port(self, data: st.DataObject, at: str) -> None:
         port, service = data.draw(st.sampled_from(sorted(self.ready().items())))
-        self.hello(Role.FE, port, {"client_id": "a", "service": service, "at": at})
+        by = Transport.SRT if port in self.native() else Transport.TCP
+        self.hello(Role.FE, port, {"client_id": "a", "service": service, "at": at, "by": by})
+
+    @precondition(lambda self: self.watched())
+    @rule(data=st.data(), at=ADDRESSES)
+    def watch(self, data: st.DataObject, at: str) -> None:
+        port, service = data.draw(st.sampled_from(sorted(self.watched().items())))
+        self.hello(Role.FE, port, {"service": service, "at": at, "by": Transport.SRT})
+
+    @rule(service=NAMES, at=ADDRESSES)
+    def publish(self, service: str, at: str) -> None:
+        self.hello(
+            Role.BE, 4001, {"service": service, "at": at, "by": Transport.SRT, "publishes": True}
+        )
 
     @precondition(lambda self: self.leases)
-    @rule(data=st.data(), at=ADDRESSES)
-    def dial_a_leased_port(self, data: st.DataObject, at: str) -> None:
+    @rule(data=st.data(), at=ADDRESSES, by=BY)
+    def dial_a_leased_port(self, data: st.DataObject, at: str, by: Transport) -> None:
         name = data.draw(st.sampled_from(sorted(self.leases)))
         lease = self.leases[name]
-        said = {"at": at, "service": ""}
+        said = {"at": at, "service": "", "by": by}
         self.carry(data, said, name, lease.ticket)
         self.hello(Role.FE, data.draw(st.sampled_from(sorted(lease.ports))), said)
 
-    def carry(self, data: st.DataObject, said: dict[str, str], name: str, ticket: str) -> None:
+    def carry(self, data: st.DataObject, said: dict[str, Any], name: str, ticket: str) -> None:
         which = data.draw(st.sampled_from(["session_id", "ticket", "ticket", "both"]))
         said["session_id"] = name if which != "ticket" else ""
         said["ticket"] = ticket if which != "session_id" else ""
 
     @precondition(lambda self: set(self.ports) - self.taken())
-    @rule(data=st.data(), service=NAMES, at=ADDRESSES)
-    def offer_an_empty_port(self, data: st.DataObject, service: str, at: str) -> None:
+    @rule(data=st.data(), service=NAMES, at=ADDRESSES, by=BY)
+    def offer_an_empty_port(
+        self, data: st.DataObject, service: str, at: str, by: Transport
+    ) -> None:
         port = data.draw(st.sampled_from(sorted(set(self.ports) - self.taken())))
-        self.hello(Role.BE, port, {"client_id": "a", "service": service, "at": at})
+        self.hello(Role.BE, port, {"client_id": "a", "service": service, "at": at, "by": by})
 
-    def hello(self, role: Role, port: int, said: dict[str, str]) -> None:
+    def hello(self, role: Role, port: int, said: dict[str, Any]) -> None:
         number = self.room.number() + 1
-        self.links[number] = Link(role, port, said["service"])
+        by, publishes = said["by"], said.get("publishes", False)
+        self.links[number] = Link(role, port, said["service"], by, publishes)
         assert self.room.hello(role, port, **said) == number
         self.check()
         assert self.links[number].state != "new"

@@ -21,6 +21,7 @@ from relayx.core.messages import (
     Protocol,
     Role,
     ServiceCount,
+    Transport,
 )
 from tests.common import Room, of, told
 
@@ -42,6 +43,8 @@ class Link:
     role: Role
     port: int
     service: str
+    by: Transport = Transport.TCP
+    publishes: bool = False
     state: str = "new"
 
 
@@ -72,6 +75,7 @@ class Model:
         self.leases: dict[str, Lease] = {}
         self.ended: list[tuple[str, str]] = []
         self.sessions: dict[str, fx.Pair] = {}
+        self.gone: set[int] = set()
         self.stopping = False
         self.ports = kinds(RANGES)
         self.retired: set[int] = set()
@@ -80,10 +84,13 @@ class Model:
     def finish(self, name: str, kept: bool, cause: Cause = Cause.FE_CLOSED) -> None:
         pair = self.sessions.pop(name)
         self.links[pair.fe].state = "gone"
-        self.links[pair.be].state = "new" if kept else "gone"
-        if pair.port in self.retired:
-            self.retired.remove(pair.port)
-            del self.ports[pair.port]
+        if not kept:
+            self.gone.add(pair.be)
+        if all(other.be != pair.be for other in self.sessions.values()):
+            self.links[pair.be].state = "gone" if pair.be in self.gone else "new"
+            if pair.port in self.retired:
+                self.retired.remove(pair.port)
+                del self.ports[pair.port]
         self.room.over(name, kept=kept, cause=cause)
         self.check()
         assert self.links[pair.be].state != "new"
@@ -94,6 +101,16 @@ class Model:
         """The ports where a BE waits, each with its service."""
         waiting = [self.links[number] for number in self.of_state("waiting")]
         return {link.port: link.service for link in waiting if link.role is Role.BE}
+
+    def native(self) -> set[int]:
+        """The ports where a BE waits that came by SRT."""
+        waiting = [self.links[number] for number in self.of_state("waiting")]
+        return {x.port for x in waiting if x.role is Role.BE and x.by is Transport.SRT}
+
+    def watched(self) -> dict[int, str]:
+        """The ports whose BE further FEs may watch, each with its service."""
+        shared = [pair for pair in self.sessions.values() if pair.shared]
+        return {pair.port: self.links[pair.be].service for pair in shared}
 
     def taken(self) -> set[int]:
         """The ports where a BE is."""
@@ -157,7 +174,17 @@ class Model:
         assert (fe.role, be.role) == (Role.FE, Role.BE)
         assert fe.port == be.port == effect.port
         assert fe.state in ("new", "waiting")
-        assert be.state == "waiting"
+        running = [pair for pair in self.sessions.values() if pair.be == effect.be]
+        if running:
+            assert (be.state, fe.state) == ("paired", "new")
+            assert effect.be not in self.gone
+            assert all(pair.shared for pair in [*running, effect])
+            assert len(running) < self.room.rules.srt_fan_out
+        else:
+            assert be.state == "waiting"
+        assert (effect.transport_fe, effect.transport_be) == (fe.by, be.by)
+        assert fe.by is be.by or self.room.rules.srt_bridge
+        assert not effect.shared or (be.publishes and fe.by is be.by is Transport.SRT)
         assert not self.stopping
         assert effect.pairing_id not in self.sessions
         fe.state = be.state = "paired"
@@ -222,13 +249,16 @@ class Model:
         assert set(self.room.board.links) == {*waiting, *paired}
         places = [(self.links[n].port, self.links[n].role) for n in waiting]
         assert len(set(places)) == len(places)
-        busy = [pair.port for pair in self.sessions.values()]
-        assert len(set(busy)) == len(busy)
+        busy = {pair.port for pair in self.sessions.values()}
+        assert len(busy) == len({pair.be for pair in self.sessions.values()})
+        assert {port.number: set(port.sessions) for port in self.room.board.ports} == {
+            port: {name for name, pair in self.sessions.items() if pair.port == port}
+            for port in self.ports
+        }
         assert not {(port, Role.BE) for port in busy} & set(places)
         assert set(self.room.board.sessions) == set(self.sessions)
-        assert sorted(paired) == sorted(
-            number for pair in self.sessions.values() for number in (pair.fe, pair.be)
-        )
+        ends = [(pair.fe, pair.be) for pair in self.sessions.values()]
+        assert sorted(paired) == sorted({number for both in ends for number in both})
 
     def check_leases(self) -> None:
         """The table agrees with what was told; no lease outlives its rules."""
@@ -256,10 +286,11 @@ class Model:
             for protocol in Protocol
             for kind in ("ready_ports", "empty_ports", "busy")
         }
+        lists["srt_native_ready_ports"] = []
         services: dict[str, list[int]] = {}
         reserved = 0
         busy = {pair.port for pair in self.sessions.values()}
-        ready = self.ready()
+        ready, native = self.ready(), self.native()
         under = {port: lease.role for lease in self.leases.values() for port in lease.ports}
         for port, protocol in sorted(self.ports.items()):
             if port in busy:
@@ -269,9 +300,11 @@ class Model:
             elif port not in ready:
                 lists[f"{protocol}_empty_ports"].append(port)
             elif ready[port]:
-                services.setdefault(ready[port], [0, 0])[protocol == "srt"] += 1
+                counts = services.setdefault(ready[port], [0, 0, 0])
+                counts[(protocol == "srt") + (port in native)] += 1
             else:
-                lists[f"{protocol}_ready_ports"].append(port)
+                kind = "native_ready_ports" if port in native else "ready_ports"
+                lists[f"{protocol}_{kind}"].append(port)
         said = {k: len(v) if k.endswith("busy") else tuple(v) for k, v in lists.items()}
         counts = {name: ServiceCount(*count) for name, count in services.items()}
         totals = [list(self.ports.values()).count(protocol) for protocol in ("zmq", "srt")]
@@ -284,15 +317,16 @@ class Model:
         state, (expected, reserved) = self.room.state(), self.expected()
         assert state == expected
         assert reserved == sum(port.reserved for port in self.room.board.ports)
-        named = sum(count.zmq_ready + count.srt_ready for count in state.services.values())
+        named = sum(sum(msgspec.structs.astuple(count)) for count in state.services.values())
         listed = [
-            *state.zmq_ready_ports, *state.srt_ready_ports, *state.zmq_empty_ports,
-            *state.srt_empty_ports,
+            *state.zmq_ready_ports, *state.srt_ready_ports, *state.srt_native_ready_ports,
+            *state.zmq_empty_ports, *state.srt_empty_ports,
         ]  # fmt: skip
         assert len(set(listed)) == len(listed)
         total = len(listed) + named + state.zmq_busy + state.srt_busy + reserved
         assert total == state.zmq_total + state.srt_total
-        without = msgspec.structs.replace(state, services=msgspec.UNSET)
+        unset = msgspec.UNSET
+        without = msgspec.structs.replace(state, services=unset, srt_native_ready_ports=unset)
         assert self.room.state(v11=False) == without
 
     def passed_through_ready(self) -> bool:

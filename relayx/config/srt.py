@@ -162,7 +162,10 @@ class Srt(Section, frozen=True):
         int, keys.number("bytes of a message at most; 0: as many as mss lets", 0, PAYLOAD_MOST)
     ] = 1316
     packetfilter: Annotated[
-        str, keys.text('forward error correction, such as fec,cols:10,rows:5,layout:staircase,arq:onreq; "": none')
+        str,
+        keys.text(
+            'forward error correction, such as fec,cols:10,rows:5,layout:staircase,arq:onreq; "": none'
+        ),
     ] = ""
     dial: Annotated[
         tuple[SrtDial, ...],

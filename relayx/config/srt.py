@@ -163,15 +163,13 @@ class Srt(Section, frozen=True):
     ] = 1316
     packetfilter: Annotated[
         str,
-        keys.text(
-            'forward error correction, such as fec,cols:10,rows:5,layout:staircase,arq:onreq; "": none'
-        ),
+        keys.text('forward error correction, such as fec,cols:10,rows:5,arq:onreq; "": none'),
     ] = ""
     dial: Annotated[
         tuple[SrtDial, ...],
         keys.text(
-            "peers that the gateway calls: port, address (host:port), role (FE or BE) of each, and"
-            " where wanted streamid and mode (caller or rendezvous)"
+            "peers that the gateway calls: port, address (host:port), role (FE or BE) of each,"
+            " and where wanted streamid and mode (caller or rendezvous)"
         ),
     ] = ()
 

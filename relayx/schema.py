@@ -31,6 +31,7 @@ from relayx.core.messages import (
     PortAcquire,
     Protocol,
     Role,
+    Transport,
 )
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -73,6 +74,7 @@ _LIMITS: dict[str, Schema] = {
         for name, limit in {
             "port": _PORT, "start_port": _PORT, "end_port": _PORT, "total": _COUNT,
             "busy": _COUNT, "ready": _COUNT, "ready_ports": _PORTS, "empty_ports": _PORTS,
+            "native_ready": _COUNT, "native_ready_ports": _PORTS,
         }.items()
     },
     "port": _PORT,
@@ -88,6 +90,7 @@ _LIMITS: dict[str, Schema] = {
     "on_fe_close": {"enum": ["", "close", "keep"]},
     "proxy": {"enum": ["", "v2"]},
     "state": {"const": "ready"},
+    "transport": {"enum": list(Transport)},
 }  # fmt: skip
 """What a field is limited to, by its name, which means the same wherever it stands."""
 
@@ -106,7 +109,11 @@ def _has(**fields: object) -> Schema:
 
 
 _RULES: dict[type[msgspec.Struct], Schema] = {
-    PortAcquire: {"anyOf": [_has(need_zmq=True), _has(need_srt=True)]},
+    PortAcquire: {
+        "anyOf": [_has(need_zmq=True), _has(need_srt=True)],
+        "if": _has(transport="srt"),
+        "then": _has(need_srt=True),
+    },
     Hello: {
         "not": {
             "anyOf": [
@@ -247,7 +254,7 @@ def _limit(schema: Schema, kind: type[msgspec.Struct]) -> None:
         limit = _LIMITS_IN.get(kind, {}).get(name, _LIMITS.get(name))
         if limit is None:
             continue
-        if "default" in field and "" not in limit.get("enum", [""]):
+        if field.get("default") == "" and "" not in limit.get("enum", [""]):
             limit = {"enum": ["", *limit["enum"]]}  # "" is what is left out
         field.update(limit)
         if name == "services":

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 from relayx.admin import model, queries
 from relayx.admin.model import ClientState, PortStatus, SessionState
+from relayx.core.directory import Client
 from relayx.core.leases import Lease
 from relayx.core.messages import Protocol, Role
 from relayx.core.ports import Link, Port, Session, Status
-from relayx.core.roster import Client
 from relayx.core.switchboard import Switchboard
 from relayx.data.plane import DataPlane
 from relayx.data.session import Session as DataSession

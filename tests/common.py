@@ -22,6 +22,7 @@ from relayx.core.messages import (
     PortState,
     Register,
     Role,
+    Transport,
 )
 from relayx.core.pairing import Outcome
 from relayx.core.policy import Policies, Policy
@@ -144,9 +145,10 @@ class Room:
     def hello(self, role: Role, port: int, client_id: str = "", **said: Any) -> int:
         """A data connection says HELLO; return its number."""
         at = said.pop("at", FE_AT if role is Role.FE else BE_AT)
+        by, publishes = said.pop("by", Transport.TCP), said.pop("publishes", False)
         link = self.number()
         hello = Hello(role=role, client_id=client_id, **said)
-        self.did(self.switchboard.hello(self.now, link, port, at, hello))
+        self.did(self.switchboard.hello(self.now, link, port, at, hello, by, publishes))
         return link
 
     def dial(self, port: int, client_id: str = "", **said: Any) -> int:

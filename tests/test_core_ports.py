@@ -18,6 +18,8 @@ ROWS = {
     (Status.READY, Change.PAIRED): Status.BUSY,
     (Status.BUSY, Change.BE_KEPT): Status.READY,
     (Status.BUSY, Change.ENDED): Status.EMPTY,
+    (Status.BUSY, Change.JOINED): Status.BUSY,
+    (Status.BUSY, Change.LEFT): Status.BUSY,
 }
 WAY_TO = {
     Status.EMPTY: [],

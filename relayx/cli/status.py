@@ -17,7 +17,7 @@ from relayx.cli.options import Target, gateway_options
 from relayx.cli.running import run
 from relayx.client import ControlClient
 from relayx.client.events import Connected, Ended
-from relayx.core.messages import PortState, Protocol, Role
+from relayx.core.messages import PortState, Protocol, Role, ServiceCount
 
 
 @click.command()
@@ -65,9 +65,12 @@ def summary(target: Target, connected: Connected, state: PortState) -> dict[str,
     """The numbers that are shown, as JSON has them.
 
     Per protocol `total`, `ready`, `busy`, `empty` and `reserved` add up (contract section 4);
-    `ready` counts every service's.
+    `ready` counts every service's, and on srt ports also those whose BE waits by SRT; these are
+    in `native_ready_ports`, and by service in `srt_native_ready`, which is left out where 0.
     """
     named: Any = {} if state.services is msgspec.UNSET else state.services
+    found = state.srt_native_ready_ports
+    native = () if found is msgspec.UNSET else found
     ports = {}
     for protocol in Protocol:
         total, busy, free, empty = (
@@ -75,6 +78,8 @@ def summary(target: Target, connected: Connected, state: PortState) -> dict[str,
             for field in ("total", "busy", "ready_ports", "empty_ports")
         )
         ready = len(free) + sum(getattr(count, f"{protocol}_ready") for count in named.values())
+        if protocol is Protocol.SRT:
+            ready += len(native) + sum(count.srt_native_ready for count in named.values())
         ports[str(protocol)] = {
             "total": total,
             "ready": ready,
@@ -84,9 +89,10 @@ def summary(target: Target, connected: Connected, state: PortState) -> dict[str,
             "ready_ports": list(free),
             "empty_ports": list(empty),
         }
+    ports["srt"]["native_ready_ports"] = list(native)
+    unnamed = ServiceCount(len(state.zmq_ready_ports), len(state.srt_ready_ports), len(native))
     services = {
-        "": {f"{p}_ready": len(getattr(state, f"{p}_ready_ports")) for p in Protocol},
-        **{name: msgspec.structs.asdict(count) for name, count in sorted(named.items())},
+        name: msgspec.to_builtins(count) for name, count in sorted({"": unnamed, **named}.items())
     }
     return {
         "gateway": str(target.gateway),
@@ -116,7 +122,11 @@ def tables(told: dict[str, Any]) -> RenderableType:
     services = Table("service", title="ready ports by service", title_justify="left")
     for protocol in Protocol:
         services.add_column(str(protocol), justify="right")
+    kinds = [f"{protocol}_ready" for protocol in Protocol]
+    if any("srt_native_ready" in counts for counts in told["services"].values()):
+        kinds.append("srt_native_ready")
+        services.add_column("srt by SRT", justify="right")
     for name, counts in told["services"].items():
         label = Text(name) if name else Text("(none)", style="dim")
-        services.add_row(label, *(str(counts[f"{protocol}_ready"]) for protocol in Protocol))
+        services.add_row(label, *(str(counts.get(kind, 0)) for kind in kinds))
     return Group(Text(f"{told['server']} at {told['gateway']}"), ports, services)

@@ -2,28 +2,80 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
 from relayx.core.codec import shown
+from relayx.core.directory import Client, Directory
 from relayx.core.errors import Code, PeerError
 from relayx.core.leases import Lease
-from relayx.core.messages import Role
+from relayx.core.messages import Protocol as PortProtocol
+from relayx.core.messages import Role, Transport
 from relayx.core.policy import Policies
 from relayx.core.ports import Link, Port, Status
-from relayx.core.roster import Client, Roster
+from relayx.core.refusals import (
+    ForbiddenError,
+    NotAdmittedError,
+    RetiredError,
+    UnknownLeaseError,
+    WrongServiceError,
+    WrongTransportError,
+)
+
+if TYPE_CHECKING:
+    from relayx.core.board import Rules
 
 OPEN = "open"
 PEER = "peer"
 TICKET = "ticket"
 
 
-class NotAdmittedError(PeerError):
-    """The source of a connection is not one that may come (`seen` is its address)."""
+class Sight(Protocol):
+    """What refusals are decided from: the board, or a glance at it."""
 
-    def __init__(self, text: str, seen: str = "") -> None:
-        super().__init__(Code.NOT_ADMITTED, text)
-        self.seen = seen
+    @property
+    def rules(self) -> Rules:
+        """The settings."""
+
+    @property
+    def policies(self) -> Policies:
+        """What clients may do by their ids."""
+
+    @property
+    def roster(self) -> Directory:
+        """Who is registered."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether the gateway is stopping."""
 
 
-def check_source(mode: str, link: Link, roster: Roster, now: float) -> None:
+class Admitted(NamedTuple):
+    """A connection that may come.
+
+    :ivar replaced: a BE's: the waiting connection whose place it takes, if any.
+    :ivar must_wait: an FE's: whether no BE is there for it yet.
+    """
+
+    replaced: Link | None = None
+    must_wait: bool = False
+
+
+def check(sight: Sight, link: Link, port: Port, now: float) -> Admitted:
+    """Decide on a connection that has said HELLO; an FE's `lease` is set to the one it uses.
+
+    :raises PeerError: the refusal.
+    """
+    if sight.draining:
+        raise PeerError(Code.DRAINING, "the gateway is stopping and takes no new session")
+    if port.retired:
+        raise RetiredError(port.number, _has_credential(link))
+    check_source(sight.rules.admission, link, sight.roster, now)
+    if link.role is Role.BE:
+        return Admitted(replaced=check_be(sight, link, port))
+    return Admitted(must_wait=check_fe(sight, link, port, now))
+
+
+def check_source(mode: str, link: Link, roster: Directory, now: float) -> None:
     """Admit a connection by where it comes from.
 
     :param mode: ``data.admission``.
@@ -45,18 +97,23 @@ def check_source(mode: str, link: Link, roster: Roster, now: float) -> None:
         )
 
 
-def check_be(link: Link, port: Port, roster: Roster, policies: Policies) -> Link | None:
+def check_be(sight: Sight, link: Link, port: Port) -> Link | None:
     """Decide on a BE; return the waiting connection whose place it takes, if any.
 
     :raises PeerError: the refusal.
     """
-    check_protocol(link, policies, roster)
+    roster = sight.roster
+    _check_carried(link, port)
+    check_protocol(link, sight.policies, roster)
     lease = port.lease
     if lease is not None and lease.role is Role.FE and link.hello.service != lease.service:
-        raise NotAdmittedError(
+        raise WrongServiceError(
             f"port {port.number} is under a lease of service {shown(lease.service)}, "
             f"not {shown(link.hello.service)}"
         )
+    if lease is not None and (lease.role is Role.BE or not sight.rules.srt_bridge):
+        # A BE's lease told every FE by what to connect, whatever the bridge could do.
+        _check_lease_transport(link, port, lease)
     if port.status is Status.BUSY:
         raise PeerError(Code.PORT_BUSY, f"a session runs on port {port.number}")
     if port.waiting_be is not None:
@@ -71,16 +128,22 @@ def check_be(link: Link, port: Port, roster: Roster, policies: Policies) -> Link
     return None
 
 
-def check_fe(
-    mode: str, link: Link, port: Port, roster: Roster, policies: Policies
-) -> tuple[Lease | None, bool]:
-    """Decide on an FE; return the lease that it uses, and whether it must wait for a BE.
+def check_fe(sight: Sight, link: Link, port: Port, now: float) -> bool:
+    """Decide on an FE, and set its lease to the one that it uses; return whether it must wait.
 
     :raises PeerError: the refusal.
     """
-    if mode == TICKET and not link.hello.ticket:
+    rules = sight.rules
+    if rules.admission == TICKET and not link.hello.ticket:
         raise NotAdmittedError(
             f"no ticket of a lease on port {port.number} in HELLO; data.admission is ticket"
+        )
+    _check_carried(link, port)
+    be = port.be
+    if be is not None and not may_pair(rules, link, be):
+        raise WrongTransportError(
+            f"the BE of port {port.number} is connected by {be.transport.upper()}, the FE by "
+            f"{link.transport.upper()}; srt.bridge is off"
         )
     lease = _lease_named(link, port)
     by_name = lease is not None
@@ -90,30 +153,84 @@ def check_fe(
             lease = held
     _check_service(link, port, by_name or (lease is not None and lease.role is Role.FE))
     link.lease = lease
-    check_protocol(link, policies, roster)
-    session = port.session
+    if lease is not None and not rules.srt_bridge:
+        _check_lease_transport(link, port, lease)
+    check_protocol(link, sight.policies, sight.roster)
     if port.waiting_fe is not None:
         raise PeerError(Code.PORT_BUSY, f"another FE waits on port {port.number}")
-    if session is not None and not (session.draining and lease is not None):
-        raise PeerError(Code.PORT_BUSY, f"a session runs on port {port.number}")
+    watches = bool(port.sessions) and _may_watch(rules, link, port)
+    if port.sessions and not watches:
+        drained = all(session.draining for session in port.sessions.values())
+        if lease is None or not drained:
+            raise PeerError(Code.PORT_BUSY, f"a session runs on port {port.number}")
     if port.lease is not None and lease is None:
         raise PeerError(Code.PORT_RESERVED, f"port {port.number} is kept for another FE by a lease")
-    if port.status is Status.READY:
-        return lease, False
+    if watches and lease is not None and lease.expires <= now:
+        # It lies over the port until the sessions are over, but nobody new may come under it.
+        if by_name or lease.role is Role.FE:
+            raise PeerError(
+                Code.TTL_EXPIRED, f"the lease {lease.session_id} on {port.number} has ended"
+            )
+        link.lease = None
+    if watches or port.status is Status.READY:
+        return False
     if lease is None:
         raise PeerError(Code.PORT_EMPTY, f"no BE waits on port {port.number}")
-    return lease, True
+    return True
 
 
-def check_protocol(link: Link, policies: Policies, roster: Roster) -> None:
+def may_pair(rules: Rules, fe: Link, be: Link) -> bool:
+    """Whether what carries the two may be joined."""
+    return rules.srt_bridge or fe.transport is be.transport
+
+
+def is_shared(rules: Rules, fe: Link, be: Link) -> bool:
+    """Whether others may watch what a BE publishes to an FE; a bridge feeds that one alone."""
+    both_srt = fe.transport is be.transport is Transport.SRT
+    return both_srt and be.publishes and rules.srt_fan_out > 1
+
+
+def _may_watch(rules: Rules, link: Link, port: Port) -> bool:
+    """Whether one more FE may join the sessions that run on a port."""
+    sessions = port.sessions.values()
+    return (
+        link.transport is Transport.SRT
+        and len(sessions) < rules.srt_fan_out
+        and all(
+            session.shared and not (session.draining or session.ending or session.be.gone)
+            for session in sessions
+        )
+    )
+
+
+def _check_carried(link: Link, port: Port) -> None:
+    if link.transport is Transport.SRT and port.protocol is not PortProtocol.SRT:
+        raise WrongTransportError(
+            f"port {port.number} is a {port.protocol} port, which is connected to by TCP"
+        )
+
+
+def _check_lease_transport(link: Link, port: Port, lease: Lease) -> None:
+    wanted = lease.transport_on(port.protocol)
+    if link.transport is not wanted:
+        raise WrongTransportError(
+            f"the lease on port {port.number} is for a connection by {wanted.upper()}, not by "
+            f"{link.transport.upper()}"
+        )
+
+
+def check_protocol(link: Link, policies: Policies, roster: Directory) -> None:
     """Refuse a connection whose owner may not use the protocol of its port.
 
-    :raises PeerError: ``NOT_ADMITTED``, naming what is allowed.
+    :raises ForbiddenError: ``NOT_ADMITTED``, naming what is allowed.
     """
     owner = roster.owner(link) if policies.by_protocol else None
     if owner is not None:
         policy = policies.of(owner.asked_id)
-        policy.check_protocol(link.port.protocol, Code.NOT_ADMITTED)
+        try:
+            policy.check_protocol(link.port.protocol, Code.NOT_ADMITTED)
+        except PeerError as error:
+            raise ForbiddenError(error) from None
 
 
 def serves(link: Link, port: Port) -> bool:
@@ -143,18 +260,18 @@ def _lease_named(link: Link, port: Port) -> Lease | None:
             _check_service(link, port, False)
             raise PeerError(Code.TTL_EXPIRED, f"the lease {session_id} on {port.number} has ended")
     which = "ticket" if not by_ticket else "session_id"
-    raise NotAdmittedError(f"port {port.number} knows no lease of that {which}")
+    raise UnknownLeaseError(f"port {port.number} knows no lease of that {which}")
 
 
 def _check_service(link: Link, port: Port, has_lease: bool) -> None:
     if has_lease or port.service is None or link.hello.service == port.service:
         return
-    raise NotAdmittedError(
+    raise WrongServiceError(
         f"port {port.number} serves {shown(port.service)}, not {shown(link.hello.service)}"
     )
 
 
-def _takes_place(link: Link, waiting: Link, roster: Roster) -> bool:
+def _takes_place(link: Link, waiting: Link, roster: Directory) -> bool:
     """Whether a registered 1.1 BE comes again to a port where its own connection waits."""
     client = roster.named(Role.BE, link.client_id, lost=False)
     return (
@@ -165,6 +282,6 @@ def _takes_place(link: Link, waiting: Link, roster: Roster) -> bool:
     )
 
 
-def _may_fill(link: Link, owner: Client, roster: Roster) -> bool:
+def _may_fill(link: Link, owner: Client, roster: Directory) -> bool:
     filler = roster.owner(link)
     return filler is not None and (filler is owner or filler.client_id == owner.client_id)

@@ -13,17 +13,22 @@ from typing import Any, Protocol
 import msgspec
 
 from relayx.core import effects as fx
+from relayx.core.directory import Client
 from relayx.core.errors import Code, PeerError
 from relayx.core.leases import LeaseTable
 from relayx.core.messages import Cause, Error, Message, PortAlloc, Role
 from relayx.core.messages import Protocol as PortProtocol
 from relayx.core.policy import Policies
 from relayx.core.ports import Change, Link, PortTable, Session
-from relayx.core.roster import Client, Roster
+from relayx.core.roster import Roster
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that the core decides by; durations in seconds (contract section 1)."""
+    """The settings that the core decides by; durations in seconds (contract section 1).
+
+    :ivar srt_bridge: whether a TCP connection and an SRT one may be paired.
+    :ivar srt_fan_out: most FEs at once that watch one BE's SRT stream.
+    """
 
     ports: PortAlloc
     max_fe: int = 50
@@ -35,6 +40,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     advertise_host: str = ""
     server: str = "relayx"
     leases_per_client: int = 1024
+    srt_bridge: bool = False
+    srt_fan_out: int = 1
 
 
 class Names(Protocol):
@@ -181,7 +188,7 @@ class Board:
         port = link.port
         self.links.pop(old.id, None)
         port.waiting_be = port.last_be = link
-        if old.hello.service != link.hello.service:
+        if (old.hello.service, old.transport) != (link.hello.service, link.transport):
             self.changed()
         self.emit(fx.CloseLink(old.id))
         self.emit(fx.Wait(link.id))

@@ -12,7 +12,7 @@ import msgspec
 
 from relayx.core.errors import Code
 from relayx.core.hello import Paired
-from relayx.core.messages import Cause, Message, Protocol, Role
+from relayx.core.messages import Cause, Message, Protocol, Role, Transport
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -90,6 +90,7 @@ class Pair(Effect, frozen=True):
     :ivar fe_waited: seconds from the FE's HELLO until now.
     :ivar lease_waited: seconds from the lease's grant until now, where this is the first session
         under it.
+    :ivar shared: whether further FEs may be paired with the same BE while this session runs.
     """
 
     pairing_id: str
@@ -103,6 +104,9 @@ class Pair(Effect, frozen=True):
     limits: tuple[tuple[str, int], ...] = ()
     fe_waited: float = 0.0
     lease_waited: float | None = None
+    transport_fe: Transport = Transport.TCP
+    transport_be: Transport = Transport.TCP
+    shared: bool = False
 
 
 class EndSession(Effect, frozen=True):

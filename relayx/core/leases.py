@@ -6,10 +6,10 @@ import hmac
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from relayx.core.directory import Client
 from relayx.core.errors import StateError
-from relayx.core.messages import Role
+from relayx.core.messages import Protocol, Role, Transport
 from relayx.core.ports import Port
-from relayx.core.roster import Client
 
 if TYPE_CHECKING:
     from relayx.core.board import Due
@@ -22,11 +22,12 @@ class Lease:
     :ivar used: whether there has been a session under it.
     :ivar ports: the ports that it still holds.
     :ivar due: what will end it when it expires.
+    :ivar transport: by which its owner connects to its srt port.
     """
 
     __slots__ = (
         "due", "expires", "granted", "owner", "ports", "service", "session_id", "ticket",
-        "trace_id", "used",
+        "trace_id", "transport", "used",
     )  # fmt: skip
 
     def __init__(
@@ -39,6 +40,7 @@ class Lease:
         service: str = "",
         trace_id: str = "",
         granted: float = 0.0,
+        transport: Transport = Transport.TCP,
     ) -> None:
         self.granted = granted
         self.used = False
@@ -49,12 +51,17 @@ class Lease:
         self.ports = list(ports)
         self.service = service
         self.trace_id = trace_id
+        self.transport = transport
         self.due: Due | None = None
 
     @property
     def role(self) -> Role:
         """The role of its owner."""
         return self.owner.role
+
+    def transport_on(self, protocol: Protocol) -> Transport:
+        """By which its owner connects to its port of a protocol."""
+        return self.transport if protocol is Protocol.SRT else Transport.TCP
 
     def matches_ticket(self, ticket: str) -> bool:
         """Whether `ticket` is this lease's, compared in constant time."""

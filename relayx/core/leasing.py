@@ -8,12 +8,12 @@ import msgspec
 
 from relayx.core.board import Board
 from relayx.core.codec import fits, is_client_id, shown
+from relayx.core.directory import Client
 from relayx.core.errors import Code, PeerError
 from relayx.core.hello import SERVICE, SERVICE_ALLOWED
 from relayx.core.leases import Lease
-from relayx.core.messages import PortAcquire, PortGrant, PortRelease, Protocol, Role
+from relayx.core.messages import PortAcquire, PortGrant, PortRelease, Protocol, Role, Transport
 from relayx.core.ports import Port, Status
-from relayx.core.roster import Client
 
 DEFAULT_TTL = 30
 MAX_TTL = 600
@@ -54,6 +54,7 @@ class Leasing:
             zmq_port=zmq_port,
             srt_port=srt_port,
             host=board.rules.advertise_host,
+            transport=lease.transport,
         )
         with_ticket = msgspec.structs.replace(shared, ticket=lease.ticket)
         board.send(client, with_ticket, trace_id)
@@ -84,7 +85,7 @@ class Leasing:
         ttl = asked.ttl_seconds or DEFAULT_TTL
         lease = Lease(
             board.names.session_id(), board.names.ticket(), client, now + ttl, ports,
-            asked.service, trace_id, granted=now,
+            asked.service, trace_id, granted=now, transport=Transport(asked.transport),
         )  # fmt: skip
         board.leases.add(lease)
         for port in ports:
@@ -117,10 +118,15 @@ class Leasing:
                 if asked.be and (owner is None or owner.client_id != asked.be):
                     continue
                 found.append((port, owner or (link.client_id, link.address)))
+            if protocol is Protocol.SRT:
+                found = self._of_transport(found, Transport(asked.transport))
             if not found:
                 of = f" of BE {shown(asked.be)}" if asked.be else ""
                 service = f" of service {shown(asked.service)}" if asked.service else ""
-                raise PeerError(Code.PORT_EXHAUSTED, f"no {protocol} port{service}{of} is ready")
+                by = " by SRT" if protocol is Protocol.SRT and asked.transport == "srt" else ""
+                raise PeerError(
+                    Code.PORT_EXHAUSTED, f"no {protocol} port{service}{of} is ready{by}"
+                )
             candidates.append(found)
         if len(candidates) == 2:
             first_of = {be: port for port, be in reversed(candidates[1])}
@@ -128,6 +134,17 @@ class Leasing:
                 if be in first_of:
                     return [port, first_of[be]]
         return [found[0][0] for found in candidates]
+
+    def _of_transport(
+        self, found: list[tuple[Port, object]], transport: Transport
+    ) -> list[tuple[Port, object]]:
+        """The ports whose BE waits by that transport; over a bridge the others, if there is none.
+
+        A client of the bridge gets a BE of its own transport first: a bridged session costs more.
+        """
+        native = transport is Transport.SRT
+        fitting = [one for one in found if one[0].native == native]
+        return fitting or (found if self._board.rules.srt_bridge else [])
 
     def _pick_empty(self, wanted: list[Protocol], asked: PortAcquire) -> list[Port]:
         ports = []
@@ -224,6 +241,10 @@ def _check(asked: PortAcquire) -> None:
         fault = f"service {shown(asked.service)} is not {SERVICE_ALLOWED}"
     elif asked.be is not None and not is_client_id(asked.be):
         fault = "be is not 0 to 128 printable characters"
+    elif asked.transport not in list(Transport):
+        fault = f"transport is {shown(asked.transport)}; allowed: tcp and srt"
+    elif asked.transport == Transport.SRT and not asked.need_srt:
+        fault = "transport is srt and need_srt is false; only srt ports are connected to by SRT"
     if fault:
         raise PeerError(Code.INVALID_REQUEST, fault)
 

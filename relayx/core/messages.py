@@ -35,6 +35,18 @@ class Protocol(StrEnum):
     SRT = "srt"
 
 
+class Transport(StrEnum):
+    """What carries a data connection; both kinds come to the same numbers of srt ports."""
+
+    TCP = "tcp"
+    SRT = "srt"
+
+    @property
+    def other(self) -> Transport:
+        """The one that it is not."""
+        return Transport.SRT if self is Transport.TCP else Transport.TCP
+
+
 class Cause(StrEnum):
     """Why a session ended (contract section 7)."""
 
@@ -126,11 +138,12 @@ class PortStateQuery(Message, frozen=True, kw_only=True, omit_defaults=True):
     need_srt: Annotated[bool, _is("leave the zmq lists empty, unless need_zmq is set too")] = False
 
 
-class ServiceCount(msgspec.Struct, frozen=True):
+class ServiceCount(msgspec.Struct, frozen=True, omit_defaults=True):
     """How many ports of one named service are ready."""
 
     zmq_ready: Annotated[int, _is("zmq ports on which one of its BEs waits")]
-    srt_ready: Annotated[int, _is("srt ports on which one of its BEs waits")]
+    srt_ready: Annotated[int, _is("srt ports on which one of its BEs waits by TCP")]
+    srt_native_ready: Annotated[int, _is("srt ports on which one of its BEs waits by SRT")] = 0
 
 
 class PortState(Message, frozen=True, kw_only=True, omit_defaults=True):
@@ -145,7 +158,7 @@ class PortState(Message, frozen=True, kw_only=True, omit_defaults=True):
         tuple[int, ...], _is("zmq ports of no named service on which a BE waits, sorted")
     ]
     srt_ready_ports: Annotated[
-        tuple[int, ...], _is("srt ports of no named service on which a BE waits, sorted")
+        tuple[int, ...], _is("srt ports of no named service on which a BE waits by TCP, sorted")
     ]
     zmq_empty_ports: Annotated[tuple[int, ...], _is("zmq ports on which no BE waits, sorted")]
     srt_empty_ports: Annotated[tuple[int, ...], _is("srt ports on which no BE waits, sorted")]
@@ -153,6 +166,13 @@ class PortState(Message, frozen=True, kw_only=True, omit_defaults=True):
         Annotated[
             dict[str, ServiceCount],
             _is("ready ports of the named services, by name; for 1.1 clients"),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+    srt_native_ready_ports: (
+        Annotated[
+            tuple[int, ...],
+            _is("like srt_ready_ports, where the BE waits by SRT; for 1.1 clients"),
         ]
         | msgspec.UnsetType
     ) = msgspec.UNSET
@@ -170,6 +190,9 @@ class PortAcquire(Message, frozen=True, kw_only=True, omit_defaults=True):
     be: Annotated[str | None, _is("a BE's client_id, where it must be that one; absent: any")] = (
         None
     )
+    transport: Annotated[
+        str, _is("tcp, or srt to connect to the srt port by SRT; a zmq port is for TCP always")
+    ] = Transport.TCP
 
 
 class PortGrant(Message, frozen=True, kw_only=True, omit_defaults=True):
@@ -186,6 +209,7 @@ class PortGrant(Message, frozen=True, kw_only=True, omit_defaults=True):
         str,
         _is("what HELLO needs for the ports; for the requester, and of a BE's lease every FE"),
     ] = ""
+    transport: Annotated[str, _is("what the requester connects to the srt port by")] = Transport.TCP
     error_code: Annotated[str, _is("why there is no lease")] = ""
     error: Annotated[str, _is("the same as a sentence")] = ""
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import msgspec
 
 from relayx.core import effects as fx
-from relayx.core.admission import NotAdmittedError, check_be, check_fe, check_source, serves
+from relayx.core.admission import check, is_shared, may_pair, serves
 from relayx.core.board import Board
 from relayx.core.codec import shown
 from relayx.core.errors import Code, PeerError
 from relayx.core.hello import Hello, Paired
 from relayx.core.leasing import Leasing
-from relayx.core.messages import Cause, Protocol, Role, SessionEnd
-from relayx.core.ports import Change, Link, Port, Session
+from relayx.core.messages import Cause, Protocol, Role, SessionEnd, Transport
+from relayx.core.ports import Change, Link, Port, Session, Status
+from relayx.core.refusals import NotAdmittedError
 
 
 class Stalls(msgspec.Struct, frozen=True):
@@ -74,24 +75,33 @@ class Pairing:
         self._board = board
         self._leasing = leasing
 
-    def hello(self, now: float, link_id: int, number: int, address: str, hello: Hello) -> None:
+    def hello(
+        self,
+        now: float,
+        link_id: int,
+        number: int,
+        address: str,
+        hello: Hello,
+        transport: Transport = Transport.TCP,
+        publishes: bool = False,
+    ) -> None:
         """A data connection has said who it is: pair it, let it wait, or refuse it."""
         board = self._board
         port = board.ports.get(number) or Port(number, Protocol.ZMQ, retired=True)
-        link = Link(link_id, port, address, hello, self._keeps(hello), now)
+        link = Link(
+            link_id, port, address, hello, self._keeps(hello), now, transport, publishes
+        )  # fmt: skip
         try:
-            if board.draining:
-                raise PeerError(Code.DRAINING, "the gateway is stopping and takes no new session")
-            if port.retired:
-                raise _retired(port, hello)
-            check_source(board.rules.admission, link, board.roster, now)
-            if hello.role is Role.BE:
-                self._admit_be(now, link, port)
-            else:
-                self._admit_fe(now, link, port)
+            admitted = check(board, link, port, now)
         except PeerError as error:
             self._note_refusal(link, error)
             board.refuse(link, error.code, error.text)
+            return
+        board.links[link_id] = link
+        if hello.role is Role.BE:
+            self._admit_be(now, link, admitted.replaced)
+        else:
+            self._admit_fe(now, link, admitted.must_wait)
 
     def _keeps(self, hello: Hello) -> bool:
         if hello.ack:
@@ -109,15 +119,12 @@ class Pairing:
             trace_id=link.lease.trace_id if link.lease is not None else "",
         )  # fmt: skip
 
-    def _admit_be(self, now: float, link: Link, port: Port) -> None:
-        board = self._board
-        replaced = check_be(link, port, board.roster, board.policies)
-        board.links[link.id] = link
+    def _admit_be(self, now: float, link: Link, replaced: Link | None) -> None:
         if replaced is not None:
-            board.take_place(replaced, link)
+            self._board.take_place(replaced, link)
             return
         self._be_waits(link, Change.BE_WAITS)
-        self._match(now, port)
+        self._match(now, link.port)
 
     def _be_waits(self, link: Link, change: Change) -> None:
         port = link.port
@@ -130,19 +137,18 @@ class Pairing:
         fe, be = port.waiting_fe, port.waiting_be
         if fe is None or be is None:
             return
-        if serves(fe, port):
-            self._pair(now, fe, be)
-        else:
+        if not serves(fe, port):
             text = f"the BE that came to port {port.number} is of another service"
             self._board.refuse(fe, Code.NOT_ADMITTED, text)
+        elif not may_pair(self._board.rules, fe, be):  # the bridge was turned off meanwhile
+            text = f"the BE that came to port {port.number} is connected by {be.transport.upper()}"
+            self._board.refuse(fe, Code.NOT_ADMITTED, text)
+        else:
+            self._pair(now, fe, be)
 
-    def _admit_fe(self, now: float, link: Link, port: Port) -> None:
-        board = self._board
-        link.lease, must_wait = check_fe(
-            board.rules.admission, link, port, board.roster, board.policies
-        )
-        board.links[link.id] = link
-        be = port.waiting_be
+    def _admit_fe(self, now: float, link: Link, must_wait: bool) -> None:
+        board, port = self._board, link.port
+        be = port.be
         if be is not None and not must_wait:
             self._pair(now, link, be)
             return
@@ -158,17 +164,21 @@ class Pairing:
 
     def _pair(self, now: float, fe: Link, be: Link) -> None:
         board, port, lease = self._board, fe.port, fe.lease
-        port.waiting_be = port.waiting_fe = None
-        board.cancel(fe.due)
-        board.change(be, Change.PAIRED)
+        if port.status is Status.BUSY:
+            board.ports.change(port, Change.JOINED)
+        else:
+            port.waiting_be = port.waiting_fe = None
+            board.cancel(fe.due)
+            board.change(be, Change.PAIRED)
         lease_waited = None
         if lease is not None and not lease.used:
             lease.used, lease_waited = True, now - lease.granted
         session = Session(
             board.names.pairing_id(), fe, be,
             lease.session_id if lease else "", lease.trace_id if lease else "",
+            is_shared(board.rules, fe, be),
         )  # fmt: skip
-        port.session = session
+        port.sessions[session.pairing_id] = session
         board.sessions[session.pairing_id] = session
         board.emit(
             fx.Pair(
@@ -178,6 +188,9 @@ class Pairing:
                 limits=self._limits(fe, be) if board.policies.by_bandwidth else (),
                 fe_waited=now - fe.since,
                 lease_waited=lease_waited,
+                transport_fe=fe.transport,
+                transport_be=be.transport,
+                shared=session.shared,
             )
         )  # fmt: skip
 
@@ -210,22 +223,30 @@ class Pairing:
             session.draining = True
 
     def over(self, now: float, pairing_id: str, outcome: Outcome) -> None:
-        """A session is over and its port leaves ``busy``."""
+        """A session is over, and its port leaves ``busy`` where it was the last there.
+
+        A BE that is gone is forgotten with the last of its sessions, each of which the data
+        plane ends.
+        """
         board = self._board
         session = board.sessions.pop(pairing_id, None)
         if session is None:  # asked to end while it was ending
             return
         fe, be = session.fe, session.be
         port = be.port
-        port.session = None
+        del port.sessions[pairing_id]
         del board.links[fe.id]
         self._tell_ends(session, outcome)
-        if outcome.be_kept and not board.draining and not port.retired:
+        be.gone = be.gone or not outcome.be_kept
+        if port.sessions:
+            board.ports.change(port, Change.LEFT)
+            return
+        if not be.gone and not board.draining and not port.retired:
             self._be_waits(be, Change.BE_KEPT)
         else:
             del board.links[be.id]
             board.change(be, Change.ENDED)
-            if outcome.be_kept:
+            if not be.gone:
                 board.emit(fx.CloseLink(be.id))
         if port.lease is not None:
             self._leasing.expire(now, port.lease)
@@ -266,14 +287,3 @@ class Pairing:
             fe_stall_seconds=stalls.fe, be_stall_seconds=stalls.be,
             fe_throttled_seconds=stalls.fe_throttled, be_throttled_seconds=stalls.be_throttled,
         )  # fmt: skip
-
-
-def _retired(port: Port, hello: Hello) -> PeerError:
-    """The refusal on a port that a change of the port ranges took out.
-
-    Its leases have ended; who comes with one is told so, and may ask for another.
-    """
-    if hello.session_id or hello.ticket:
-        text = f"the lease has ended, since port {port.number} is taken out of service"
-        return PeerError(Code.TTL_EXPIRED, text)
-    return PeerError(Code.DRAINING, f"port {port.number} is taken out of service")

@@ -16,7 +16,7 @@ import msgspec
 
 from relayx.core.errors import StateError
 from relayx.core.hello import Hello
-from relayx.core.messages import PortState, Protocol, Role, ServiceCount
+from relayx.core.messages import PortState, Protocol, Role, ServiceCount, Transport
 
 if TYPE_CHECKING:
     from relayx.core.board import Due
@@ -41,6 +41,8 @@ class Change(Enum):
     PAIRED = "the waiting BE was paired with an FE"
     BE_KEPT = "the session is over and its BE waits again"
     ENDED = "the session is over and its BE is gone"
+    JOINED = "another FE watches the BE of the session"
+    LEFT = "one of several sessions is over"
 
 
 TRANSITIONS: dict[tuple[Status, Change], Status] = {
@@ -49,6 +51,8 @@ TRANSITIONS: dict[tuple[Status, Change], Status] = {
     (Status.READY, Change.PAIRED): Status.BUSY,
     (Status.BUSY, Change.BE_KEPT): Status.READY,
     (Status.BUSY, Change.ENDED): Status.EMPTY,
+    (Status.BUSY, Change.JOINED): Status.BUSY,
+    (Status.BUSY, Change.LEFT): Status.BUSY,
 }
 
 
@@ -56,12 +60,25 @@ class Link:
     """A data connection that waits or is in a session, as the rules see it.
 
     :ivar since: when it said HELLO, in seconds since the epoch.
+    :ivar publishes: it came by SRT to send alone (``m=publish``), and more than one may watch.
+    :ivar gone: a BE's: it has ended, and some of its sessions are still to end.
     """
 
-    __slots__ = ("address", "due", "hello", "id", "keep", "lease", "port", "since")
+    __slots__ = (
+        "address", "due", "gone", "hello", "id", "keep", "lease", "port", "publishes", "since",
+        "transport",
+    )  # fmt: skip
 
     def __init__(
-        self, id: int, port: Port, address: str, hello: Hello, keep: bool, since: float
+        self,
+        id: int,
+        port: Port,
+        address: str,
+        hello: Hello,
+        keep: bool,
+        since: float,
+        transport: Transport = Transport.TCP,
+        publishes: bool = False,
     ) -> None:
         self.id = id
         self.port = port
@@ -69,6 +86,9 @@ class Link:
         self.hello = hello
         self.keep = keep
         self.since = since
+        self.transport = transport
+        self.publishes = publishes
+        self.gone = False
         self.lease: Lease | None = None
         self.due: Due | None = None
 
@@ -88,16 +108,28 @@ class Session:
 
     :ivar draining: the FE of a kept BE has ended its stream.
     :ivar ending: it has been asked to end.
+    :ivar shared: other FEs may be paired with its BE while it runs.
     """
 
-    __slots__ = ("be", "draining", "ending", "fe", "pairing_id", "session_id", "trace_id")
+    __slots__ = (
+        "be", "draining", "ending", "fe", "pairing_id", "session_id", "shared", "trace_id",
+    )  # fmt: skip
 
-    def __init__(self, pairing_id: str, fe: Link, be: Link, session_id: str, trace_id: str) -> None:
+    def __init__(
+        self,
+        pairing_id: str,
+        fe: Link,
+        be: Link,
+        session_id: str,
+        trace_id: str,
+        shared: bool = False,
+    ) -> None:
         self.pairing_id = pairing_id
         self.fe = fe
         self.be = be
         self.session_id = session_id
         self.trace_id = trace_id
+        self.shared = shared
         self.draining = False
         self.ending = False
 
@@ -108,10 +140,11 @@ class Port:
     :ivar last_be: the connection that waits, or was the last to wait under the port's lease.
     :ivar ended: session ids and tickets of the port's last leases.
     :ivar retired: it is no longer configured, and gone when its session has ended.
+    :ivar sessions: those that run, by pairing id; more than one where FEs share a BE.
     """
 
     __slots__ = (
-        "ended", "last_be", "lease", "number", "protocol", "retired", "session", "status",
+        "ended", "last_be", "lease", "number", "protocol", "retired", "sessions", "status",
         "waiting_be", "waiting_fe",
     )  # fmt: skip
 
@@ -124,19 +157,31 @@ class Port:
         self.waiting_fe: Link | None = None
         self.last_be: Link | None = None
         self.lease: Lease | None = None
-        self.session: Session | None = None
+        self.sessions: dict[str, Session] = {}
         self.ended: deque[tuple[str, str]] = deque(maxlen=REMEMBERED_LEASES)
+
+    @property
+    def session(self) -> Session | None:
+        """The session that runs, the first of them where several do, None where none does."""
+        return next(iter(self.sessions.values()), None)
 
     @property
     def be(self) -> Link | None:
         """The BE that waits on the port or is in its session."""
-        return self.session.be if self.session is not None else self.waiting_be
+        session = self.session
+        return session.be if session is not None else self.waiting_be
 
     @property
     def service(self) -> str | None:
         """The service of the BE that is there, None where there is none."""
         be = self.be
         return None if be is None else be.hello.service
+
+    @property
+    def native(self) -> bool:
+        """Whether the BE that is there came by SRT."""
+        be = self.be
+        return be is not None and be.transport is Transport.SRT
 
     @property
     def reserved(self) -> bool:
@@ -223,12 +268,8 @@ class PortTable:
         :param srt: the same for the srt ports.
         """
         services: dict[str, list[int]] = {}
-        lists = {
-            protocol: self._lists(protocol, index, services)
-            for index, protocol in enumerate((Protocol.ZMQ, Protocol.SRT))
-        }
-        zmq_ready, zmq_empty, zmq_busy = lists[Protocol.ZMQ]
-        srt_ready, srt_empty, srt_busy = lists[Protocol.SRT]
+        zmq_ready, _, zmq_empty, zmq_busy = self._lists(Protocol.ZMQ, services)
+        srt_ready, native, srt_empty, srt_busy = self._lists(Protocol.SRT, services)
         return PortState(
             zmq_total=len(self.of(Protocol.ZMQ)),
             srt_total=len(self.of(Protocol.SRT)),
@@ -241,12 +282,15 @@ class PortTable:
             services={name: ServiceCount(*counts) for name, counts in sorted(services.items())}
             if v11
             else msgspec.UNSET,
+            srt_native_ready_ports=(tuple(native) if srt else ()) if v11 else msgspec.UNSET,
         )
 
     def _lists(
-        self, protocol: Protocol, index: int, services: dict[str, list[int]]
-    ) -> tuple[list[int], list[int], int]:
+        self, protocol: Protocol, services: dict[str, list[int]]
+    ) -> tuple[list[int], list[int], list[int], int]:
+        """Ready ones with a TCP BE and with an SRT BE, empty ones, and how many are busy."""
         ready: list[int] = []
+        native: list[int] = []
         empty: list[int] = []
         busy = 0
         for port in self._by_protocol[protocol]:
@@ -257,7 +301,8 @@ class PortTable:
             elif port.status is Status.EMPTY:
                 empty.append(port.number)
             elif port.service:
-                services.setdefault(port.service, [0, 0])[index] += 1
+                counts = services.setdefault(port.service, [0, 0, 0])
+                counts[(protocol is Protocol.SRT) + port.native] += 1
             else:
-                ready.append(port.number)
-        return ready, empty, busy
+                (native if port.native else ready).append(port.number)
+        return ready, native, empty, busy

@@ -50,7 +50,7 @@ class Ranges:
         wanted = dict(numbers(ranges))
         before = dict(numbers(board.rules.ports))
         leaving = self._leaving(wanted)
-        sessions = [port.session for port in leaving if port.session is not None]
+        sessions = [session for port in leaving for session in port.sessions.values()]
         leases = {port.lease.session_id: port.lease for port in leaving if port.lease is not None}
         links: list[Link] = [link for session in sessions for link in (session.fe, session.be)]
         waiting = [x for p in leaving for x in (p.waiting_be, p.waiting_fe) if x is not None]
@@ -67,8 +67,7 @@ class Ranges:
             blocked=tuple(
                 port.number
                 for port in board.ports
-                if port.session is not None
-                and wanted.get(port.number, port.protocol) is not port.protocol
+                if port.sessions and wanted.get(port.number, port.protocol) is not port.protocol
             ),
         )
 
@@ -107,6 +106,6 @@ class Ranges:
             self._leasing.end(port.lease, [port], Code.DRAINING, by_gateway=True, trace_id=trace_id)
         if port.waiting_be is not None:
             board.close(port.waiting_be)
-        if port.session is None:
+        if not port.sessions:
             board.ports.remove(port)
             board.changed()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from relayx.core import effects as fx
 from relayx.core.board import Board
 from relayx.core.codec import fits, is_client_id, shown
+from relayx.core.directory import TAKEOVERS_TOLD, Client
 from relayx.core.errors import Code, PeerError
 from relayx.core.leasing import Leasing
 from relayx.core.messages import (
@@ -17,7 +18,6 @@ from relayx.core.messages import (
     Role,
 )
 from relayx.core.policy import Policy
-from relayx.core.roster import TAKEOVERS_TOLD, Client
 
 
 class Registration:
@@ -264,10 +264,10 @@ class Registration:
             if port.lease is not None:
                 self._leasing.end(port.lease, [port], Code.BE_LOST, by_gateway=True)
         for link in links:
-            session = link.port.session
-            if session is not None and session.be is link:
+            sessions = [one for one in link.port.sessions.values() if one.be is link]
+            for session in sessions:
                 board.end_session(session, Cause.BE_LOST)
-            else:
+            if not sessions:
                 board.close(link)
         board.note(
             "info", "reaped",

@@ -16,8 +16,9 @@ The whole protocol, each arrow with what it causes (contract sections 3 to 9)::
     data connection
       HELLO BE          ->  wait (port ready) | pair with a waiting FE | refuse
       HELLO FE          ->  pair (port busy)  | wait for a BE          | refuse
+                            on a busy port: pair too, where FEs may share its BE's SRT stream
       (ends)            ->  BE: port empty
-      session over      ->  session_end to both ends; port ready (kept BE) or empty
+      session over      ->  session_end to both ends; with the last: port ready (kept BE) or empty
 
     time
       lease expired     ->  port_release TTL_EXPIRED, unless a session runs
@@ -30,6 +31,7 @@ Whatever changes the lists of ``port_state`` ends in one StateChanged.
 from __future__ import annotations
 
 from relayx.core.board import Board, Names, Rules
+from relayx.core.directory import Client
 from relayx.core.effects import Effect
 from relayx.core.errors import Code, PeerError
 from relayx.core.hello import Hello
@@ -45,12 +47,12 @@ from relayx.core.messages import (
     PortStateQuery,
     Register,
     Role,
+    Transport,
 )
 from relayx.core.pairing import Outcome, Pairing
 from relayx.core.policy import Policies, Policy
 from relayx.core.ranges import Ranges, Touched
 from relayx.core.registration import Registration
-from relayx.core.roster import Client
 
 
 class Switchboard:
@@ -140,9 +142,21 @@ class Switchboard:
 
     # data connections
 
-    def hello(self, now: float, link: int, port: int, address: str, hello: Hello) -> list[Effect]:
-        """A data connection has said HELLO on `port`."""
-        self._pairing.hello(now, link, port, address, hello)
+    def hello(
+        self,
+        now: float,
+        link: int,
+        port: int,
+        address: str,
+        hello: Hello,
+        transport: Transport = Transport.TCP,
+        publishes: bool = False,
+    ) -> list[Effect]:
+        """A data connection has said HELLO on `port`, or an SRT one the same by its stream id.
+
+        :param publishes: it came by SRT with ``m=publish``.
+        """
+        self._pairing.hello(now, link, port, address, hello, transport, publishes)
         return self.board.take()
 
     def link_lost(self, link: int) -> list[Effect]:
@@ -156,7 +170,7 @@ class Switchboard:
         return self.board.take()
 
     def session_over(self, now: float, pairing_id: str, outcome: Outcome) -> list[Effect]:
-        """A session's port leaves ``busy``."""
+        """A session has ended; its port leaves ``busy`` with the last that runs there."""
         self._pairing.over(now, pairing_id, outcome)
         return self.board.take()
 

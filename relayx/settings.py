@@ -39,6 +39,8 @@ def rules(config: Config) -> Rules:
         advertise_host=data.advertise_host,
         server=f"relayx/{__version__}",
         leases_per_client=config.limits.leases_per_client,
+        srt_bridge=config.srt.bridge,
+        srt_fan_out=config.srt.fan_out,
     )
 
 

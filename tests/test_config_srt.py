@@ -152,7 +152,7 @@ class Dialling(Files):
             ({"port": 40102}, "port"),
             *(({"address": text}, "address") for text in (
                 "", "cam", "cam:", "cam:0", "cam:65536", ":9000", "::1:9000", "[::1]", "a b:9000",
-                "srt://cam:9000", "cam:9000\n", "[x]:9000",
+                "srt://cam:9000", "cam:9000\n", "[x]:9000", "[1:2]:9", "[1.2.3.4]:9", "[]:9",
             )),
             ({"streamid": STREAM + "x" * 500}, "streamid"),
             ({"streamid": "é" * 257}, "streamid"),

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from relayx.config.model import Config, Data, Secrets
 from relayx.config.srt import DialMode, DialRole, Enabled, Srt, SrtDial
 from relayx.core.messages import Role
-from relayx.settings import srt_settings
+from relayx.settings import rules, srt_settings
 from relayx.srt.settings import Dial, SrtSettings
 
 SECRETS = Secrets("s", srt_passphrase="hush hush hush")
@@ -71,6 +71,13 @@ class Settings(SynchronousTestCase):
             told.dial,
             (Dial(5, "2001:db8::1", 6, Role.BE, "hush", True), Dial(7, "sink.example", 8, Role.FE)),
         )
+
+    def test_rules(self) -> None:
+        """What the core decides by."""
+        told = rules(Config(srt=Srt(bridge=True, fan_out=9)))
+        self.assertEqual((told.srt_bridge, told.srt_fan_out), (True, 9))
+        told = rules(Config())
+        self.assertEqual((told.srt_bridge, told.srt_fan_out), (False, 1))
 
     def test_nothing_secret_is_shown(self) -> None:
         entry = SrtDial(5, "a:6", DialRole.BE, "hush")

@@ -27,7 +27,7 @@ from relayx.config.limits import Machine
 from relayx.config.model import ClientPolicy, Config, Secrets
 from relayx.config.rules import Checked, rule_faults, rule_warnings
 from relayx.config.secretfile import read_secrets
-from relayx.config.srt import passphrase_warnings
+from relayx.config.srtrules import passphrase_warnings
 
 __all__ = ["ConfigError", "Environment", "Fault", "Loaded", "Sources", "load", "locate"]
 

@@ -19,7 +19,7 @@ from relayx.config.limits import Machine, descriptor_fault, memory_warning
 from relayx.config.model import Config
 from relayx.config.proxies import proxy_faults
 from relayx.config.security import security_faults, security_warnings
-from relayx.config.srt import srt_faults, srt_warnings
+from relayx.config.srtrules import srt_faults, srt_warnings
 from relayx.config.tlsfiles import Looked, look_at_endpoint, look_at_files
 from relayx.config.zmq import zmq_faults, zmq_warnings
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from OpenSSL.SSL import Context
 
 from relayx import __version__
-from relayx.config.model import ClientPolicy, Config, DataTls
+from relayx.config.model import ClientPolicy, Config, DataTls, Secrets
+from relayx.config.srt import DialMode
 from relayx.control.protocol import Settings as ControlSettings
 from relayx.core.board import Rules
 from relayx.core.messages import PortAlloc, Protocol, Role
@@ -15,6 +16,7 @@ from relayx.core.policy import Policies, Policy
 from relayx.data.plane import Settings as DataSettings
 from relayx.data.session import Limits
 from relayx.net.tls import ServerFiles, load_context
+from relayx.srt.settings import Dial, SrtSettings, Value
 
 
 def rules(config: Config) -> Rules:
@@ -37,6 +39,8 @@ def rules(config: Config) -> Rules:
         advertise_host=data.advertise_host,
         server=f"relayx/{__version__}",
         leases_per_client=config.limits.leases_per_client,
+        srt_bridge=config.srt.bridge,
+        srt_fan_out=config.srt.fan_out,
     )
 
 
@@ -91,6 +95,50 @@ def data_settings(config: Config) -> DataSettings:
             half_close_timeout=told.half_close_timeout,
         ),
     )
+
+
+def srt_settings(config: Config, secrets: Secrets) -> SrtSettings:
+    """What SRT goes by."""
+    told = config.srt
+    return SrtSettings(
+        enabled=told.enabled.value,
+        bridge=told.bridge,
+        fan_out=told.fan_out,
+        interface=config.data.interface,
+        hello_timeout=config.data.hello_timeout,
+        payloadsize=told.payloadsize,
+        options=tuple(_srt_options(config)),
+        passphrase=secrets.srt_passphrase,
+        dial=tuple(
+            Dial(
+                port=entry.port,
+                host=entry.host,
+                peer_port=entry.peer_port,
+                role=Role(entry.role),
+                streamid=entry.streamid,
+                rendezvous=entry.mode is DialMode.RENDEZVOUS,
+            )
+            for entry in told.dial
+        ),
+    )
+
+
+def _srt_options(config: Config) -> Iterator[tuple[str, Value]]:
+    """libsrt counts buffers in packets of `mss`, and `rcvbuf` by `fc`: these have to be first."""
+    told = config.srt
+    yield from (("mss", told.mss), ("fc", told.fc))
+    yield from (("rcvbuf", told.rcvbuf), ("sndbuf", told.sndbuf))
+    # libsrt's own "latency" sets these two to the same.
+    yield "rcvlatency", told.latency
+    yield "peerlatency", told.peerlatency or told.latency
+    yield from (("maxbw", told.maxbw), ("inputbw", told.inputbw), ("oheadbw", told.oheadbw))
+    yield from (("snddropdelay", told.snddropdelay), ("tlpktdrop", told.tlpktdrop))
+    yield from (("lossmaxttl", told.lossmaxttl), ("conntimeo", told.conntimeo))
+    if told.pbkeylen:  # a libsrt without encryption takes none, not even 0
+        yield "pbkeylen", told.pbkeylen
+    if told.packetfilter:  # libsrt refuses an empty one
+        yield "packetfilter", told.packetfilter
+    yield "payloadsize", told.payloadsize  # what a filter leaves of it is known now
 
 
 def load_data_tls(told: DataTls) -> Context | None:

@@ -69,9 +69,18 @@ class Rules(Files):
             [
                 'meta nfproto ipv4 tcp dport 5555 accept comment "relayx control"',
                 'meta nfproto ipv4 tcp dport 30000-30002 accept comment "relayx srt"',
+                'meta nfproto ipv4 udp dport 30000-30002 accept comment "relayx srt"',
                 'meta nfproto ipv4 tcp dport 30101 accept comment "relayx zmq"',
             ],
         )
+
+    def test_no_srt(self) -> None:
+        """Without it there is nothing on UDP."""
+        sections: dict[str, Any] = {"srt": {"enabled": "no"}}
+        self.assertNotIn("udp", "".join(self.nft(sections)))
+        text = iptables_rules(self.whitelist({}))
+        self.assertIn("-4 -A RELAYX-INPUT -p udp --dport 30000:30002 -m comment", text)
+        self.assertNotIn("-p udp --dport 3", iptables_rules(self.whitelist(sections)))
 
     def test_endpoints(self) -> None:
         """Each kind of strports string: what is opened, and at which address."""
@@ -148,7 +157,7 @@ class Rules(Files):
         self.assertEqual(
             opened_line(config.config),
             "firewall: tcp 5555 (control), 30000-30002 (srt), 30101 (zmq), 80 of 10.0.0.1 (http);"
-            " relayx firewall prints the rules",
+            " udp 30000-30002 (srt); relayx firewall prints the rules",
         )
         self.assertIn("tcp nothing;", opened_line(self.local().config))
 

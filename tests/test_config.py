@@ -16,6 +16,8 @@ from twisted.trial.unittest import TestCase
 from relayx.config.convert import section_keys, sections
 from relayx.config.load import ConfigError, Environment, Loaded, Sources, locate
 from relayx.config.model import Config, Relay, Secrets
+from relayx.config.srt import DialRole, SrtDial
+from relayx.config.zmq import Pattern, ZmqBroker
 from tests.certificates import Authority
 from tests.config_files import GOOD_SECRET, PORTS, Files, with_key
 from tests.signing import KeyFiles
@@ -53,6 +55,31 @@ data:
     certificate: ""
     private_key: ""
     required: false
+srt:
+  enabled: auto
+  bridge: no
+  fan_out: 1
+  latency: 120
+  peerlatency: 0
+  maxbw: -1
+  inputbw: 0
+  oheadbw: 25
+  pbkeylen: 0
+  rcvbuf: 12058624
+  sndbuf: 12058624
+  mss: 1500
+  fc: 25600
+  snddropdelay: 0
+  tlpktdrop: yes
+  lossmaxttl: 0
+  conntimeo: 3000
+  payloadsize: 1316
+  packetfilter: ""
+  dial: []
+zmq:
+  inspect: handshake
+  max_message_bytes: 0
+  brokers: []
 security:
   signing: off
   keys: ""
@@ -114,6 +141,35 @@ CHANGED: dict[str, tuple[Any, Any]] = {
     "data.keepalive": ("1s", 1.0),
     "data.drain_timeout": ("0", 0.0),
     "data.splice": ("off", "off"),
+    "srt.enabled": ("no", "no"),
+    "srt.bridge": ("yes", True),
+    "srt.fan_out": (2, 2),
+    "srt.latency": (0, 0),
+    "srt.peerlatency": (65535, 65535),
+    "srt.maxbw": (0, 0),
+    "srt.inputbw": (1, 1),
+    "srt.oheadbw": (5, 5),
+    "srt.pbkeylen": (16, 16),
+    "srt.rcvbuf": (32 * 48, 32 * 48),
+    "srt.sndbuf": (32 * 48, 32 * 48),
+    "srt.mss": (76, 76),
+    "srt.fc": (32, 32),
+    "srt.snddropdelay": (-1, -1),
+    "srt.tlpktdrop": ("off", False),
+    "srt.lossmaxttl": (1, 1),
+    "srt.conntimeo": (0, 0),
+    "srt.payloadsize": (28, 28),
+    "srt.packetfilter": ("fec,cols:8,rows:4", "fec,cols:8,rows:4"),
+    "srt.dial": (
+        [{"port": 40100, "address": "cam:9000", "role": "BE"}],
+        (SrtDial(port=40100, address="cam:9000", role=DialRole.BE),),
+    ),
+    "zmq.inspect": ("off", "off"),
+    "zmq.max_message_bytes": (1, 1),
+    "zmq.brokers": (
+        [{"pattern": "req_rep", "frontend": 40200, "backend": 40210}],
+        (ZmqBroker(pattern=Pattern.REQ_REP, frontend=40200, backend=40210),),
+    ),
     "control.client_ca": ("ca.pem", "ca.pem"),
     "data.tls.certificate": ("chain.pem", "chain.pem"),
     "data.tls.private_key": ("key.pem", "key.pem"),
@@ -170,6 +226,29 @@ REFUSED: dict[str, list[Any]] = {
     "data.keepalive": ["999ms", "0s", "32768s"],
     "data.drain_timeout": ["-1ms", 5],
     "data.splice": ["on", True],
+    "srt.enabled": ["maybe", True, 1, None],
+    "srt.bridge": ["maybe", 1, None],
+    "srt.fan_out": [0, 1001, "2", True],
+    "srt.latency": [-1, 65536, "120ms", None],
+    "srt.peerlatency": [-1, 65536, 0.5],
+    "srt.maxbw": [-2, 2**63, "1M"],
+    "srt.inputbw": [-1, 2**63],
+    "srt.oheadbw": [4, 101],
+    "srt.pbkeylen": [-1, 8, 17, 33, "16", True, None],
+    "srt.rcvbuf": [0, 32 * 1472 - 1, 25600 * 1472 + 1, 2**31],
+    "srt.sndbuf": [0, 32 * 1472 - 1, 2**31],
+    "srt.mss": [75, 65537, "1500"],
+    "srt.fc": [31, 2**31],
+    "srt.snddropdelay": [-2, 2**31, "0ms"],
+    "srt.tlpktdrop": ["maybe", 0, None],
+    "srt.lossmaxttl": [-1, 2**31],
+    "srt.conntimeo": [-1, 600_001, "3s"],
+    "srt.payloadsize": [-1, 1457, "1316"],
+    "srt.packetfilter": ["fec,cols:1", "xor", 5, None],
+    "srt.dial": ["cam:9000", {"port": 5}, None],
+    "zmq.inspect": ["on", False, None],
+    "zmq.max_message_bytes": [-1, 2**63, "1M"],
+    "zmq.brokers": ["pub_sub", {"pattern": "pub_sub"}, None],
     "control.client_ca": [5, None],
     "data.tls.certificate": [5, None],
     "data.tls.private_key": [5, None],
@@ -333,7 +412,7 @@ class Keys(Files):
         self.assertEqual(list(relay.ports("srt")), [])
 
     def test_secrets_are_never_shown(self) -> None:
-        secrets = Secrets(auth_secret="hush-1", auth_secret_previous="hush-2", relay_public_key="k")
+        secrets = Secrets("hush-1", "hush-2", relay_public_key="k", srt_passphrase="hush-3-hush")
         output = StringIO()
         Console(file=output).print(secrets)
         text = repr(secrets) + str(secrets) + output.getvalue()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from relayx.config.model import COUNT_MOST, ClientPolicy
+from relayx.config.keys import COUNT_MOST
+from relayx.config.model import ClientPolicy
 from relayx.security import secrethash
 from tests.config_files import Files
 

@@ -65,7 +65,11 @@ class Settings(SynchronousTestCase):
 
     def test_keys(self) -> None:
         """Every key of the file, in its order, with a type and what it means."""
-        keys = [key for kind in sections().values() for key in section_keys(kind).values()]
+        keys = []
+        for key in [k for kind in sections().values() for k in section_keys(kind).values()]:
+            entries = section_keys(key.entry, f"{key.name}[]") if key.entry else {}
+            keys += [key, *entries.values()]
+        self.assertIn("srt.dial[].streamid", [key.name for key in keys])
         keys += section_keys(ClientPolicy, "clients[]").values()
         found = settings.configuration().split(".. confval:: ")[1:]
         self.assertEqual([text.split("\n")[0] for text in found], [key.name for key in keys])
@@ -83,6 +87,10 @@ class Settings(SynchronousTestCase):
             ("relay.srt_start_port", "an integer from 1 to 65535", "absent"),
             ("control.endpoints", "a list of texts", "``[]``"),
             ("relay.max_fe", "an integer, 1 or more", "``50``"),
+            ("srt.maxbw", "an integer, -1 or more", "``-1``"),
+            ("srt.pbkeylen", r"0 \| 16 \| 24 \| 32", "``0``"),
+            ("srt.dial", "a list of mappings", "``[]``"),
+            ("zmq.brokers[].security", r"null \| plain \| curve", "``null``"),
         ):
             lines = text.partition(f".. confval:: {key}\n")[2].splitlines()
             self.assertIn(allowed, lines[0])

@@ -13,6 +13,8 @@ from relayx.config.convert import section_keys, sections
 from relayx.config.diff import APPLIES, HIDDEN, Applies, Files, changes, named_files
 from relayx.config.faults import ConfigError
 from relayx.config.model import ClientPolicy, Config, Secrets
+from relayx.config.srt import DialRole, Srt, SrtDial
+from relayx.config.zmq import Pattern, Zmq, ZmqBroker
 from relayx.security import secrethash
 from tests.data_certificates import write_pair
 from tests.live import SECRET
@@ -70,6 +72,37 @@ ROWS: dict[str, Row] = {
     "data.tls.required": Row(
         True, LIVE, True, {"data.tls.certificate": CA, "data.tls.private_key": KEY}
     ),
+    "srt.enabled": Row("no", RESTART, "maybe"),
+    "srt.bridge": Row("yes", LIVE, "maybe"),
+    "srt.fan_out": Row(7, LIVE, 0),
+    "srt.latency": Row(70, LIVE, 70000),
+    "srt.peerlatency": Row(70, LIVE, -1),
+    "srt.maxbw": Row(0, LIVE, -2),
+    "srt.inputbw": Row(70, LIVE, -1),
+    "srt.oheadbw": Row(70, LIVE, 4),
+    "srt.pbkeylen": Row(24, LIVE, 25),
+    "srt.rcvbuf": Row(1472000, LIVE, 100),
+    "srt.sndbuf": Row(1472000, LIVE, 100),
+    "srt.mss": Row(1400, LIVE, 1000),
+    "srt.fc": Row(10000, LIVE, 100),
+    "srt.snddropdelay": Row(-1, LIVE, -2),
+    "srt.tlpktdrop": Row("no", LIVE, "maybe"),
+    "srt.lossmaxttl": Row(7, LIVE, -1),
+    "srt.conntimeo": Row(7000, LIVE, 700000),
+    "srt.payloadsize": Row(188, LIVE, 1457),
+    "srt.packetfilter": Row("fec,cols:10,rows:5", LIVE, "fec,cols:0"),
+    "srt.dial": Row(
+        [{"port": "{srt}", "address": "192.0.2.7:9000", "role": "BE", "streamid": "HUSH"}],
+        RESTART,
+        [{"port": "{zmq}", "address": "192.0.2.7:9000", "role": "BE", "streamid": "HUSH"}],
+    ),
+    "zmq.inspect": Row("messages", LIVE, "sometimes"),
+    "zmq.max_message_bytes": Row(70, LIVE, -1),
+    "zmq.brokers": Row(
+        [{"pattern": "pub_sub", "frontend": "{zmq}", "backend": "{zmq+1}"}],
+        RESTART,
+        [{"pattern": "pub_sub", "frontend": "{zmq}", "backend": "{zmq}"}],
+    ),
     "http.endpoint": Row("tcp:8081:interface={host}", RESTART, "carrier-pigeon"),
     "http.hosts": Row(["gateway.example"], LIVE, ["gateway.example:8080"]),
     "http.heap": Row(True, RESTART, "perhaps"),
@@ -94,6 +127,7 @@ ROWS: dict[str, Row] = {
     "auth_secret": Row("another secret of a good length", LIVE, ""),
     "auth_secret_previous": Row("another secret of a good length", LIVE, 7),
     "admin_token": Row("another token of a good length", LIVE, 7),
+    "srt_passphrase": Row("another secret of a good length", LIVE, "HUSH"),
     "relay_public_key": Row("", LIVE, "no PEM"),
 }
 """One for each key; a new key needs one, and an entry in relayx.config.diff.APPLIES."""
@@ -126,6 +160,8 @@ class Matrix(TestCase):
     """Each key at a running gateway that is started from files."""
 
     def value(self, gateway: Filed, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: self.value(gateway, each) for name, each in value.items()}
         if isinstance(value, list):
             return [self.value(gateway, each) for each in value]
         if not isinstance(value, str):
@@ -173,6 +209,7 @@ class Matrix(TestCase):
                 told = gateway.refused(secrets, **changed)
                 self.assertIn("a restart is needed", told, key)
                 self.assertIn(f" {key} = ", told)
+                self.assertNotIn("HUSH", told)
                 self.assertEqual(len(told.splitlines()), 1, told)
                 continue
             impact = gateway.reload(secrets, **changed)
@@ -191,6 +228,7 @@ class Matrix(TestCase):
             told = gateway.refused(secrets, **changed)
             self.assertIn(key.rpartition(".")[0], told)
             self.assertNotIn(SECRET, told)
+            self.assertNotIn("HUSH", told)
             if key not in NOT_AT_A_CHECK:
                 gateway.write(secrets, **changed)
                 self.assertRaises(ConfigError, gateway.service.plan_reload)
@@ -226,16 +264,56 @@ class Differences(SynchronousTestCase):
         self.assertNotIn("HUSH", repr(found))
         self.assertNotIn(hashed, repr(found))
 
+    def test_entries_of_lists(self) -> None:
+        """What is not a default of theirs, and no stream id."""
+        dial = SrtDial(port=5, address="a:6", role=DialRole.FE, streamid="HUSH")
+        broker = ZmqBroker(pattern=Pattern.PUB_SUB, frontend=7, backend=8, ipv6=True)
+        new = Config(srt=Srt(dial=(dial,)), zmq=Zmq(brokers=(broker,)))
+        told = f'{{port: 5, address: "a:6", role: FE, streamid: {HIDDEN}}}'
+        self.assertEqual(
+            self.found(Config(), new),
+            [
+                f"srt.dial: [] -> [{told}]",
+                "zmq.brokers: [] -> [{pattern: pub_sub, frontend: 7, backend: 8, ipv6: true}]",
+            ],
+        )
+        other = Config(srt=Srt(dial=(msgspec.structs.replace(dial, streamid="HUSH 2"),)))
+        self.assertEqual(self.found(new, msgspec.structs.replace(other, zmq=new.zmq)),
+                         [f"srt.dial: [{told}] -> [{told}]"])  # fmt: skip
+
+    def test_what_holds_for_whom(self) -> None:
+        """Options for new connections, what the rules go by at once, sockets at a restart."""
+        for key, when in (
+            ("srt.latency", Applies.NEW_CONNECTIONS), ("srt.packetfilter", Applies.NEW_CONNECTIONS),
+            ("srt_passphrase", Applies.NEW_CONNECTIONS), ("srt.bridge", Applies.NOW),
+            ("srt.fan_out", Applies.NOW), ("zmq.inspect", Applies.NEW_SESSIONS),
+            ("zmq.max_message_bytes", Applies.NEW_SESSIONS), ("zmq.brokers", Applies.RESTART),
+        ):  # fmt: skip
+            self.assertIs(APPLIES[key], when, key)
+        options = set(section_keys(Srt)) - {"enabled", "dial", "bridge", "fan_out"}
+        self.assertEqual({APPLIES[f"srt.{name}"] for name in options}, {Applies.NEW_CONNECTIONS})
+
     def test_contents_of_files(self) -> None:
         folder = Path(self.mktemp())
         folder.mkdir()
         (folder / "ca.pem").write_text("one")
         (folder / "keys").mkdir()
+        (folder / "clients").mkdir()
         config = Config(
             control=msgspec.structs.replace(
                 Config().control, client_ca=str(folder / "ca.pem"), endpoints=("ssl:1",)
             ),
             security=msgspec.structs.replace(Config().security, keys=str(folder / "keys")),
+            zmq=Zmq(
+                brokers=(
+                    ZmqBroker(
+                        pattern=Pattern.PUB_SUB,
+                        frontend=1,
+                        backend=2,
+                        curve_clients=str(folder / "clients"),
+                    ),
+                )
+            ),
         )
         self.assertEqual(
             named_files(config),
@@ -243,11 +321,16 @@ class Differences(SynchronousTestCase):
                 "control.client_ca": (str(folder / "ca.pem"),),
                 "control.endpoints": ("server.pem", "server.pem"),
                 "security.keys": (str(folder / "keys"),),
+                "zmq.brokers": (str(folder / "clients"),),
             },
         )
         before = Files.read(config, Secrets("s"))
         (folder / "ca.pem").write_text("two")
         (folder / "keys" / "a.pem").write_text("new")
+        (folder / "clients" / "cam.pub").write_text("new")
         found = changes(before, Files.read(config, Secrets("s")))
-        self.assertEqual([c.key for c in found], ["control.client_ca", "security.keys"])
+        self.assertEqual(
+            [c.key for c in found], ["control.client_ca", "zmq.brokers", "security.keys"]
+        )
+        self.assertIs(found[1].applies, Applies.NEW_CONNECTIONS)
         self.assertIn("other contents", str(found[0]))

@@ -11,7 +11,8 @@ import msgspec
 from relayx.config.convert import Key, section_keys, sections
 from relayx.config.diff import Applies, applies
 from relayx.config.durations import format_duration
-from relayx.config.model import COUNT_MOST, ClientPolicy, Secrets, Section
+from relayx.config.keys import UNBOUNDED, Section
+from relayx.config.model import ClientPolicy, Secrets
 
 from . import rst
 
@@ -50,6 +51,10 @@ def _section(name: str, section: type[Section], above: str) -> Iterator[str]:
     for key in section_keys(section, above).values():
         meaning = rst.sentence(key.meta.description or "") + _RELOADED[applies(key.name)]
         yield from _value(key.name, _allowed(key), _default(key), meaning)
+        if key.entry is not None:
+            for inner in section_keys(key.entry, f"{key.name}[]").values():
+                about = rst.sentence(inner.meta.description or "")
+                yield from _value(inner.name, _allowed(inner), _default(inner), about)
 
 
 def _value(name: str, allowed: str, default: str, meaning: str) -> Iterator[str]:
@@ -60,7 +65,7 @@ def _value(name: str, allowed: str, default: str, meaning: str) -> Iterator[str]
 
 
 def _allowed(key: Key) -> str:
-    return f"an integer, {key.meta.ge} or more" if key.meta.le == COUNT_MOST else key.allowed
+    return f"an integer, {key.meta.ge} or more" if key.meta.le in UNBOUNDED else key.allowed
 
 
 def _default(key: Key) -> str:

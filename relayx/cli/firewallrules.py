@@ -45,7 +45,7 @@ def nft_rules(whitelist: Whitelist) -> str:
         "meta l4proto { icmp, ipv6-icmp } accept",
         f"ip6 saddr fe80::/10 udp dport {DHCPV6_CLIENT} accept",
         f'tcp dport {{ {ssh} }} accept comment "ssh"',
-        *map(_nft_rule, whitelist.open()),
+        *(rule for listener in whitelist.open() for rule in _nft_rules(listener)),
     ]
     lines = [
         *_heading(whitelist, "relayx firewall --format nft | nft -f -", "nft -c -f -"),
@@ -63,14 +63,19 @@ def nft_rules(whitelist: Whitelist) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _nft_rule(listener: Listener) -> str:
+def _transports(listener: Listener) -> tuple[str, ...]:
+    return ("tcp", "udp") if listener.udp else ("tcp",)
+
+
+def _nft_rules(listener: Listener) -> Iterator[str]:
     address = listener.address
     where = ""
     if address is not None:
         where = f"{'ip' if address.version == 4 else 'ip6'} daddr {address} "
     elif listener.interface == EVERY_IPV4:
         where = "meta nfproto ipv4 "
-    return f'{where}tcp dport {listener.span} accept comment "relayx {listener.purpose}"'
+    for transport in _transports(listener):
+        yield f'{where}{transport} dport {listener.span} accept comment "relayx {listener.purpose}"'
 
 
 def iptables_rules(whitelist: Whitelist) -> str:
@@ -83,7 +88,7 @@ def iptables_rules(whitelist: Whitelist) -> str:
         "-6 -p ipv6-icmp -j ACCEPT",
         f"-6 -s fe80::/10 -p udp --dport {DHCPV6_CLIENT} -j ACCEPT",
         *(f'-p tcp --dport {port} -m comment --comment "ssh" -j ACCEPT' for port in whitelist.ssh),
-        *map(_iptables_rule, whitelist.open()),
+        *(rule for listener in whitelist.open() for rule in _iptables_rules(listener)),
         "-j DROP",
     ]
     lines = [
@@ -109,7 +114,7 @@ def _appended(rule: str) -> str:
     return f"{family}-A {CHAIN} {rule[len(family) :]}"
 
 
-def _iptables_rule(listener: Listener) -> str:
+def _iptables_rules(listener: Listener) -> Iterator[str]:
     address = listener.address
     where = ""
     if address is not None:
@@ -118,7 +123,8 @@ def _iptables_rule(listener: Listener) -> str:
         where = "-4 "
     ports = listener.span.replace("-", ":")
     comment = f'-m comment --comment "relayx {listener.purpose}"'
-    return f"{where}-p tcp --dport {ports} {comment} -j ACCEPT"
+    for transport in _transports(listener):
+        yield f"{where}-p {transport} --dport {ports} {comment} -j ACCEPT"
 
 
 def _heading(whitelist: Whitelist, apply: str, check: str) -> list[str]:

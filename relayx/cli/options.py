@@ -18,8 +18,9 @@ from relayx.client import ClientTls, Gateway, TlsFailed
 from relayx.client.gateway import DEFAULT_PORT
 from relayx.config.durations import EXAMPLES, DurationError, parse_duration
 from relayx.config.faults import ConfigError
+from relayx.config.keys import LONGEST
 from relayx.config.load import Environment, locate
-from relayx.config.model import LONGEST, Secrets
+from relayx.config.model import Secrets
 from relayx.config.secretfile import is_placeholder, read_secrets
 from relayx.core.codec import is_client_id
 from relayx.core.hello import SERVICE, SERVICE_ALLOWED

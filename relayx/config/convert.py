@@ -5,14 +5,15 @@ from __future__ import annotations
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
 
 from relayx.config.durations import EXAMPLES, DurationError, format_duration, parse_duration
 from relayx.config.faults import Fault, plain, shown
-from relayx.config.model import DURATION, RATE, Config, Section
+from relayx.config.keys import CREDENTIAL, DURATION, RATE, Section
+from relayx.config.model import Config
 from relayx.config.rates import RateError, parse_rate
 
 
@@ -38,6 +39,16 @@ class Key(msgspec.Struct, frozen=True):
         return (self.meta.extra or {}).get("kind") == RATE
 
     @property
+    def is_credential(self) -> bool:
+        """Whether its value is never shown."""
+        return (self.meta.extra or {}).get("kind") == CREDENTIAL
+
+    @property
+    def entry(self) -> type[Section] | None:
+        """The type of the entries of a list of mappings, None where it is none."""
+        return self.item if _is_section(self.item) else None
+
+    @property
     def item(self) -> Any:
         """The type of the items of a list, None where it is no list."""
         return get_args(self.type)[0] if get_origin(self.type) is tuple else None
@@ -52,7 +63,11 @@ class Key(msgspec.Struct, frozen=True):
             if self.is_duration:
                 return f"{EXAMPLES}, from {format_duration(low)} to {format_duration(high)}"
             return f"an integer from {low} to {high}"
-        if isinstance(self.type, type) and issubclass(self.type, StrEnum):
+        if get_origin(self.type) is Literal:
+            return " | ".join(map(str, get_args(self.type)))
+        if self.entry is not None:
+            return "a list of mappings"
+        if _is_enum(self.type):
             return " | ".join(self.type)
         if self.item is not None:
             enumerated = issubclass(self.item, StrEnum)
@@ -115,7 +130,8 @@ def convert(file: str, key: Key, value: object) -> tuple[Any, list[Fault]]:
         problem = str(error)
     except (msgspec.ValidationError, UnicodeEncodeError):  # the latter: half a surrogate pair
         problem = _problem(key, value)
-    return key.default, [Fault(file, key.name, shown(value), problem, key.allowed)]
+    told = "" if key.is_credential else shown(value)
+    return key.default, [Fault(file, key.name, told, problem, key.allowed)]
 
 
 def _convert_list(file: str, key: Key, value: list[object]) -> tuple[Any, list[Fault]]:
@@ -131,6 +147,9 @@ def _convert_list(file: str, key: Key, value: list[object]) -> tuple[Any, list[F
     return (key.default, faults) if faults else (tuple(found), [])
 
 
+_NULL = "null"
+"""What YAML takes for nothing, and a key may have as one of its values."""
+
 _BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}
 
 
@@ -142,7 +161,13 @@ def _plain(key: Key, value: object) -> object:
         return parse_rate(value)
     if key.type is bool and isinstance(value, str):
         return _BOOLEANS.get(value, value)
+    if value is None and _is_enum(key.type) and _NULL in list(key.type):
+        return _NULL
     return value
+
+
+def _is_enum(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, StrEnum)
 
 
 def _seconds(value: object) -> object:
@@ -156,7 +181,9 @@ def _seconds(value: object) -> object:
 def _problem(key: Key, value: object) -> str:
     if value is None:
         return "is empty"
-    if isinstance(value, str) and isinstance(key.default, str):
+    if isinstance(value, str) and (isinstance(key.default, str) or _is_enum(key.type)):
+        return "is none of its values"
+    if get_origin(key.type) is Literal and type(value) is int:
         return "is none of its values"
     if key.is_duration or (isinstance(value, int) and not isinstance(value, bool)):
         return "is out of range" if key.meta.ge is not None else "is of the wrong type"

@@ -20,7 +20,8 @@ from relayx.config.convert import Key, section_keys, sections
 from relayx.config.durations import format_duration
 from relayx.config.endpoints import ssl_files
 from relayx.config.faults import Fault
-from relayx.config.model import ClientPolicy, Config, Secrets, Section
+from relayx.config.keys import Section
+from relayx.config.model import ClientPolicy, Config, Secrets
 
 HIDDEN = "(hidden)"
 """Stands where a secret would be shown."""
@@ -58,6 +59,14 @@ APPLIES: Mapping[str, Applies] = MappingProxyType({
     **_of(Applies.NOW, "data", "session_idle_timeout", "half_close_timeout"),
     **_of(Applies.NEW_CONNECTIONS, "data", "be_on_fe_close", "keepalive"),
     **_of(Applies.NEW_CONNECTIONS, "data.tls", "certificate", "private_key", "required"),
+    **_of(Applies.RESTART, "srt", "enabled", "dial"),
+    **_of(Applies.NOW, "srt", "bridge", "fan_out"),
+    **_of(Applies.NEW_CONNECTIONS, "srt", "latency", "peerlatency", "maxbw", "inputbw"),
+    **_of(Applies.NEW_CONNECTIONS, "srt", "oheadbw", "pbkeylen", "rcvbuf", "sndbuf", "mss"),
+    **_of(Applies.NEW_CONNECTIONS, "srt", "fc", "snddropdelay", "tlpktdrop", "lossmaxttl"),
+    **_of(Applies.NEW_CONNECTIONS, "srt", "conntimeo", "payloadsize", "packetfilter"),
+    **_of(Applies.NEW_SESSIONS, "zmq", "inspect", "max_message_bytes"),
+    **_of(Applies.RESTART, "zmq", "brokers"),
     **_of(Applies.NOW, "security", "signing", "keys", "trusted_keys", "on_expired"),
     **_of(Applies.NEW_CONNECTIONS, "proxy_protocol", "trusted"),
     **_of(Applies.NEW_CONNECTIONS, "limits", "control_per_source"),
@@ -74,6 +83,7 @@ APPLIES: Mapping[str, Applies] = MappingProxyType({
     "auth_secret_previous": Applies.NEW_CONNECTIONS,
     "relay_public_key": Applies.NOW,
     "admin_token": Applies.NOW,
+    "srt_passphrase": Applies.NEW_CONNECTIONS,
 })  # fmt: skip
 """By dotted key of the configuration, and by key of the secret file."""
 
@@ -149,6 +159,7 @@ def named_files(config: Config) -> dict[str, tuple[str, ...]]:
         "data.tls.private_key": (config.data.tls.private_key,),
         "security.keys": (config.security.keys,),
         "security.trusted_keys": (config.security.trusted_keys,),
+        "zmq.brokers": tuple(broker.curve_clients for broker in config.zmq.brokers),
         "control.endpoints": _of_endpoints(config.control.endpoints),
         "http.endpoint": _of_endpoints([config.http.endpoint] if config.http.endpoint else []),
     }
@@ -233,5 +244,30 @@ def _written(key: Key, value: Any) -> str:
         return "absent"
     if key.is_duration:
         return format_duration(value)
-    text = str(value) if isinstance(value, StrEnum) else json.dumps(value)
+    if key.is_credential:
+        return HIDDEN if value else '""'
+    if key.entry is not None:
+        return _cut(_entries(key, value))
+    return _cut(_text(value))
+
+
+def _entries(key: Key, entries: tuple[Section, ...]) -> str:
+    """The entries of a list, each with what is not its default."""
+    told = []
+    for entry in entries:
+        values = [
+            (bare, each, getattr(entry, bare))
+            for bare, each in section_keys(type(entry), key.name).items()
+        ]
+        parts = [f"{n}: {_written(each, value)}" for n, each, value in values
+                 if value != each.default]  # fmt: skip
+        told.append("{" + ", ".join(parts) + "}")
+    return "[" + ", ".join(told) + "]"
+
+
+def _text(value: Any) -> str:
+    return str(value) if isinstance(value, StrEnum) else json.dumps(value)
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"

@@ -11,6 +11,7 @@ import msgspec
 from relayx.config.ephemeral import LocalPorts
 from relayx.config.faults import ConfigError, Fault
 from relayx.config.model import Config
+from relayx.config.srt import Enabled
 
 GetLimit = Callable[[int], tuple[int, int]]
 SetLimit = Callable[[int, tuple[int, int]], None]
@@ -56,15 +57,22 @@ def port_count(config: Config) -> int:
 
 
 def descriptor_parts(config: Config) -> dict[str, int]:
-    """The parts of the sum of the contract, by what each is for."""
+    """The parts of the sum of the contract, by what each is for.
+
+    All SRT connections of a port share its UDP socket, and one that is dialled has its own.
+    """
     ports = port_count(config)
+    srt = config.srt.enabled is not Enabled.NO
+    udp = len(config.relay.ports("srt")) if srt else 0
+    listeners = ports + udp + max(len(config.control.endpoints), 1) + bool(config.http.endpoint)
     return {
         "relay.max_fe": config.relay.max_fe,
         "relay.max_be": config.relay.max_be,
         "control.max_unregistered": config.control.max_unregistered,
         "data.max_waiting_hello": config.data.max_waiting_hello,
-        "listeners": ports + max(len(config.control.endpoints), 1) + bool(config.http.endpoint),
+        "listeners": listeners,
         "2 x ports": 2 * ports,
+        **({"srt.dial": len(config.srt.dial)} if srt and config.srt.dial else {}),
     }
 
 

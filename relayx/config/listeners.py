@@ -9,16 +9,18 @@ import msgspec
 
 from relayx.config.endpoints import EndpointError, endpoint_interface, endpoint_port
 from relayx.config.model import Config
+from relayx.config.srt import Enabled
 
 EVERY_IPV4 = "0.0.0.0"
 EVERY = "::"
 
 
 class Listener(msgspec.Struct, frozen=True):
-    """TCP ports in a row at one address.
+    """TCP ports in a row at one address, and with `udp` the same UDP ports.
 
     :ivar purpose: ``control``, ``http``, ``srt`` or ``zmq``.
     :ivar interface: an address or a host name; ``0.0.0.0`` every IPv4 address, ``::`` every one.
+    :ivar udp: whether real SRT is there too.
     :ivar text: what the configuration says where no port can be told from it, else "".
     """
 
@@ -26,6 +28,7 @@ class Listener(msgspec.Struct, frozen=True):
     interface: str
     ports: range
     text: str = ""
+    udp: bool = False
 
     @property
     def address(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -57,7 +60,9 @@ def listeners(config: Config) -> list[Listener]:
         _add(found.append, "control", text)
     for protocol in ("srt", "zmq"):
         if ports := config.relay.ports(protocol):
-            found.append(Listener(protocol, config.data.interface or EVERY_IPV4, ports))
+            interface = config.data.interface or EVERY_IPV4
+            udp = protocol == "srt" and config.srt.enabled is not Enabled.NO
+            found.append(Listener(protocol, interface, ports, udp=udp))
     if config.http.endpoint:
         _add(found.append, "http", config.http.endpoint)
     return found
@@ -82,9 +87,11 @@ def known(each: list[Listener]) -> Iterator[Listener]:
 
 def opened_line(config: Config) -> str:
     """What a firewall has to let through, on one line."""
-    parts = []
+    tcp, udp = [], []
     for listener in known(listeners(config)):
         if not listener.is_local:
             where = "" if listener.address is None else f" of {listener.address}"
-            parts.append(f"{listener.span}{where} ({listener.purpose})")
-    return f"firewall: tcp {', '.join(parts) or 'nothing'}; relayx firewall prints the rules"
+            tcp.append(f"{listener.span}{where} ({listener.purpose})")
+            udp += tcp[-1:] if listener.udp else []
+    parts = [f"tcp {', '.join(tcp) or 'nothing'}", *([f"udp {', '.join(udp)}"] if udp else [])]
+    return f"firewall: {'; '.join(parts)}; relayx firewall prints the rules"

@@ -22,10 +22,12 @@ from relayx.config.convert import (
 from relayx.config.faults import ConfigError, Fault, shown
 from relayx.config.files import mapping, parse_yaml, read_text
 from relayx.config.http import http_warnings
+from relayx.config.keys import Section
 from relayx.config.limits import Machine
 from relayx.config.model import ClientPolicy, Config, Secrets
 from relayx.config.rules import Checked, rule_faults, rule_warnings
 from relayx.config.secretfile import read_secrets
+from relayx.config.srtrules import passphrase_warnings
 
 __all__ = ["ConfigError", "Environment", "Fault", "Loaded", "Sources", "load", "locate"]
 
@@ -118,13 +120,14 @@ def load(sources: Sources, machine: Machine | None = None) -> Loaded:
     if faults:
         raise ConfigError(faults, warnings)
     warnings += http_warnings(sources.config, config, secrets)
+    warnings += passphrase_warnings(sources.config, config.srt, secrets.srt_passphrase)
     return Loaded(config, secrets, sources, tuple(warnings))
 
 
-def _read_config(path: str) -> tuple[dict[str, dict[str, Any]], list[Fault]]:
+def _read_config(path: str) -> tuple[dict[str, Any], list[Fault]]:
     """The values of each section that a file has, and what is wrong with the others.
 
-    The entries of ``clients`` are under "clients", by number.
+    Under "clients" is a list: the values of each of its entries.
     """
     text, _ = read_text(path, "--config")
     document, faults = parse_yaml(path, text)
@@ -135,7 +138,7 @@ def _read_config(path: str) -> tuple[dict[str, dict[str, Any]], list[Fault]]:
     for name, section in sections().items():
         known[name] = [*keys[name], *nested_sections(section)]
     faults += _unknown(path, top, "", known)
-    values: dict[str, dict[str, Any]] = {}
+    values: dict[str, Any] = {}
     for name, section_of in keys.items():
         above, _, bare = name.rpartition(".")
         outer = top if not above else (top.get(above) or {})
@@ -157,34 +160,55 @@ def _read_section(
     faults = _unknown(path, found, name, known)
     values: dict[str, Any] = {}
     for bare, key in keys.items():
-        if bare in found:
-            values[bare], wrong = convert(path, key, found[bare])
-            faults += wrong
+        if bare not in found:
+            continue
+        value = found[bare]
+        if key.entry is not None and isinstance(value, list):
+            entries, wrong = _read_entries(path, key.name, value, key.entry, known)
+            made = () if wrong else tuple(key.entry(**told) for told in entries)
+            values[bare] = made
+        else:
+            values[bare], wrong = convert(path, key, value)
+        faults += wrong
+    return values, faults
+
+
+def _read_entries(
+    path: str, above: str, entries: list[object], kind: type[Section], known: dict[str, list[str]]
+) -> tuple[list[dict[str, Any]], list[Fault]]:
+    """The values of each entry of a list, NODEFAULT for what it needs and could not be read."""
+    values: list[dict[str, Any]] = []
+    faults: list[Fault] = []
+    for index, entry in enumerate(entries):
+        name = f"{above}[{index}]"
+        keys = section_keys(kind, name)
+        found, wrong = mapping(path, name, entry)
+        faults += wrong
+        needed = {bare: key for bare, key in keys.items() if key.default is msgspec.NODEFAULT}
+        if not wrong:
+            faults += [
+                Fault(path, key.name, "", "is missing", key.allowed)
+                for bare, key in needed.items()
+                if bare not in found
+            ]
+        told, wrong = _read_section(path, found, name, keys, {**known, name: list(keys)})
+        faults += wrong
+        values.append({**dict.fromkeys(needed, msgspec.NODEFAULT), **told})
     return values, faults
 
 
 def _read_clients(
     path: str, entries: object, known: dict[str, list[str]]
-) -> tuple[dict[str, Any], list[Fault]]:
+) -> tuple[list[dict[str, Any]], list[Fault]]:
     if entries is None:
-        return {}, []
+        return [], []
     if not isinstance(entries, list):
         problem = "is not a list"
-        return {}, [Fault(path, "clients", shown(entries), problem, "a list of mappings")]
-    values: dict[str, Any] = {}
-    faults: list[Fault] = []
-    for index, entry in enumerate(entries):
-        name = f"clients[{index}]"
-        keys = section_keys(ClientPolicy, name)
-        found, wrong = mapping(path, name, entry)
-        faults += wrong
-        if "match" not in found and not wrong:
-            faults.append(Fault(path, f"{name}.match", "", "is missing", "a pattern of client_id"))
-        told, wrong = _read_section(path, found, name, keys, {**known, name: list(keys)})
-        faults += wrong
-        if told.get("match", msgspec.NODEFAULT) is msgspec.NODEFAULT:
+        return [], [Fault(path, "clients", shown(entries), problem, "a list of mappings")]
+    values, faults = _read_entries(path, "clients", entries, ClientPolicy, known)
+    for told in values:
+        if told["match"] is msgspec.NODEFAULT:
             told["match"] = ""
-        values[name] = told
     return values, faults
 
 
@@ -198,7 +222,7 @@ def _unknown(
     ]
 
 
-def _build(values: dict[str, dict[str, Any]]) -> Config:
+def _build(values: dict[str, Any]) -> Config:
     made: dict[str, Any] = {}
     for name, section in sections().items():
         if "." not in name:
@@ -207,5 +231,5 @@ def _build(values: dict[str, dict[str, Any]]) -> Config:
                 for bare, kind in nested_sections(section).items()
             }
             made[name] = section(**values[name], **inner)
-    clients = tuple(ClientPolicy(**told) for told in values["clients"].values())
+    clients = tuple(ClientPolicy(**told) for told in values["clients"])
     return Config(**made, clients=clients)

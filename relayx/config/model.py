@@ -12,35 +12,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from relayx.config.keys import COUNT_MOST, KIB, MIB, RATE, Section, count, duration, port, text
+from relayx.config.srt import Srt
+from relayx.config.zmq import Zmq
 from relayx.security.policy import OnExpired, Signing
-
-COUNT_MOST = 2**31 - 1
-KIB = 1024
-MIB = 1024 * KIB
-LONGEST = 168 * 3600
-"""Seconds: a week; the reactor's poll cannot wait for more than 24 days."""
-
-DURATION = "duration"
-"""Mark of a key whose text is a Go style duration."""
-
-RATE = "rate"
-"""Mark of a key that is a number of bits a second, with k, M or G behind it where wanted."""
-
-
-def _count(text: str) -> Meta:
-    return Meta(ge=1, le=COUNT_MOST, description=text)
-
-
-def _port(text: str) -> Meta:
-    return Meta(ge=1, le=65535, description=text)
-
-
-def _duration(text: str, least: int = 0, most: int = LONGEST) -> Meta:
-    return Meta(ge=least, le=most, description=text, extra={"kind": DURATION})
-
-
-def _text(text: str) -> Meta:
-    return Meta(description=text)
 
 
 class Admission(StrEnum):
@@ -110,15 +85,11 @@ class PortProtocol(StrEnum):
     SRT = "srt"
 
 
-class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of the sections of the file. A field that is a section itself is nested in it."""
-
-
 class Relay(Section, frozen=True):
     """Section ``relay``: how many clients, which ports. `ring_buffer_size` is in bytes."""
 
-    max_fe: Annotated[int, _count("registered FEs at once")] = 50
-    max_be: Annotated[int, _count("registered BEs at once")] = 50
+    max_fe: Annotated[int, count("registered FEs at once")] = 50
+    max_be: Annotated[int, count("registered BEs at once")] = 50
     ring_buffer_size: Annotated[
         int,
         Meta(
@@ -128,15 +99,15 @@ class Relay(Section, frozen=True):
         ),
     ] = 32 * MIB
     reaper_timeout: Annotated[
-        float, _duration("how long a lost BE may take to come back; at least 1s in prod")
+        float, duration("how long a lost BE may take to come back; at least 1s in prod")
     ] = 10.0
-    control_port: Annotated[int, _port("where clients register, unless control.endpoints says")] = (
+    control_port: Annotated[int, port("where clients register, unless control.endpoints says")] = (
         5555
     )
-    srt_start_port: Annotated[int, _port("first srt port; no key, no port")] | None = None
-    srt_end_port: Annotated[int, _port("last srt port")] | None = None
-    zmq_start_port: Annotated[int, _port("first zmq port; no key, no port")] | None = None
-    zmq_end_port: Annotated[int, _port("last zmq port")] | None = None
+    srt_start_port: Annotated[int, port("first srt port; no key, no port")] | None = None
+    srt_end_port: Annotated[int, port("last srt port")] | None = None
+    zmq_start_port: Annotated[int, port("first zmq port; no key, no port")] | None = None
+    zmq_end_port: Annotated[int, port("last zmq port")] | None = None
 
     def ports(self, protocol: str) -> range:
         """The ports of ``"srt"`` or ``"zmq"``, none where its two keys are absent."""
@@ -151,11 +122,11 @@ class Control(Section, frozen=True):
     """Section ``control``: the connections over which clients register and ask."""
 
     endpoints: Annotated[
-        tuple[str, ...], _text("Twisted strports to listen on; empty: tcp:<relay.control_port>")
+        tuple[str, ...], text("Twisted strports to listen on; empty: tcp:<relay.control_port>")
     ] = ()
-    register_timeout: Annotated[float, _duration("how long a client may take to register")] = 5.0
+    register_timeout: Annotated[float, duration("how long a client may take to register")] = 5.0
     idle_timeout: Annotated[
-        float, _duration("a client silent for this long is dropped; 0s: never")
+        float, duration("a client silent for this long is dropped; 0s: never")
     ] = 0.0
     max_message_bytes: Annotated[
         int, Meta(ge=KIB, le=64 * MIB, description="longest message that a client may send")
@@ -169,11 +140,11 @@ class Control(Section, frozen=True):
         ),
     ] = MIB
     max_unregistered: Annotated[
-        int, _count("connections that have not registered yet; past it the oldest is closed")
+        int, count("connections that have not registered yet; past it the oldest is closed")
     ] = 256
     client_ca: Annotated[
         str,
-        _text(
+        text(
             "PEM file of the CAs that sign clients' certificates; TLS endpoints then ask every "
             'client for one, whose common name is its client_id; "": none is asked for'
         ),
@@ -183,50 +154,48 @@ class Control(Section, frozen=True):
 class DataTls(Section, frozen=True):
     """Section ``data.tls``: TLS on the data ports, off without its two files."""
 
-    certificate: Annotated[str, _text('PEM file of the certificate and its chain; "": no TLS')] = ""
-    private_key: Annotated[str, _text("PEM file of its private key, mode 0600")] = ""
-    required: Annotated[bool, _text("refuse connections without TLS")] = False
+    certificate: Annotated[str, text('PEM file of the certificate and its chain; "": no TLS')] = ""
+    private_key: Annotated[str, text("PEM file of its private key, mode 0600")] = ""
+    required: Annotated[bool, text("refuse connections without TLS")] = False
 
 
 class Data(Section, frozen=True):
     """Section ``data``: the ports that carry sessions (contract sections 6 and 7)."""
 
     interface: Annotated[
-        str, _text('address to listen on; "": every IPv4 address, "::": dual stack')
+        str, text('address to listen on; "": every IPv4 address, "::": dual stack')
     ] = ""
-    advertise_host: Annotated[str, _text('host that a grant carries; "": none')] = ""
-    hello_timeout: Annotated[float, _duration("how long a data connection may take for HELLO")] = (
-        2.0
-    )
+    advertise_host: Annotated[str, text('host that a grant carries; "": none')] = ""
+    hello_timeout: Annotated[float, duration("how long a data connection may take for HELLO")] = 2.0
     max_waiting_hello: Annotated[
-        int, _count("data connections that have not said HELLO; past it the oldest is closed")
+        int, count("data connections that have not said HELLO; past it the oldest is closed")
     ] = 1024
-    admission: Annotated[Admission, _text("who may use a data port")] = Admission.PEER
+    admission: Annotated[Admission, text("who may use a data port")] = Admission.PEER
     be_on_fe_close: Annotated[
-        OnFeClose, _text("what becomes of a BE's connection when its FE ends")
+        OnFeClose, text("what becomes of a BE's connection when its FE ends")
     ] = OnFeClose.KEEP
     drain_quiet: Annotated[
-        float, _duration("a kept BE silent for this long has no more to say to a gone FE")
+        float, duration("a kept BE silent for this long has no more to say to a gone FE")
     ] = 0.2
     drain_limit: Annotated[
-        float, _duration("a kept BE still sending to a gone FE after this is closed")
+        float, duration("a kept BE still sending to a gone FE after this is closed")
     ] = 30.0
     session_idle_timeout: Annotated[
-        float, _duration("a session without progress for this long is ended; 0s: never")
+        float, duration("a session without progress for this long is ended; 0s: never")
     ] = 0.0
     half_close_timeout: Annotated[
-        float, _duration("the same for a session with one direction ended; 0s: never")
+        float, duration("the same for a session with one direction ended; 0s: never")
     ] = 600.0
     keepalive: Annotated[
         # The kernel counts it in whole seconds and takes at most 32767 of them.
-        float, _duration("TCP keepalive of control and data connections", least=1, most=32767)
+        float, duration("TCP keepalive of control and data connections", least=1, most=32767)
     ] = 15.0
     splice: Annotated[
         Splice,
-        _text("auto: without copying where the system can; off: always by the buffered path"),
+        text("auto: without copying where the system can; off: always by the buffered path"),
     ] = Splice.AUTO
     drain_timeout: Annotated[
-        float, _duration("how long running sessions get when the gateway stops")
+        float, duration("how long running sessions get when the gateway stops")
     ] = 5.0
     tls: DataTls = DataTls()
 
@@ -234,22 +203,22 @@ class Data(Section, frozen=True):
 class Http(Section, frozen=True):
     """Section ``http``: the operator's pages."""
 
-    endpoint: Annotated[str, _text('a Twisted strports; "": off')] = "tcp:8080:interface=127.0.0.1"
+    endpoint: Annotated[str, text('a Twisted strports; "": off')] = "tcp:8080:interface=127.0.0.1"
     hosts: Annotated[
         tuple[str, ...],
-        _text("names by which it is reached, besides localhost and addresses; others are refused"),
+        text("names by which it is reached, besides localhost and addresses; others are refused"),
     ] = ()
     heap: Annotated[
-        bool, _text("trace where memory is allocated, for /debug/heap; costs speed and memory")
+        bool, text("trace where memory is allocated, for /debug/heap; costs speed and memory")
     ] = False
 
 
 class Log(Section, frozen=True):
     """Section ``log``."""
 
-    level: Annotated[Level, _text("the least severe line that is logged")] = Level.INFO
-    format: Annotated[LogFormat, _text("how a line is written")] = LogFormat.TEXT
-    stream: Annotated[LogStream, _text("who gets `log` messages")] = LogStream.OFF
+    level: Annotated[Level, text("the least severe line that is logged")] = Level.INFO
+    format: Annotated[LogFormat, text("how a line is written")] = LogFormat.TEXT
+    stream: Annotated[LogStream, text("who gets `log` messages")] = LogStream.OFF
 
 
 class Reload(Section, frozen=True):
@@ -257,7 +226,7 @@ class Reload(Section, frozen=True):
 
     watch: Annotated[
         Watch,
-        _text("on: whenever they change, also those they name; off: on SIGHUP and on request only"),
+        text("on: whenever they change, also those they name; off: on SIGHUP and on request only"),
     ] = Watch.OFF
 
 
@@ -265,16 +234,16 @@ class Security(Section, frozen=True):
     """Section ``security``: signed control messages (guide section 4.5) and the keys for them."""
 
     signing: Annotated[
-        Signing, _text("signatures of control messages; accept: those that are there are verified")
+        Signing, text("signatures of control messages; accept: those that are there are verified")
     ] = Signing.OFF
     keys: Annotated[
-        str, _text('directory of the gateway\'s own keys, see relayx keys; "": it signs nothing')
+        str, text('directory of the gateway\'s own keys, see relayx keys; "": it signs nothing')
     ] = ""
     trusted_keys: Annotated[
-        str, _text('directory of the clients\' public keys, <kid>.pub each; "": none')
+        str, text('directory of the clients\' public keys, <kid>.pub each; "": none')
     ] = ""
     on_expired: Annotated[
-        OnExpired, _text("an expired key; reject: it neither signs nor verifies any more")
+        OnExpired, text("an expired key; reject: it neither signs nor verifies any more")
     ] = OnExpired.WARN
 
 
@@ -283,7 +252,7 @@ class ProxyProtocol(Section, frozen=True):
 
     trusted: Annotated[
         tuple[str, ...],
-        _text(
+        text(
             "addresses and networks of load balancers; their connections begin with a PROXY "
             "protocol header, v1 or v2, which tells the client's address"
         ),
@@ -293,30 +262,30 @@ class ProxyProtocol(Section, frozen=True):
 class Limits(Section, frozen=True):
     """Section ``limits``: what one client or one source may take. An IPv6 source is a /64."""
 
-    control_per_source: Annotated[int, _count("control connections of one source at once")] = 4096
+    control_per_source: Annotated[int, count("control connections of one source at once")] = 4096
     unregistered_per_source: Annotated[
         int,
-        _count("those of them that have not registered yet; past it the source's oldest is closed"),
+        count("those of them that have not registered yet; past it the source's oldest is closed"),
     ] = 128
     failures_per_minute: Annotated[
-        int, _count("failed registrations of one source, which is then refused for failure_block")
+        int, count("failed registrations of one source, which is then refused for failure_block")
     ] = 30
     failure_block: Annotated[
-        float, _duration("how long a source is refused that failed too often", least=1)
+        float, duration("how long a source is refused that failed too often", least=1)
     ] = 60.0
     waiting_hello_per_source: Annotated[
-        int, _count("data connections of one source that have not said HELLO")
+        int, count("data connections of one source that have not said HELLO")
     ] = 512
     messages_per_second: Annotated[
-        int, _count("control messages of one client, up to twice as many in one second")
+        int, count("control messages of one client, up to twice as many in one second")
     ] = 1000
-    leases_per_client: Annotated[int, _count("leases of one client at once")] = 1024
+    leases_per_client: Annotated[int, count("leases of one client at once")] = 1024
 
 
 class Audit(Section, frozen=True):
     """Section ``audit``: the record of who did what."""
 
-    file: Annotated[str, _text('where it is written, one JSON object a line; "": nowhere')] = ""
+    file: Annotated[str, text('where it is written, one JSON object a line; "": nowhere')] = ""
 
 
 class ClientPolicy(Section, frozen=True):
@@ -325,19 +294,19 @@ class ClientPolicy(Section, frozen=True):
     The first entry that matches a client's id holds for it alone.
     """
 
-    match: Annotated[str, _text("pattern of client_id, with * and ?")]
+    match: Annotated[str, text("pattern of client_id, with * and ?")]
     secret_hash: Annotated[
-        str, _text('the clients\' own secret, as relayx secret hash prints it; "": auth_secret')
+        str, text('the clients\' own secret, as relayx secret hash prints it; "": auth_secret')
     ] = ""
-    roles: Annotated[tuple[ClientRole, ...], _text("roles that they may register in")] = (
+    roles: Annotated[tuple[ClientRole, ...], text("roles that they may register in")] = (
         ClientRole.FE,
         ClientRole.BE,
     )
-    protocols: Annotated[tuple[PortProtocol, ...], _text("ports that they may use")] = (
+    protocols: Annotated[tuple[PortProtocol, ...], text("ports that they may use")] = (
         PortProtocol.ZMQ,
         PortProtocol.SRT,
     )
-    max_leases: Annotated[int, _count("leases of each at once")] = COUNT_MOST
+    max_leases: Annotated[int, count("leases of each at once")] = COUNT_MOST
     bandwidth: Annotated[
         int,
         Meta(
@@ -355,6 +324,8 @@ class Config(msgspec.Struct, frozen=True):
     relay: Relay = Relay()
     control: Control = Control()
     data: Data = Data()
+    srt: Srt = Srt()
+    zmq: Zmq = Zmq()
     security: Security = Security()
     proxy_protocol: ProxyProtocol = ProxyProtocol()
     limits: Limits = Limits()
@@ -372,12 +343,14 @@ class Secrets(msgspec.Struct, frozen=True):
     :ivar auth_secret: what clients register with.
     :ivar auth_secret_previous: also accepted while the secret is rotated.
     :ivar admin_token: what operators show on ``http.endpoint``.
+    :ivar srt_passphrase: what SRT connections are encrypted with, 10 to 79 bytes.
     """
 
     auth_secret: str
     auth_secret_previous: str = ""
     relay_public_key: str = ""
     admin_token: str = ""
+    srt_passphrase: str = ""
 
     def __repr__(self) -> str:
         return f"Secrets(<hidden>, relay_public_key={'<set>' if self.relay_public_key else ''!r})"

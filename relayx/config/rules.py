@@ -19,7 +19,9 @@ from relayx.config.limits import Machine, descriptor_fault, memory_warning
 from relayx.config.model import Config
 from relayx.config.proxies import proxy_faults
 from relayx.config.security import security_faults, security_warnings
+from relayx.config.srtrules import srt_faults, srt_warnings
 from relayx.config.tlsfiles import Looked, look_at_endpoint, look_at_files
+from relayx.config.zmq import zmq_faults, zmq_warnings
 
 PROD_REAPER_LEAST = 1.0
 """Seconds."""
@@ -30,7 +32,7 @@ _HOST = re.compile(r"[A-Za-z0-9._:%-]{0,253}")
 _PORT_KEYS = {f"relay.{protocol}_{end}_port" for protocol in PROTOCOLS for end in ("start", "end")}
 _SUMMED = _PORT_KEYS | {
     *("relay.max_fe", "relay.max_be", "control.max_unregistered", "data.max_waiting_hello"),
-    *("control.endpoints", "http.endpoint"),
+    *("control.endpoints", "http.endpoint", "srt.enabled", "srt.dial"),
 }
 
 
@@ -70,6 +72,8 @@ def rule_faults(checked: Checked) -> list[Fault]:
         *http_faults(checked.file, checked.config, checked.broken),
         *client_faults(checked.file, checked.config.clients, checked.broken),
         *security_faults(checked.file, checked.config.security, checked.broken),
+        *_srt(checked),
+        *_zmq(checked),
     ]
 
 
@@ -90,7 +94,9 @@ def rule_warnings(checked: Checked) -> list[Fault]:
             found.append(Fault(file, key, "0s", "gives clients no time at all"))
     found += _files(checked).warnings + _endpoint_files(checked).warnings
     found += security_warnings(file, config.security)
+    found += zmq_warnings(file, config.zmq)
     if not checked.broken & _PORT_KEYS:
+        found += srt_warnings(file, config.srt, config.relay.ports("srt"))
         found += ephemeral_warnings(file, config, checked.machine.local_ports)
     memory = memory_warning(file, config, checked.machine.memory)
     return [*found, memory] if memory else found
@@ -212,6 +218,16 @@ def _claim_endpoint(
     else:
         if port is not None:
             claim(_Claim(kind, key, shown(text), range(port, port + 1)))
+
+
+def _srt(checked: Checked) -> Iterator[Fault]:
+    config = checked.config
+    return srt_faults(checked.file, config.srt, config.relay.ports("srt"), checked.broken)
+
+
+def _zmq(checked: Checked) -> Iterator[Fault]:
+    config, ports = checked.config, checked.config.relay.ports("zmq")
+    return zmq_faults(checked.file, config.zmq, ports, config.security.keys, checked.broken)
 
 
 def _descriptors(checked: Checked) -> Iterator[Fault]:

@@ -17,6 +17,9 @@ from relayx.config.model import Secrets
 PROD_SECRET_LEAST = 32
 """Bytes."""
 
+PASSPHRASE_LEAST, PASSPHRASE_MOST = 10, 79
+"""Bytes of a passphrase for SRT, as libsrt takes it."""
+
 PLACEHOLDERS = ("replaceme", "changeme", "dummysecret", "yoursecret", "placeholder")
 """What marks a template's value, in small letters and without what separates words."""
 
@@ -58,6 +61,7 @@ def read_secrets(path: str, *, prod: bool) -> tuple[Secrets, list[Fault], list[F
         problem, allowed = "is auth_secret, which every client knows", "a random text of its own"
         strict.append(Fault(path, "admin_token", "", problem, allowed))
     _check_public_key(path, values["relay_public_key"], strict, faults)
+    _check_passphrase(path, values["srt_passphrase"], strict, faults)
     return Secrets(**values), faults, warnings
 
 
@@ -98,6 +102,16 @@ def _check_secret(
         problem = f"is {len(value.encode())} bytes long"
         allowed = f"{PROD_SECRET_LEAST} bytes or more in prod"
         prod_faults.append(Fault(path, name, "", problem, allowed))
+
+
+def _check_passphrase(path: str, value: str, strict: list[Fault], faults: list[Fault]) -> None:
+    name, least, most = "srt_passphrase", PASSPHRASE_LEAST, PASSPHRASE_MOST
+    if value and not least <= len(value.encode()) <= most:
+        allowed = f'{least} to {most} bytes, or "" for none'
+        faults.append(Fault(path, name, "", "is too short or too long for SRT", allowed))
+    elif is_placeholder(value):
+        problem = "is still the placeholder of a template"
+        strict.append(Fault(path, name, "", problem, "a random text"))
 
 
 def _check_public_key(path: str, value: str, strict: list[Fault], faults: list[Fault]) -> None:

@@ -11,13 +11,14 @@ import textwrap
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import msgspec
 
 from relayx.config.convert import Key, section_keys, sections
 from relayx.config.durations import format_duration
-from relayx.config.model import COUNT_MOST, MIB, Config, Level, Log, Relay, Section
+from relayx.config.keys import MIB, UNBOUNDED, Section
+from relayx.config.model import Config, Level, Log, Relay
 
 _PORTS = Relay(srt_start_port=30000, srt_end_port=30100, zmq_start_port=30101, zmq_end_port=30200)
 _WIDTH = 96
@@ -111,10 +112,10 @@ def _subject(section: type[Section]) -> str:
 def _comment(key: Key) -> list[str]:
     text = key.meta.description or ""
     low, high = key.meta.ge, key.meta.le
-    if isinstance(key.default, StrEnum):
+    if isinstance(key.default, StrEnum) or get_origin(key.type) is Literal:
         text += f": {key.allowed}"
     elif low is not None and high is not None:
-        if high == COUNT_MOST:
+        if high in UNBOUNDED:
             text += f" ({low} or more)"
         elif not key.is_duration:
             text += f" ({low} to {high})"

@@ -1,0 +1,166 @@
+"""Section ``zmq``, and what it may say besides the range of each key.
+
+The settings of a broker have the names, units and meanings of libzmq's socket options
+(``zmq_setsockopt(3)``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Annotated
+
+from relayx.config import keys
+from relayx.config.faults import Fault, shown
+from relayx.config.keys import INT64_MOST, Section
+from relayx.security.keys import KID_ALLOWED, is_kid
+
+LINGER_MOST = 600_000
+"""ms: what a stop may wait for a broker's messages. libzmq's -1, for ever, would hold it up."""
+
+
+class Inspect(StrEnum):
+    """How much of ZMTP is read while it goes through."""
+
+    OFF = "off"
+    HANDSHAKE = "handshake"
+    MESSAGES = "messages"
+
+
+class Pattern(StrEnum):
+    """What a broker does: who connects to its frontend, and who to its backend."""
+
+    PUB_SUB = "pub_sub"
+    PUSH_PULL = "push_pull"
+    REQ_REP = "req_rep"
+
+
+class BrokerSecurity(StrEnum):
+    """The mechanism of ZMTP that a broker asks for."""
+
+    NULL = "null"
+    PLAIN = "plain"
+    CURVE = "curve"
+
+
+class ZmqBroker(Section, frozen=True):
+    """An entry of ``zmq.brokers``: a pair of zmq ports on which many meet many."""
+
+    pattern: Annotated[Pattern, keys.text("what is brokered")]
+    frontend: Annotated[int, keys.port("the zmq port for PUB, PUSH or REQ")]
+    backend: Annotated[int, keys.port("the zmq port for SUB, PULL or REP")]
+    sndhwm: Annotated[int, keys.number("messages queued for one peer at most; 0: no limit")] = 1000
+    rcvhwm: Annotated[int, keys.number("messages queued from one peer at most; 0: no limit")] = 1000
+    linger: Annotated[
+        int, keys.number("ms that a stop waits for messages not sent yet", most=LINGER_MOST)
+    ] = 0
+    reconnect_ivl: Annotated[
+        int, keys.number("ms before a connection is made again; -1: it is not", -1)
+    ] = 100
+    reconnect_ivl_max: Annotated[
+        int, keys.number("ms up to which that time doubles; 0: it stays")
+    ] = 0
+    max_msg_size: Annotated[
+        int, keys.number("bytes of a message at most; -1: no limit", -1, INT64_MOST)
+    ] = -1
+    immediate: Annotated[bool, keys.text("queue for connections that are complete alone")] = False
+    heartbeat_ivl: Annotated[int, keys.number("ms between heartbeats; 0: none")] = 0
+    backlog: Annotated[int, keys.number("connections that may wait to be accepted", 1)] = 100
+    ipv6: Annotated[bool, keys.text("listen on IPv6 too")] = False
+    security: Annotated[BrokerSecurity, keys.text("mechanism that is asked for")] = (
+        BrokerSecurity.NULL
+    )
+    curve_key: Annotated[str, keys.text("for curve: kid of the server's key in security.keys")] = ""
+    curve_clients: Annotated[
+        str, keys.text('for curve: directory of the clients\' public keys; "": any client')
+    ] = ""
+
+
+class Zmq(Section, frozen=True):
+    """Section ``zmq``: ZeroMQ on the zmq ports."""
+
+    inspect: Annotated[Inspect, keys.text("how much of ZMTP is read while it goes through")] = (
+        Inspect.HANDSHAKE
+    )
+    max_message_bytes: Annotated[
+        int,
+        keys.number(
+            "a longer message ends its session, with inspect: messages; 0: no limit",
+            most=INT64_MOST,
+        ),
+    ] = 0
+    brokers: Annotated[
+        tuple[ZmqBroker, ...],
+        keys.text(
+            "pairs of zmq ports on which many meet many: pattern (pub_sub, push_pull or req_rep),"
+            " frontend and backend of each, and where wanted more, as the reference says"
+        ),
+    ] = ()
+
+
+def zmq_faults(
+    file: str, zmq: Zmq, ports: range, key_directory: str, broken: frozenset[str]
+) -> Iterator[Fault]:
+    """What is wrong with the section as a whole.
+
+    :param ports: the zmq ports.
+    :param key_directory: ``security.keys``.
+    :param broken: the dotted keys that could not be read; nothing is said about those.
+    """
+    if "zmq.brokers" in broken:
+        return
+    known = not any(key.startswith("relay.zmq_") for key in broken)
+    yield from _port_faults(file, zmq, ports if known else None)
+    for index, broker in enumerate(zmq.brokers):
+        name = f"zmq.brokers[{index}]"
+        highest = broker.reconnect_ivl_max
+        if highest and highest < broker.reconnect_ivl:
+            problem = f"is less than its reconnect_ivl = {broker.reconnect_ivl}"
+            yield Fault(file, f"{name}.reconnect_ivl_max", str(highest), problem, "0, or not less")
+        if broker.security is BrokerSecurity.CURVE:
+            directory = None if "security.keys" in broken else key_directory
+            yield from _curve_faults(file, name, broker, directory)
+
+
+def zmq_warnings(file: str, zmq: Zmq) -> Iterator[Fault]:
+    """What is allowed and yet hardly meant."""
+    if zmq.max_message_bytes and zmq.inspect is not Inspect.MESSAGES:
+        problem = f"is not used: zmq.inspect is {zmq.inspect}, not messages"
+        yield Fault(file, "zmq.max_message_bytes", str(zmq.max_message_bytes), problem)
+    for index, broker in enumerate(zmq.brokers):
+        if broker.security is not BrokerSecurity.CURVE:
+            for bare in ("curve_key", "curve_clients"):
+                if value := getattr(broker, bare):
+                    problem = f"is not used: its security is {broker.security}, not curve"
+                    yield Fault(file, f"zmq.brokers[{index}].{bare}", shown(value), problem)
+
+
+def _port_faults(file: str, zmq: Zmq, ports: range | None) -> Iterator[Fault]:
+    seen: dict[int, str] = {}
+    for index, broker in enumerate(zmq.brokers):
+        for bare, port in (("frontend", broker.frontend), ("backend", broker.backend)):
+            name = f"zmq.brokers[{index}].{bare}"
+            if ports is not None and port not in ports:
+                allowed = f"{ports[0]} to {ports[-1]}" if ports else "none: there are no zmq ports"
+                yield Fault(file, name, str(port), "is no zmq port", allowed)
+            if port in seen:
+                problem = f"is {seen[port]} too"
+                yield Fault(file, name, str(port), problem, "a port of its own for each")
+            seen.setdefault(port, name)
+
+
+def _curve_faults(
+    file: str, name: str, broker: ZmqBroker, key_directory: str | None
+) -> Iterator[Fault]:
+    if not broker.curve_key:
+        allowed = "the kid of a key that relayx keys generate --type curve made"
+        yield Fault(file, f"{name}.curve_key", "", "is missing, and security is curve", allowed)
+    elif not is_kid(broker.curve_key):
+        yield Fault(file, f"{name}.curve_key", shown(broker.curve_key), "is no kid", KID_ALLOWED)
+    if key_directory == "":
+        problem = f"is missing, and {name}.security is curve"
+        yield Fault(file, "security.keys", "", problem, "the directory of the server's key")
+    if broker.curve_clients and not os.path.isdir(broker.curve_clients):
+        problem, allowed = "is no directory", 'a directory of <kid>.pub, or "" for any client'
+        yield Fault(file, f"{name}.curve_clients", shown(broker.curve_clients), problem, allowed)

@@ -1,0 +1,129 @@
+"""Section ``zmq``: entries of ``zmq.brokers``, rules, warnings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from relayx.config.zmq import Pattern, ZmqBroker
+from tests.config_files import Files
+
+RELAY = {"zmq_start_port": 40001, "zmq_end_port": 40004}
+BROKER = {"pattern": "pub_sub", "frontend": 40001, "backend": 40002}
+
+
+def section(**keys: Any) -> dict[str, Any]:
+    """A configuration with four zmq ports."""
+    return {"relay": RELAY, "zmq": keys}
+
+
+class Brokers(Files):
+    """A list of mappings, each checked key by key and together."""
+
+    def test_read(self) -> None:
+        config = self.load(section(brokers=[BROKER])).config
+        broker = ZmqBroker(pattern=Pattern.PUB_SUB, frontend=40001, backend=40002)
+        self.assertEqual(config.zmq.brokers, (broker,))
+        self.assertEqual(
+            (broker.sndhwm, broker.rcvhwm, broker.linger, broker.reconnect_ivl,
+             broker.reconnect_ivl_max, broker.max_msg_size, broker.immediate, broker.heartbeat_ivl,
+             broker.backlog, broker.ipv6, broker.security, broker.curve_key, broker.curve_clients),
+            (1000, 1000, 0, 100, 0, -1, False, 0, 100, False, "null", "", ""),
+        )  # fmt: skip
+
+    def test_each_key(self) -> None:
+        """At its limits, and past them."""
+        for key, fine, wrong in (
+            ("pattern", ("pub_sub", "push_pull", "req_rep"), ("pair", True, None)),
+            ("frontend", (40004,), (0, 65536, "40001", None)),
+            ("backend", (40004,), (0, 65536, "40001", None)),
+            ("sndhwm", (0, 2**31 - 1), (-1, 2**31, "5")),
+            ("rcvhwm", (0, 2**31 - 1), (-1, 2**31)),
+            ("linger", (0, 600_000), (-1, 600_001, "0ms")),
+            ("reconnect_ivl", (-1, 2**31 - 1), (-2, 2**31)),
+            ("reconnect_ivl_max", (0, 100, 2**31 - 1), (-1, 99, 2**31)),
+            ("max_msg_size", (-1, 0, 2**63 - 1), (-2, 2**63)),
+            ("immediate", (True, "yes", "no"), ("maybe", 1, None)),
+            ("heartbeat_ivl", (0, 2**31 - 1), (-1, 2**31)),
+            ("backlog", (1, 2**31 - 1), (0, 2**31)),
+            ("ipv6", (True, "on", "off"), ("maybe", None)),
+            ("security", ("null", None, "plain"), ("curve25519", True, 5)),
+            ("curve_key", ("",), ("a/b", 5, None)),
+            ("curve_clients", ("",), ("absent", 5, None)),
+        ):
+            with_curve = {"security": "curve", "curve_key": "k"} if key.startswith("curve") else {}
+            for value in fine:
+                self.load(section(brokers=[{**BROKER, key: value}]))
+            for value in wrong:
+                config = section(brokers=[{**BROKER, **with_curve, key: value}])
+                config["security"] = {"keys": "keys"}
+                fault = self.fault(config)
+                self.assertEqual(fault.key, f"zmq.brokers[0].{key}", value)
+                self.assertTrue(fault.allowed)
+
+    def test_null_is_a_word_here(self) -> None:
+        """YAML takes it for nothing."""
+        text = (
+            "zmq: {brokers: [{pattern: req_rep, frontend: 40001, backend: 40002, security: null}]}"
+        )
+        config = self.load(f"relay: {{zmq_start_port: 40001, zmq_end_port: 40002}}\n{text}").config
+        self.assertEqual(config.zmq.brokers[0].security, "null")
+
+    def test_faults_name_the_entry(self) -> None:
+        faults = self.faults(section(brokers=[{"pattern": "pub_sub", "frontend": 40001}, 5]))
+        self.assertEqual(
+            [fault.key for fault in faults], ["zmq.brokers[0].backend", "zmq.brokers[1]"]
+        )
+        fault = self.fault(section(brokers=[{**BROKER, "sndhwn": 1}]))
+        self.assertIn("the nearest is zmq.brokers[0].sndhwm", fault.problem)
+
+    def test_ports(self) -> None:
+        """Within the zmq range, each used once."""
+        other = {"pattern": "req_rep", "frontend": 40003, "backend": 40004}
+        self.load(section(brokers=[BROKER, other]))
+        for brokers, key, word in (
+            ([{**BROKER, "frontend": 40000}], "[0].frontend", "no zmq port"),
+            ([{**BROKER, "backend": 40005}], "[0].backend", "no zmq port"),
+            ([{**BROKER, "backend": 40001}], "[0].backend", "is zmq.brokers[0].frontend too"),
+            ([BROKER, {**other, "backend": 40002}], "[1].backend", "is zmq.brokers[0].backend"),
+            ([BROKER, {**other, "frontend": 40002}], "[1].frontend", "is zmq.brokers[0].backend"),
+        ):
+            fault = self.fault(section(brokers=brokers))
+            self.assertEqual(fault.key, f"zmq.brokers{key}")
+            self.assertIn(word, fault.problem)
+        faults = self.faults({"zmq": {"brokers": [BROKER]}})
+        self.assertEqual([fault.allowed for fault in faults], ["none: there are no zmq ports"] * 2)
+        relay = {**RELAY, "zmq_end_port": "x"}
+        fault = self.fault({"relay": relay, "zmq": {"brokers": [BROKER]}})
+        self.assertEqual(fault.key, "relay.zmq_end_port")
+
+    def test_curve(self) -> None:
+        """A key, a directory that it is in, and one of the clients' where there is one."""
+        clients = str(Path(self.mktemp()).absolute())
+        Path(clients).mkdir()
+        curve = {**BROKER, "security": "curve", "curve_key": "broker", "curve_clients": clients}
+        config = {**section(brokers=[curve]), "security": {"keys": "keys"}}
+        self.assertEqual(self.load(config).config.zmq.brokers[0].curve_key, "broker")
+        fault = self.fault(section(brokers=[curve]))
+        self.assertEqual(fault.key, "security.keys")
+        del curve["curve_key"]
+        self.assertEqual(self.fault(config).key, "zmq.brokers[0].curve_key")
+
+
+class Warnings(Files):
+    """What is allowed and hardly meant."""
+
+    def test_each(self) -> None:
+        for keys, expected in (
+            ({}, []),
+            ({"inspect": "off", "max_message_bytes": 1}, ["zmq.max_message_bytes"]),
+            ({"max_message_bytes": 1}, ["zmq.max_message_bytes"]),
+            ({"inspect": "messages", "max_message_bytes": 1}, []),
+            ({"brokers": [{**BROKER, "curve_key": "k"}]}, ["zmq.brokers[0].curve_key"]),
+            (
+                {"brokers": [{**BROKER, "security": "plain", "curve_clients": "d"}]},
+                ["zmq.brokers[0].curve_clients"],
+            ),
+        ):
+            warnings = self.load(section(**keys)).warnings
+            self.assertEqual([warning.key for warning in warnings], expected, keys)

@@ -7,7 +7,7 @@ from setuptools import setup
 
 sys.path.insert(0, str(Path(__file__).parent / "relayx" / "srt"))
 
-from _pumpbuild import ffibuilder  # noqa: E402
+from _pumpbuild import ffibuilder
 
 extension = ffibuilder.distutils_extension()
 extension.optional = True

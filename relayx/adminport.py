@@ -20,11 +20,11 @@ from relayx.config.faults import ConfigError
 from relayx.config.model import Config, Secrets
 from relayx.core.messages import Role
 from relayx.core.switchboard import Switchboard
-from relayx.data.plane import DataPlane
 from relayx.impact import Impact
 from relayx.logs import FIELDS
 from relayx.net.address import is_loopback
 from relayx.net.bucket import TokenBucket
+from relayx.planes import Planes
 from relayx.rates import Trail
 from relayx.reloading import Reloading
 from relayx.view import View
@@ -49,7 +49,7 @@ class Operated(Protocol):
     config: Config
     secrets: Secrets
     switchboard: Switchboard
-    data: DataPlane
+    data: Planes
     reloading: Reloading
 
     def end_session(self, pairing_id: str) -> None:

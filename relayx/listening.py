@@ -13,12 +13,12 @@ from relayx.config.model import Config
 from relayx.control.protocol import ControlFactory
 from relayx.core.errors import RelayError
 from relayx.core.ports import Port
-from relayx.data.plane import DataPlane
 from relayx.net.address import Networks
 from relayx.net.inherited import AdoptingReactor, Inherited
 from relayx.net.listening import listen_at_once, reason
 from relayx.net.proxied import ProxiedFactory
 from relayx.net.tls import ListeningReactor, ServerFiles, ServerTls
+from relayx.planes import Planes
 
 BACKLOG = 512
 """Control connections that may wait to be accepted: all clients come back at once when a gateway
@@ -47,7 +47,7 @@ class Listening:
         reactor: Any,
         config: Config,
         control: ControlFactory,
-        data: DataPlane,
+        data: Planes,
         inherited: Inherited | None,
     ) -> None:
         self.admin: AdminPort | None = None
@@ -114,7 +114,8 @@ class Listening:
     def _listen_data(self, port: Port) -> None:
         number, interface = port.number, self._config.data.interface
         try:
-            self._data.listen(number, self._inherited.take(number, interface))
+            adopted = self._inherited.take(number, interface)
+            self._data.listen(number, port.protocol, adopted)
         except CannotListenError as error:
             where = interface or "every IPv4 address"
             raise BindError(

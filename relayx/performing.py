@@ -12,7 +12,7 @@ from relayx.control.telemetry import TelemetryTimer
 from relayx.core import effects as fx
 from relayx.core.messages import PortState
 from relayx.core.switchboard import Switchboard
-from relayx.data.plane import DataPlane
+from relayx.planes import Planes
 
 Tell = Callable[[str, str, str, dict[str, Any]], None]
 """Takes a level, an event, a text and fields, for the log."""
@@ -32,7 +32,7 @@ class Performing:
         reactor: Any,
         switchboard: Switchboard,
         control: ControlFactory,
-        data: DataPlane,
+        data: Planes,
         pair: Callable[[fx.Pair], None],
         tell: Tell,
         done: Callable[[], None],

@@ -27,15 +27,23 @@ from relayx.config.model import Config, Secrets
 from relayx.control.protocol import ControlFactory
 from relayx.core import effects as fx
 from relayx.core.board import numbers
+from relayx.core.messages import Protocol as PortProtocol
 from relayx.core.switchboard import Switchboard
-from relayx.data.plane import DataPlane
 from relayx.impact import Impact
 from relayx.net.address import Networks
 from relayx.net.proxied import ProxiedFactory
 from relayx.net.sources import Failures
 from relayx.net.tls import ServerFiles, ServerTls, TlsFileError, load_context
+from relayx.planes import Planes
 from relayx.security.keydir import KeyFileError
-from relayx.settings import control_settings, data_settings, load_data_tls, policies, rules
+from relayx.settings import (
+    control_settings,
+    data_settings,
+    load_data_tls,
+    policies,
+    rules,
+    srt_settings,
+)
 from relayx.trust import Keys, KeyWatch, read_keys
 
 
@@ -66,7 +74,7 @@ class Parts:
     reactor: Any
     switchboard: Switchboard
     control: ControlFactory
-    data: DataPlane
+    data: Planes
     authentication: Authentication
     failures: Failures
     key_watch: KeyWatch
@@ -265,7 +273,9 @@ class Reloading:
         for number, protocol in numbers(rules(config).ports):
             if self.listens and number not in parts.data.listening:
                 key = f"relay.{protocol}_start_port"
-                self._listen(number, Fault(file, key, str(number), "cannot be listened on"))
+                self._listen(
+                    number, protocol, Fault(file, key, str(number), "cannot be listened on")
+                )
                 undo.callback(parts.data.stop_listening_on, number)
         path = config.audit.file
         try:
@@ -275,9 +285,9 @@ class Reloading:
             raise ConfigError([Fault(file, "audit.file", path, problem)]) from None
         return _Ready(tls, data_tls, keys, audit)
 
-    def _listen(self, number: int, fault: Fault) -> None:
+    def _listen(self, number: int, protocol: PortProtocol, fault: Fault) -> None:
         try:
-            self._parts.data.listen(number)
+            self._parts.data.listen(number, protocol)
         except (CannotListenError, OSError) as error:
             inner = error.socketError if isinstance(error, CannotListenError) else error
             reason = getattr(inner, "strerror", None) or str(inner)
@@ -301,7 +311,7 @@ class Reloading:
         for proxied in parts.proxied:
             proxied.change(trusted, told.register_timeout, told.max_unregistered)
         parts.control.change(control_settings(config))
-        parts.data.change(data_settings(config))
+        parts.data.change(data_settings(config), srt_settings(config, new.secrets))
         parts.switchboard.replace_policies(policies(config.clients))
         ports = rules(config).ports
         for number in parts.data.listening - {number for number, _ in numbers(ports)}:

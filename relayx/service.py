@@ -25,12 +25,12 @@ from relayx.config.model import Config, Secrets
 from relayx.control import protocol as control
 from relayx.control.logstream import LogStream
 from relayx.core import effects as fx
-from relayx.core.errors import PeerError
+from relayx.core.errors import Code, PeerError
+from relayx.core.glance import Snapshot, glance
 from relayx.core.hello import Hello
-from relayx.core.messages import Cause, Message, Register, Role
+from relayx.core.messages import Cause, Message, Protocol, Register, Role, Transport
 from relayx.core.pairing import Outcome
 from relayx.core.switchboard import Switchboard
-from relayx.data.plane import DataPlane
 from relayx.entrance import Entrance
 from relayx.impact import Impact
 from relayx.listening import Listening, StartError
@@ -42,10 +42,18 @@ from relayx.net.newcomers import LINGER
 from relayx.net.sources import Failures
 from relayx.net.tls import TlsFileError
 from relayx.performing import Performing
+from relayx.planes import Planes, SrtMissingError
 from relayx.reloading import Parts, Reloading, StartedFrom
 from relayx.repeats import Repeats, Unrepeating
 from relayx.security.keydir import KeyFileError
-from relayx.settings import control_settings, data_settings, load_data_tls, policies, rules
+from relayx.settings import (
+    control_settings,
+    data_settings,
+    load_data_tls,
+    policies,
+    rules,
+    srt_settings,
+)
 from relayx.trust import KeyWatch, read_keys
 
 _GONE_LOOK = 0.01
@@ -105,7 +113,7 @@ class GatewayService(Service):
             reactor, self.control, self.authentication, self.switchboard.policy, failures,
             self.say,
         )  # fmt: skip
-        self.data = DataPlane(reactor, data_settings(config), self)
+        self.data = Planes(reactor, data_settings(config), self, self._glance)
         self._perform = Performing(
             reactor, self.switchboard, self.control, self.data, self._pair, self._tell,
             self._performed,
@@ -203,6 +211,7 @@ class GatewayService(Service):
             self._open_audit()
             self._use_keys()
             self._use_data_tls()
+            self._begin_srt()
             self._listening.begin(self.switchboard.board.ports)
         except StartError:
             self._listening.end()
@@ -255,6 +264,18 @@ class GatewayService(Service):
             self.data.set_tls(load_data_tls(self.config.data.tls))
         except TlsFileError as error:
             raise StartError(f"data.tls: {error}") from None
+
+    def _begin_srt(self) -> None:
+        if not self.config.relay.ports("srt"):
+            return
+        try:
+            told = self.data.begin_srt(srt_settings(self.config, self.secrets))
+        except SrtMissingError as error:
+            raise StartError(str(error)) from None
+        self.say("info", "srt", told)
+
+    def _glance(self) -> Snapshot:
+        return glance(self.switchboard.board, self._reactor.seconds())
 
     @property
     def http_address(self) -> Any:
@@ -426,6 +447,27 @@ class GatewayService(Service):
             port=port, address=address, error_code="HELLO_INVALID",
         )  # fmt: skip
 
+    def connected_by_srt(
+        self, link: int, port: int, address: str, hello: Hello, publishes: bool
+    ) -> None:
+        """See srt.plane.Events."""
+        self.metrics.said_hello(Protocol.SRT, hello.role)
+        now = self._reactor.seconds()
+        self._perform(
+            self.switchboard.hello(now, link, port, address, hello, Transport.SRT, publishes)
+        )
+
+    def refused_by_srt(self, port: int, address: str, code: str, reject: int, text: str) -> None:
+        """See srt.plane.Events."""
+        self.say(
+            "warn" if code == Code.NOT_ADMITTED else "info", "refused",
+            f"srt port {port} refuses {address} with {reject}: {code}: {text}",
+            port=port, address=address, error_code=str(code),
+        )  # fmt: skip
+
+    def links_measured(self) -> None:
+        """See srt.plane.Events."""
+
     def link_lost(self, link: int) -> None:
         """See data.plane.Events."""
         self._perform(self.switchboard.link_lost(link))
@@ -442,6 +484,7 @@ class GatewayService(Service):
     # effects
 
     def _performed(self) -> None:
+        self.data.changed()
         if self._late is not None and not self.switchboard.sessions_running():
             self._wind_up()
 

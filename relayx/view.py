@@ -18,8 +18,7 @@ from relayx.core.leases import Lease
 from relayx.core.messages import Protocol, Role
 from relayx.core.ports import Link, Port, Session, Status
 from relayx.core.switchboard import Switchboard
-from relayx.data.plane import DataPlane
-from relayx.data.session import Session as DataSession
+from relayx.planes import Look, Planes
 from relayx.rates import Rates
 
 T = TypeVar("T")
@@ -32,9 +31,9 @@ class View:
     :param clock: an IReactorTime, whose seconds are since the epoch.
     """
 
-    def __init__(self, switchboard: Switchboard, plane: DataPlane, clock: Any) -> None:
+    def __init__(self, switchboard: Switchboard, plane: Planes, clock: Any) -> None:
         self._board = switchboard.board
-        self._plane = plane
+        self._planes = plane
         self._clock = clock
         self._rates = Rates()
         self._began = clock.seconds()
@@ -75,7 +74,7 @@ class View:
 
     def moved(self) -> tuple[int, float]:
         """Bytes delivered since the start, and a second of late."""
-        now, total = self._clock.seconds(), self._plane.bytes_moved()
+        now, total = self._clock.seconds(), self._planes.bytes_moved()
         return total, self._rates.of("", now, (total,), self._began)[0]
 
     # lists
@@ -170,15 +169,15 @@ class View:
     def _session_state(self, session: Session) -> SessionState:
         if session.draining:
             return SessionState.DRAINING
-        running = self._plane.session(session.pairing_id)
+        running = self._planes.look(session.pairing_id)
         ending = session.ending or running is None or running.cause is not None
         return SessionState.ENDING if ending else SessionState.RUNNING
 
     def _shown_session(self, session: Session) -> model.Session:
         now = self._clock.seconds()
         port = session.be.port
-        running = self._plane.session(session.pairing_id)
-        moved = (0, 0) if running is None else (running.be.delivered, running.fe.delivered)
+        running = self._planes.look(session.pairing_id)
+        moved = (0, 0) if running is None else (running.to_be, running.to_fe)
         started = now if running is None else running.started
         rates = self._rates.of(session.pairing_id, now, moved, started)
         return model.Session(
@@ -201,12 +200,12 @@ class View:
             be_to_fe_rate=rates[1],
         )
 
-    def _end(self, link: Link, running: DataSession | None, *, fe: bool) -> model.End:
+    def _end(self, link: Link, running: Look | None, *, fe: bool) -> model.End:
         """One end of a session."""
         pushed_back, stalled, throttled = False, 0.0, 0.0
         if running is not None:
-            side, stalls = running.fe if fe else running.be, running.stalls
-            pushed_back = running.pump.pushed_back(side.transport)
+            stalls = running.stalls
+            pushed_back = running.fe_pushed_back if fe else running.be_pushed_back
             stalled = stalls.fe if fe else stalls.be
             throttled = stalls.fe_throttled if fe else stalls.be_throttled
         return model.End(

@@ -17,6 +17,10 @@ class Carrier(Protocol):
     """One data connection, as the session and its pump use it. Bytes are those of the session."""
 
     @property
+    def whole(self) -> bool:
+        """Whether it sends messages, so that a session may end between any two of them."""
+
+    @property
     def failure(self) -> Failure | None:
         """Why the connection cannot go on, None while it can."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -120,8 +121,17 @@ class PortFactory(ServerFactory):
 class DataPlane:
     """Carries out what the rules want of data connections, and tells them what happens."""
 
-    def __init__(self, reactor: Any, settings: Settings, events: Events) -> None:
-        """:param reactor: an IReactorTime and IReactorFDSet."""
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        events: Events,
+        links: Iterator[int] | None = None,
+    ) -> None:
+        """:param reactor: an IReactorTime and IReactorFDSet.
+
+        :param links: numbers of connections, of which no other plane takes the same.
+        """
         self.reactor = reactor
         self.watch = EndWatch(reactor)
         self._settings = settings
@@ -134,7 +144,7 @@ class DataPlane:
         self.tls: Context | None = None
         self._trusted = Networks(settings.trusted) if settings.trusted else None
         self._allowances = Allowances(reactor)
-        self._next_link = 0
+        self._links = links or itertools.count(1)
         self._ports: dict[int, DataPort] = {}
         self._shut: dict[int, DataPort] = {}  # adopted ones, which nothing but we can close
         self._connections: dict[int, DataConnection] = {}
@@ -258,6 +268,14 @@ class DataPlane:
         """How many data connections are open, of whatever kind."""
         return len(self._connections)
 
+    def adopt(self, connection: Any) -> None:
+        """Take a connection of another kind for a session; it is as a DataConnection to it."""
+        self._connections[connection.link] = connection
+
+    def adopted_lost(self, link: int) -> None:
+        """A connection that was adopted has ended."""
+        self._connections.pop(link, None)
+
     def set_tls(self, context: Context | None) -> None:
         """Take TLS with this certificate from now on; running connections keep theirs."""
         self.tls = context
@@ -266,7 +284,6 @@ class DataPlane:
 
     def build(self, number: int, host: str) -> DataConnection:
         """Make the protocol of an accepted connection."""
-        self._next_link += 1
         proxied = self._trusted is not None and host in self._trusted
         opening = None
         if proxied or self.tls is not None:
@@ -275,7 +292,7 @@ class DataPlane:
                 tls=self.tls is not None,
                 tls_required=self._settings.tls_required,
             )
-        return DataConnection(self, self._next_link, number, host, opening)
+        return DataConnection(self, next(self._links), number, host, opening)
 
     def connected(self, connection: DataConnection) -> None:
         """A connection is there; it has ``hello_timeout`` to say HELLO."""
@@ -407,6 +424,8 @@ class DataPlane:
         self._ledger.over(protocol, outcome)
         fe.session = be.session = None
         if outcome.be_kept:
+            if not isinstance(be, DataConnection):
+                del self._connections[be.link]  # it waits where it was adopted from
             be.keep()
         self._events.session_over(session.pairing_id, outcome)
 

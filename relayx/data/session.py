@@ -310,7 +310,9 @@ class Session:
             be.last_byte = now
         quiet_since = max(be.last_byte, self._delivered_at)
         quiet = now - quiet_since >= self._limits.drain_quiet
-        if quiet and be.transport.has_unread():
+        if be.transport.whole:
+            quiet = True
+        elif quiet and be.transport.has_unread():
             be.last_byte = now
             quiet = False
         if quiet and (fe.failure is not None or fe.transport.all_delivered):

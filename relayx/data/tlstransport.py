@@ -64,6 +64,8 @@ class TlsTransport:
     :param owner: the protocol that was its protocol.
     """
 
+    whole = False
+
     __slots__ = (
         "_accepted", "_broken", "_delivered", "_encrypted", "_end_unread", "_lower", "_owner",
         "_ready", "_records", "_skipped", "_tls", "_write_ended", "read_ended",

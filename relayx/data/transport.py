@@ -66,6 +66,7 @@ class DataTransport(tcp.Server):
     :ivar drained: called once when the transport holds nothing any more.
     """
 
+    whole = False
     protocol: Any
     server: Any
     reactor: Any

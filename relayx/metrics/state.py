@@ -14,7 +14,7 @@ from relayx.control.protocol import ControlFactory
 from relayx.core.messages import REPLIES, REQUESTS, Protocol, Role
 from relayx.core.ports import Port
 from relayx.core.switchboard import Switchboard
-from relayx.data.plane import DataPlane
+from relayx.planes import Planes
 
 DAY = 86400.0
 
@@ -33,7 +33,7 @@ class Sources(NamedTuple):
     clock: Any
     switchboard: Switchboard
     control: ControlFactory
-    data: DataPlane
+    data: Planes
     expiring_keys: Callable[[], Iterable[tuple[str, str, float]]]
     blocked: Callable[[], int]
     previous_secret_used: Callable[[], int]
@@ -110,7 +110,7 @@ class State(Collector):
     def _sessions(self) -> Iterator[Metric]:
         data = self._sources.data
         running = gauge("relayx_sessions", "Sessions that run", ("protocol",))
-        counts = Counter(one.protocol for one in data.running())
+        counts = data.sessions_by_protocol()
         moved = counter(
             "relay_pipe_bytes",
             "Bytes of sessions that the receiving side's TCP has acknowledged",

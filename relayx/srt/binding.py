@@ -120,7 +120,7 @@ class Library:
         """
         option = OPTIONS[name]
         if option.kind is Kind.TEXT:
-            packed = value.encode() if isinstance(value, str) else bytes(value)  # type: ignore[arg-type]  # a text option is never given a number
+            packed = value.encode() if isinstance(value, str) else bytes(value)
         elif option.kind is Kind.BOOL:
             packed = struct.pack("?", value)
         elif option.kind is Kind.LINGER:
@@ -272,7 +272,7 @@ def load(path: str = "") -> Library:
     failures = []
     for name in [path] if path else [*NAMES, *([found] if found else [])]:
         try:
-            lib = ffi.dlopen(name)
+            lib: Any = ffi.dlopen(name)
         except OSError as error:
             failures.append(str(error))
             continue

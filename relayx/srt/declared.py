@@ -1,4 +1,4 @@
-"""What of libsrt's C interface is used, as its header srt.h declares it (libsrt 1.4.4 and later)."""
+"""What of libsrt's C interface is used, as srt.h of libsrt 1.4.4 and later declares it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ STATISTICS = (
     ("int64_t", "pktSent pktRecv"),
     (
         "int",
-        "pktSndLoss pktRcvLoss pktRetrans pktRcvRetrans pktSentACK pktRecvACK pktSentNAK pktRecvNAK",
+        "pktSndLoss pktRcvLoss pktRetrans pktRcvRetrans pktSentACK pktRecvACK pktSentNAK "
+        "pktRecvNAK",
     ),
     ("double", "mbpsSendRate mbpsRecvRate"),
     ("int64_t", "usSndDuration"),
@@ -93,9 +94,7 @@ STATISTICS = (
 
 def declarations() -> str:
     """All of it, as cffi takes it."""
-    members = "".join(
-        f"  {kind} {name};\n" for kind, names in STATISTICS for name in names.split()
-    )
+    members = "".join(f"  {kind} {name};\n" for kind, names in STATISTICS for name in names.split())
     # Room for what later versions add: they write all of theirs.
     return (
         f"{FUNCTIONS}\ntypedef struct {{\n{members}  char later[1024];\n}} SRT_TRACEBSTATS;\n"

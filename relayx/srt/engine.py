@@ -102,8 +102,9 @@ class Engine:
 
     def order(self, what: Callable[..., object], *args: object) -> None:
         """Have something done in the engine's thread, in the order of the calls."""
-        self._orders.append((what, args))
-        os.eventfd_write(self._wake, 1)
+        if not self._stopping:
+            self._orders.append((what, args))
+            os.eventfd_write(self._wake, 1)
 
     def stop(self) -> None:
         """Close every socket, end the thread and libsrt's; returns when that is done."""

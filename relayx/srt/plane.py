@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from relayx.core import effects as fx
 from relayx.core.glance import Decision, Snapshot, decide
 from relayx.core.hello import Hello
-from relayx.core.messages import Cause, Role, Transport
+from relayx.core.messages import Cause, Role
 from relayx.core.messages import Protocol as PortProtocol
 from relayx.core.pairing import Outcome, Stalls
 from relayx.core.streamid import StreamIdError, parse_stream_id, reject_of
@@ -116,7 +116,7 @@ class SrtPlane:
         self._running: dict[str, Running] = {}
         self._reports: dict[str, Report] = {}
         self._lent: dict[int, LentConnection] = {}
-        self._decided: dict[int, tuple[float, Decision]] = {}  # of libsrt's threads and the engine's
+        self._decided: dict[int, tuple[float, Decision]] = {}
         self._refused: deque[tuple[int, str, str, int, str]] = deque(maxlen=MOST_REFUSED)
         self._telling = False
         self.refusals: dict[int, int] = {}
@@ -397,7 +397,7 @@ class SrtPlane:
                 self._reports[report.pairing_id] = report
         self._events.links_measured()
 
-    def running(self) -> Iterable[Running]:
+    def running(self) -> Collection[Running]:
         """The sessions that run."""
         return self._running.values()
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import time
 from enum import IntEnum
+from importlib import import_module
+from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 from relayx.srt.binding import EPOLL_ERR, EPOLL_IN, EPOLL_OUT, Library
 
 try:
-    from relayx.srt import _pump as _compiled
+    _compiled: ModuleType | None = import_module("relayx.srt._pump")
 except ImportError:
     _compiled = None
 
@@ -417,9 +419,9 @@ class PythonPump:
                 for lane in list(spot.lanes.values()):
                     self._give(lane, size)
                 continue
-            if size == 0 or error(self._ffi.NULL) // 1000 != _AGAIN:
-                if spot.broken_until is None:
-                    self._break(spot)
+            ended = size == 0 or error(self._ffi.NULL) // 1000 != _AGAIN
+            if ended and spot.broken_until is None:
+                self._break(spot)
             break
         return moved
 
@@ -430,8 +432,8 @@ class PythonPump:
                 lane.messages += 1
                 lane.bytes += size
                 return
-            if sent < 0 and self._lib.srt_getlasterror(self._ffi.NULL) // 1000 != _AGAIN:
-                lane.failed = True
+            if sent < 0:
+                lane.failed = self._lib.srt_getlasterror(self._ffi.NULL) // 1000 != _AGAIN
             target = self._spots.get(lane.target)
             if lane.holds and target is not None and not lane.failed:
                 lane.held = bytes(self._view[max(0, sent) : size])
@@ -448,11 +450,10 @@ class PythonPump:
     def _retry(self, lane: _Lane) -> None:
         left = len(lane.held)
         sent = -1 if lane.failed else self._lib.srt_sendmsg(lane.target, lane.held, left, -1, 1)
-        if sent < 0 and not lane.failed:
-            if self._lib.srt_getlasterror(self._ffi.NULL) // 1000 == _AGAIN:
+        if sent < 0:
+            if not lane.failed and self._lib.srt_getlasterror(self._ffi.NULL) // 1000 == _AGAIN:
                 return
             lane.failed = True
-        if sent < 0:
             lane.dropped += 1
             lane.dropped_bytes += left
         else:

@@ -48,22 +48,36 @@ class Party(Protocol):
 
 
 class Waiting:
-    """A socket that is in no session: what it sends is kept for its first one, or thrown away."""
+    """A socket that is in no session: what it sends is kept for its first one, or thrown away.
 
-    __slots__ = ("early", "size")
+    :ivar buffered: it sends bytes and not messages (SRT's buffer mode).
+    """
 
-    def __init__(self, keeps: bool) -> None:
+    __slots__ = ("buffered", "early", "size")
+
+    def __init__(self, keeps: bool, buffered: bool = False) -> None:
         self.early: deque[bytes] | None = deque() if keeps else None
+        self.buffered = buffered
         self.size = 0
 
-    def take(self, message: bytes) -> None:
-        """Keep a message; of a stream that goes on, the latest are kept (EARLY_LIMIT)."""
+    def take(self, message: bytes) -> bool:
+        """Keep what has come; whether there is room for more.
+
+        Messages of a live stream go on coming, and the latest EARLY_LIMIT bytes are kept: who comes
+        to it sees it as it is. Bytes of a buffered one are all kept, and the sender has to wait.
+        """
         if self.early is None:
-            return
+            return True
         self.early.append(message)
         self.size += len(message)
-        while self.size > EARLY_LIMIT:
+        while self.size > EARLY_LIMIT and not self.buffered:
             self.size -= len(self.early.popleft())
+        return not self.is_full
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more is kept, so that it is not read."""
+        return self.early is None or (self.buffered and self.size >= EARLY_LIMIT)
 
 
 class Engine:
@@ -131,6 +145,11 @@ class Engine:
     def add(self, sock: int) -> None:
         """Take a connected socket in; it is not read."""
         self.pump.add(sock, reads=False, latency=self.latency(sock))
+
+    def renew(self, sock: int) -> None:
+        """Take a socket that was being connected in anew, by what was agreed on."""
+        self.pump.remove(sock)
+        self.add(sock)
 
     def wait(self, sock: int, waiting: Waiting, gone: Callable[[], None], *, reads: bool) -> None:
         """Have a socket wait for a session: `gone` is called once when it ends."""
@@ -244,12 +263,12 @@ class Engine:
         waiting, gone = self._waiting[sock]
         ended = event.what is What.ENDED
         if not ended:
-            if waiting.early is None:  # not read, so only its end is told of
+            if waiting.is_full:  # not read, so only its end is told of
                 ended = not self.is_connected(sock)
             else:
                 messages, ended = self.receive(sock)
-                for message in messages:
-                    waiting.take(message)
+                if not all([waiting.take(message) for message in messages]):
+                    self.pump.read(sock, False)
         if ended:
             self.close(sock)
             gone()

@@ -48,7 +48,7 @@ class Gateway(Model, RuleBasedStateMachine):
         keep=st.booleans(),
         reaper_timeout=st.sampled_from([0.0, 3.0]),
         srt_bridge=st.booleans(),
-        srt_fan_out=st.sampled_from([1, 3]),
+        srt_fan_out=st.sampled_from([1, 3, 3]),
     )
     def begin(self, **rules: Any) -> None:
         self.start(Room(ports=RANGES, max_fe=3, max_be=3, **rules))
@@ -140,11 +140,12 @@ class Gateway(Model, RuleBasedStateMachine):
         port, service = data.draw(st.sampled_from(sorted(self.watched().items())))
         self.hello(Role.FE, port, {"service": service, "at": at, "by": Transport.SRT})
 
-    @rule(service=NAMES, at=ADDRESSES)
-    def publish(self, service: str, at: str) -> None:
-        self.hello(
-            Role.BE, 4001, {"service": service, "at": at, "by": Transport.SRT, "publishes": True}
-        )
+    @rule(service=NAMES, at=ADDRESSES, watchers=st.integers(0, 4))
+    def publish(self, service: str, at: str, watchers: int) -> None:
+        said = {"service": service, "by": Transport.SRT}
+        self.hello(Role.BE, 4001, {**said, "at": at, "publishes": True})
+        for _ in range(watchers):
+            self.hello(Role.FE, 4001, {**said, "at": "192.0.2.1"})
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), at=ADDRESSES, by=BY)

@@ -133,7 +133,7 @@ def decide(snapshot: Snapshot, now: float, port: int, address: str, asked: Strea
     :param address: the caller's, as data connections have it (``net.address``).
     :param asked: what its stream id says.
     """
-    found = snapshot.ports.get(port) or Port(port, Protocol.SRT, retired=True)
+    found = snapshot.ports.get(port) or _no_srt_port(snapshot, port)
     try:
         role = _role(snapshot, now, found, address, asked)
     except BadModeError as error:
@@ -146,6 +146,13 @@ def decide(snapshot: Snapshot, now: float, port: int, address: str, asked: Strea
     except PeerError as error:
         return Decision(hello, publishes, error, reject_of(error))
     return Decision(hello, publishes)
+
+
+def _no_srt_port(snapshot: Snapshot, number: int) -> Port:
+    """A zmq port, or one that there is no more."""
+    ranges = snapshot.rules.ports
+    is_zmq = 0 < ranges.zmq_start_port <= number <= ranges.zmq_end_port
+    return Port(number, Protocol.ZMQ, retired=not is_zmq)
 
 
 def _role(snapshot: Snapshot, now: float, port: Port, address: str, asked: StreamId) -> Role:

@@ -79,7 +79,7 @@ class ProcessCase(TestCase):
 class StartLines(ProcessCase):
     """What is told at start, and how ``log`` has it (section 1)."""
 
-    DESCRIPTORS = f"{50 + 50 + 256 + 1024 + (1 + 5) + 2 * 5} descriptors"
+    DESCRIPTORS = f"{50 + 50 + 256 + 1024 + (1 + 5 + 2) + 2 * 5} descriptors"
     MEMORY = f"{5 * 2 * 33554432} bytes"
 
     def busy(self, gateway: Subprocess) -> None:

@@ -13,20 +13,24 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from relayx.core import effects as fx
+from relayx.core.errors import PeerError
 from relayx.core.glance import Decision, Snapshot, decide
 from relayx.core.hello import Hello
 from relayx.core.messages import Cause, Role
 from relayx.core.messages import Protocol as PortProtocol
 from relayx.core.pairing import Outcome, Stalls
-from relayx.core.streamid import StreamIdError, parse_stream_id, reject_of
+from relayx.core.ports import Status
+from relayx.core.streamid import Type, parse_stream_id, reject_of
 from relayx.srt.binding import Library, Peer, SrtError
 from relayx.srt.carrier import Wires
 from relayx.srt.connection import SrtConnection
+from relayx.srt.dialing import Caller
 from relayx.srt.engine import Engine, Waiting
 from relayx.srt.lent import LentConnection
+from relayx.srt.options import FILE
 from relayx.srt.pump import Counts
 from relayx.srt.session import Paired, Report, Sessions
-from relayx.srt.settings import SrtSettings
+from relayx.srt.settings import Dial, SrtSettings
 from relayx.srt.statistics import LinkState
 
 BACKLOG = 256
@@ -47,9 +51,7 @@ _END_TEXT = {
 class Events(Protocol):
     """Who is told what happens on the SRT plane."""
 
-    def connected_by_srt(
-        self, link: int, port: int, address: str, hello: Hello, publishes: bool
-    ) -> None:
+    def connected_by_srt(self, connection: SrtConnection) -> None:
         """A connection is there, and who it is."""
 
     def refused_by_srt(self, port: int, address: str, code: str, reject: int, text: str) -> None:
@@ -119,6 +121,7 @@ class SrtPlane:
         self._decided: dict[int, tuple[float, Decision]] = {}
         self._refused: deque[tuple[int, str, str, int, str]] = deque(maxlen=MOST_REFUSED)
         self._telling = False
+        self._callers: list[Caller] = []
         self.refusals: dict[int, int] = {}
         self.messages_dropped = 0
         self._engine.start()
@@ -206,6 +209,25 @@ class SrtPlane:
                 self._build_call = self.reactor.callLater(wait, self._build)
             else:
                 self._build()
+        for caller in self._callers:
+            caller.consider()
+
+    def _wanted(self, dial: Dial) -> bool:
+        port = self._snapshot.ports.get(dial.port)
+        if port is None or port.retired or self._snapshot.draining:
+            return False
+        wanted = Status.EMPTY if dial.role is Role.BE else Status.READY
+        return port.status is wanted
+
+    def dial(self) -> None:
+        """Call the peers of ``srt.dial`` from now on."""
+        for dial in self._settings.dial:
+            caller = Caller(
+                self.reactor, self._engine, self._library, dial, self._settings.interface,
+                self._set_options, self._wanted, self._reached,
+            )  # fmt: skip
+            self._callers.append(caller)
+            caller.consider()
 
     def _build(self) -> None:
         self._build_call = None
@@ -218,7 +240,9 @@ class SrtPlane:
         """Whether a caller may come, in a thread of libsrt's: 0, or the reason why not."""
         try:
             asked = parse_stream_id(raw)
-        except StreamIdError as error:
+            if asked.type is Type.FILE:
+                self._library.set(sock, "transtype", FILE)
+        except PeerError as error:
             return self._refuse(number, peer, error.code, reject_of(error), error.text)
         now = self.reactor.seconds()
         decision = decide(self._snapshot, now, number, peer.host, asked)
@@ -253,15 +277,30 @@ class SrtPlane:
             self._library.close(sock)
             return
         decision = found[1]
-        hello = decision.hello
-        if hello is None:
-            self._library.close(sock)
-            return
-        engine = self._engine
-        is_be = hello.role is Role.BE
-        engine.add(sock)
-        engine.wait(sock, Waiting(keeps=is_be), lambda: self._tell_lost(sock), reads=is_be)
-        engine.tell(self._arrived, number, sock, peer, hello, decision.publishes)
+        self._engine.add(sock)
+        self._wait_in_engine(sock, decision.hello.role, decision.buffered)
+        came = SrtConnection(
+            0, sock, number, peer, self._here, decision.hello, decision.publishes,
+            decision.buffered,
+        )  # fmt: skip
+        self._engine.tell(self._arrived, came)
+
+    def _wait_in_engine(self, sock: int, role: Role, buffered: bool) -> None:
+        is_be = role is Role.BE
+        waiting = Waiting(keeps=is_be, buffered=buffered)
+        self._engine.wait(sock, waiting, lambda: self._tell_lost(sock), reads=is_be)
+
+    def _reached(self, caller: Caller, sock: int, peer: Peer) -> None:
+        """A peer that was called is there."""
+        dial = caller.dial
+        self._wait_in_engine(sock, dial.role, False)
+        hello = Hello(dial.role)
+        came = SrtConnection(0, sock, dial.port, peer, self._here, hello, False, False, caller)
+        self._engine.tell(self._arrived, came)
+
+    @property
+    def _here(self) -> str:
+        return self._settings.interface or "0.0.0.0"
 
     def _tell_lost(self, sock: int) -> None:
         self._engine.tell(self._lost, sock)
@@ -273,13 +312,11 @@ class SrtPlane:
 
     # connections
 
-    def _arrived(self, number: int, sock: int, peer: Peer, hello: Hello, publishes: bool) -> None:
-        link = next(self._links)
-        here = self._settings.interface or "0.0.0.0"
-        connection = SrtConnection(link, sock, number, peer, here, hello, publishes)
-        self._connections[link] = connection
-        self._by_sock[sock] = link
-        self._events.connected_by_srt(link, number, peer.host, hello, publishes)
+    def _arrived(self, connection: SrtConnection) -> None:
+        connection.link = next(self._links)
+        self._connections[connection.link] = connection
+        self._by_sock[connection.sock] = connection.link
+        self._events.connected_by_srt(connection)
 
     def _lost(self, sock: int) -> None:
         """A connection that was in no session has ended."""
@@ -291,8 +328,10 @@ class SrtPlane:
 
     def _forget(self, connection: SrtConnection) -> None:
         connection.waiting = False
-        self._connections.pop(connection.link, None)
         self._by_sock.pop(connection.sock, None)
+        found = self._connections.pop(connection.link, None)
+        if found is not None and found.caller is not None:
+            found.caller.ended()
 
     def has(self, link: int) -> bool:
         """Whether a connection is one of this plane's."""
@@ -423,6 +462,8 @@ class SrtPlane:
     def close(self) -> None:
         """Close every connection that is left."""
         self.stop_listening()
+        for caller in self._callers:
+            caller.close()
         for link in list(self._connections):
             self._close(link)
         if self._build_call is not None:

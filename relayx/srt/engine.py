@@ -135,6 +135,7 @@ class Engine:
         """Accept connections of a socket that listens."""
         self._listeners[sock] = accepted
         self.pump.add(sock, reads=True, latency=0)
+        self._accept(sock)  # who came before it was in the set is not told of
 
     def remove_listener(self, sock: int) -> None:
         """Accept no more of it, and close it."""

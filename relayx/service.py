@@ -7,6 +7,7 @@ the planes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -105,7 +106,8 @@ class GatewayService(Service):
             reactor, self.control, self.authentication, self.switchboard.policy, failures,
             self.say,
         )  # fmt: skip
-        self.data = DataPlane(reactor, data_settings(config), self)
+        self.links = itertools.count(1)
+        self.data = DataPlane(reactor, data_settings(config), self, self.links)
         self._perform = Performing(
             reactor, self.switchboard, self.control, self.data, self._pair, self._tell,
             self._performed,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -120,8 +121,19 @@ class PortFactory(ServerFactory):
 class DataPlane:
     """Carries out what the rules want of data connections, and tells them what happens."""
 
-    def __init__(self, reactor: Any, settings: Settings, events: Events) -> None:
-        """:param reactor: an IReactorTime and IReactorFDSet."""
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        events: Events,
+        links: Iterator[int] | None = None,
+    ) -> None:
+        """Listen nowhere yet.
+
+        :param reactor: an IReactorTime and IReactorFDSet.
+        :param links: numbers for connections, one iterator for all that say HELLO to one
+            switchboard; absent: 1, 2, 3 and so on.
+        """
         self.reactor = reactor
         self.watch = EndWatch(reactor)
         self._settings = settings
@@ -134,7 +146,7 @@ class DataPlane:
         self.tls: Context | None = None
         self._trusted = Networks(settings.trusted) if settings.trusted else None
         self._allowances = Allowances(reactor)
-        self._next_link = 0
+        self._links = itertools.count(1) if links is None else links
         self._ports: dict[int, DataPort] = {}
         self._shut: dict[int, DataPort] = {}  # adopted ones, which nothing but we can close
         self._connections: dict[int, DataConnection] = {}
@@ -266,7 +278,7 @@ class DataPlane:
 
     def build(self, number: int, host: str) -> DataConnection:
         """Make the protocol of an accepted connection."""
-        self._next_link += 1
+        link = next(self._links)
         proxied = self._trusted is not None and host in self._trusted
         opening = None
         if proxied or self.tls is not None:
@@ -275,7 +287,7 @@ class DataPlane:
                 tls=self.tls is not None,
                 tls_required=self._settings.tls_required,
             )
-        return DataConnection(self, self._next_link, number, host, opening)
+        return DataConnection(self, link, number, host, opening)
 
     def connected(self, connection: DataConnection) -> None:
         """A connection is there; it has ``hello_timeout`` to say HELLO."""

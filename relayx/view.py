@@ -211,6 +211,7 @@ class View:
         return model.End(
             client_id=self._whose(link),
             address=link.address,
+            transport=link.transport,
             pushed_back=pushed_back,
             stalled=round(stalled, 3),
             throttled=round(throttled, 3),
@@ -252,7 +253,9 @@ def _shown_port(port: Port) -> model.Port:
         client_id="" if be is None else be.client_id,
         address="" if be is None else be.address,
         session_id="" if lease is None else lease.session_id,
+        transport="" if be is None else be.transport,
         pairing_id="" if session is None else session.pairing_id,
+        sessions=len(port.sessions),
     )
 
 

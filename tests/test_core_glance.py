@@ -156,6 +156,7 @@ class Refusals(GlanceCase):
     def test_an_address_that_counts_no_more(self) -> None:
         """The snapshot is older than that."""
         self.enter(Room(admission="peer", reaper_timeout=5.0))
+        self.glance()
         self.room.lose(self.be)
         snapshot, asked = self.glance(), StreamId(role=Role.BE)
         begun = self.room.now

@@ -157,7 +157,15 @@ class Port(Shown, frozen=True, kw_only=True):
     client_id: Annotated[str, Meta(description="of the BE that is there, as its HELLO said")]
     address: Annotated[str, Meta(description="of the BE that is there")]
     session_id: Annotated[str, Meta(description="of the lease that keeps the port")]
-    pairing_id: Annotated[str, Meta(description="of the session that runs")]
+    transport: Annotated[
+        str, Meta(description='tcp or srt, by which the BE is connected; "" for none')
+    ]
+    pairing_id: Annotated[
+        str, Meta(description="of the session that runs; of the first, where several do")
+    ]
+    sessions: Annotated[
+        int, Meta(description="how many run there; more than 1 where FEs share an SRT stream")
+    ]
 
 
 class Lease(Shown, frozen=True, kw_only=True):
@@ -180,6 +188,7 @@ class End(Shown, frozen=True, kw_only=True):
 
     client_id: str
     address: str
+    transport: Annotated[str, Meta(description="tcp or srt, by which it is connected")]
     pushed_back: Annotated[
         bool, Meta(description="whether it is not read now, since the other side is slower")
     ]

@@ -263,8 +263,11 @@ class Asking(TestCase):
 
     def error(self, conn: int, message: object) -> None:
         self.room.ask(conn, message, msg_id="m", trace_id="t")
-        (send,) = self.room.effects
+        (send,) = of(self.room.effects, fx.Send)
+        (note,) = notes(self.room.effects, "message_refused")
+        self.assertEqual(len(self.room.effects), 2)
         self.assertEqual((send.conn, send.trace_id), (conn, "t"))
+        self.assertEqual(note.fields["trace_id"], "t")
         self.assertIsInstance(send.message, Error)
         self.assertEqual(
             (send.message.error_code, send.message.in_reply_to), (Code.INVALID_REQUEST, "m")

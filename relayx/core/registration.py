@@ -190,7 +190,8 @@ class Registration:
                     "warn", "takeovers",
                     f"{client.role} {client.client_id} was taken over more than {TAKEOVERS_TOLD} "
                     "times within a minute; do two processes use the same client_id?",
-                    role=str(client.role), client_id=client.client_id, trace_id=trace_id,
+                    role=str(client.role), client_id=client.client_id, address=client.address,
+                    trace_id=trace_id,
                 )  # fmt: skip
         if client.public_key is None:
             client.public_key = old.public_key

@@ -20,7 +20,7 @@ from relayx.core.policy import Policy
 from relayx.net.sources import Failures, source_of
 from relayx.slow_checks import SlowChecks
 
-COUNTED = frozenset({Code.AUTH_FAILED, Code.SIGNATURE_INVALID})
+COUNTED = frozenset({Code.AUTH_FAILED, Code.SIGNATURE_INVALID, Code.REPLAYED})
 """Failures that tell of somebody who tries."""
 
 PolicyOf = Callable[[Register, str | None], Policy]

@@ -82,7 +82,12 @@ def check_fe(
         raise NotAdmittedError(
             f"no ticket of a lease on port {port.number} in HELLO; data.admission is ticket"
         )
-    lease = _lease_named(link, port)
+    try:
+        lease = _lease_named(link, port)
+    except PeerError as error:
+        if error.code is Code.TTL_EXPIRED:  # comes behind every NOT_ADMITTED
+            check_protocol(link, policies, roster)
+        raise
     by_name = lease is not None
     if lease is None and port.lease is not None:
         held = port.lease

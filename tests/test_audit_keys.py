@@ -34,6 +34,7 @@ class Changes(TestCase):
         security = {"signing": "accept", "keys": "gateway", "trusted_keys": "trusted"}
         secrets = directory / "secrets.json"
         with twistd(str(directory), audit={"file": "audit.jsonl"}, security=security) as gateway:
+            witness = gateway.fe()
 
             def reload(*command: str) -> list[tuple[str, str, str]]:
                 """What is recorded of keys and secrets at a reload after a command."""
@@ -48,7 +49,7 @@ class Changes(TestCase):
                     if any("configuration revision" in line["text"] for line in lines):
                         break
                     self.assertLess(time.monotonic(), deadline, lines)
-                    gateway.fe().ping()
+                    witness.ping()
                 return [
                     (line["event"], line.get("kid", ""), line.get("kid_before", ""))
                     for line in lines

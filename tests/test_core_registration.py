@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import TestCase
 
 from relayx.core import effects as fx
+from relayx.core.codec import shown
 from relayx.core.errors import Code, PeerError
 from relayx.core.messages import (
     Auth,
@@ -133,11 +134,15 @@ class Refused(Refusing):
     def test_client_id(self) -> None:
         room = Room()
         for bad in ("x" * 129, "a\x1b", "a\n"):
-            self.refused(room, room.fe(bad), Code.INVALID_REQUEST)
+            auth = self.refused(room, room.fe(bad), Code.INVALID_REQUEST)
+            self.assertIn("128 printable", auth.error)
+            self.assertIn(f"client_id is {shown(bad)}, {len(bad)} characters", auth.error)
 
     def test_instance(self) -> None:
+        """Its length is told; itself, with which a client's place is taken, is not."""
         room = Room()
-        self.refused(room, room.fe("a", instance="x" * 257), Code.INVALID_REQUEST)
+        auth = self.refused(room, room.fe("a", instance="x" * 257), Code.INVALID_REQUEST)
+        self.assertEqual(auth.error, "instance has 257 bytes; allowed: at most 256")
 
     def test_while_stopping(self) -> None:
         """Section 9."""

@@ -26,6 +26,7 @@ from relayx.core.codec import (
     decode_envelope,
     decode_payload,
     encode,
+    shown,
 )
 from relayx.core.errors import Code, FramingError, PeerError
 from relayx.core.messages import REQUESTS, Error, Message, Ping, Pong, Register
@@ -279,7 +280,7 @@ class ControlProtocol(LineReceiver):
             events.requested(self.conn, message, envelope.msg_id, envelope.trace_id)
 
     def _reject(self, envelope: Envelope) -> None:
-        text = "the first message must be register"
+        text = f"the first message is {shown(envelope.type)}; it must be register"
         error = PeerError(Code.REGISTER_REQUIRED, text, trace_id=envelope.trace_id)
         self.factory.events.failed_to_register(self.conn, self.address, error)
 

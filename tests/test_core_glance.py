@@ -500,7 +500,8 @@ class Crossing:
             pair = [pair for pair in of(room.effects, fx.Pair) if link in (pair.fe, pair.be)]
             assert waits or pair, (asked, room.effects)
             joined = bool(pair) and len(room.board.ports[port].sessions) > 1
-            self.outcomes["joins" if joined else "pairs" if pair else f"{hello.role} waits"] += 1
+            alone = "pairs" if pair else f"{decision.hello.role} waits"
+            self.outcomes["joins" if joined else alone] += 1
         else:
             assert decision.reject == reject_of(decision.refusal)
             assert refusals(room.effects) == [(link, decision.refusal.code)], (asked, decision)

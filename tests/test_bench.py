@@ -90,14 +90,23 @@ class Srt(TestCase):
         self.assertGreater(result["values"]["delay_p50"], 95)
 
     def test_judged(self) -> None:
-        """What is lost, altered or out of order is a fault, and so is another's count of resends."""
+        """What is lost, altered or out of order is a fault, and so is a wrong count of resends."""
         if importlib.util.find_spec("bench") is None:
             raise SkipTest("bench/ is not where the tests run")
         judged = importlib.import_module("bench.srt").judged
         whole = {
-            **{"sent": 100, "lost": 0, "out_of_order": 0, "corrupt": 0, "stuck_ms": 0},
-            **{"bytes": 2e9, "seconds": 2.0, "mbit_per_s": 8000.0, "cpu": 3.0, "load_cpu": 1.0},
-            **{"delay": {"p50_us": 100e3, "p99_us": 120e3}, "source": {"retransmitted": 5}},
+            "sent": 100,
+            "lost": 0,
+            "out_of_order": 0,
+            "corrupt": 0,
+            "stuck_ms": 0,
+            "bytes": 2e9,
+            "seconds": 2.0,
+            "mbit_per_s": 8000.0,
+            "cpu": 3.0,
+            "load_cpu": 1.0,
+            "delay": {"p50_us": 100e3, "p99_us": 120e3},
+            "source": {"retransmitted": 5},
         }
         result = judged(dict(whole), [{"to_target": {"retransmitted": 5}}])
         self.assertEqual(result.faults, [])

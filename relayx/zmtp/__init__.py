@@ -23,7 +23,9 @@ own: it closes and *never connects to that endpoint again*. A connection that is
 handshake for any other reason, garbage included, and an ERROR in traffic or before its READY: it
 connects again after ``reconnect_ivl``. So ERROR is for what will not mend by itself, and a BE that
 waits is spared a wrong FE only where that FE's READY (with NULL) or mechanism is looked at before
-it is passed on. As-server is always 0 from libzmq, whichever it is.
+it is passed on. As-server is always 0 from libzmq, whichever it is. With PLAIN it misspells ERROR,
+as the first byte and name ``^RROR``, and knows no other: a true ERROR ends its tries there too,
+as a command that it did not expect.
 """
 
 from relayx.zmtp.commands import error_command

@@ -27,6 +27,9 @@ from relayx.zmtp.greeting import GREETING_BYTES, read_greeting
 MAX_HANDSHAKE_COMMAND = 65536
 """Most bytes in a command of the handshake; libzmq's are under 1 KiB."""
 
+_LIBZMQ_ERROR = b"^RROR"
+"""ERROR as libzmq writes it with PLAIN, seen from 4.3.5: its "\\x05ERROR" is 0x5e and RROR in C."""
+
 
 class Part(Enum):
     """Who a direction turns out to come from, where its mechanism has the two."""
@@ -180,7 +183,10 @@ class Reader:
 
     def _completed(self, body: bytes) -> Event:
         assert self.greeting is not None
-        mechanism, name = self.greeting.mechanism, name_of(body)
+        mechanism = self.greeting.mechanism
+        if mechanism == "PLAIN" and body.startswith(_LIBZMQ_ERROR):
+            body = b"\x05E" + body[1:]
+        name = name_of(body)
         rest = body[1 + len(name) :]
         if name == "ERROR":
             self._state = _State.FAILED

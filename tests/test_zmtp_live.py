@@ -16,7 +16,7 @@ try:
 except ImportError:
     zmq = None
 
-COUNT = 2000
+COUNT = 450
 PATIENCE = 10.0
 
 

@@ -373,6 +373,17 @@ class Limits(Case):
         self.check_limit(long_frame(1, 999, bytes(999)) + b"\x00\x02", over)
         self.check_limit(long_frame(4, 1001), "a command of 1001 bytes; 1000 is most")
 
+    def test_over_it_with_all_its_content(self) -> None:
+        """However much of it is there, and whatever came before, it is not counted."""
+        over = "a message of 1001 bytes; 1000 is most"
+        for told in ([], [Message(1, 1000)] * 8):
+            stream = BEGUN + long_frame(0, 1000, bytes(1000)) * len(told)
+            stream += long_frame(0, 1001, bytes(1001)) + b"\x00\x00"
+            self.assertEqual(read([stream], 1000), [NULL, PAIR, *told, over])
+        parts = long_frame(1, 600, bytes(600)) + long_frame(0, 401, bytes(401)) + b"\x00\x00"
+        self.assertEqual(read([BEGUN + parts], 1000), [NULL, PAIR, over])
+        self.assertEqual(read([BEGUN, parts], 1000), [NULL, PAIR, over])
+
     def test_what_kind_it_is(self) -> None:
         reader = Reader(max_message=10)
         reader.feed(BEGUN)

@@ -1,9 +1,9 @@
 """Messages and commands behind the handshake, counted without looking at their content.
 
 A frame is its flags, its size in one byte or eight, and as many bytes (RFC 37, Framing). Traffic
-is mostly many frames of one size. A frame whose header equals the one before it says where the
-next would begin, and so on: the headers of all that would follow are compared at once, column by
-column, in strides through the segment, and the first that differs is read by itself again.
+is mostly many messages of one size. Where some in a row were, the same is expected of those that
+follow, which says where their headers would be: these are all compared at once, byte by byte of
+the header in strides through the segment, and the first that differs is read by itself again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LONG_SIZE = struct.Struct(">Q")
 _KEPT = 7 + 255
 """Bytes kept of a command: any name, and any reason of an ERROR."""
 _ALIKE = 3
-"""Frames of one size in a row after which the same is expected of those that follow."""
+"""Messages of one size in a row after which the same is expected of those that follow."""
 _WRONG = -16
 """Where counting those starts again after an expectation that did not hold."""
 
@@ -98,30 +98,33 @@ class Traffic:
             pos = self._read_carefully(data, pos, end, out)
         limit, unpack = self._limit, _LONG_SIZE.unpack_from
         messages = total = alike = 0
-        before = -1
+        last_size = last_parts = -1
         try:
-            # Whole messages of one frame; whatever is not is left to the other method.
+            # Messages that are whole in this segment; whatever is not is left to another method.
             while pos < end:
                 flags = data[pos]
+                parts = 1
                 if flags == LONG:
                     body = pos + 9
-                    after = body + unpack(data, pos + 1)[0] if body <= end else body
+                    after = body + unpack(data, pos + 1)[0] if body <= end else end + 1
+                    size = after - body
                 elif flags == 0:
                     body = pos + 2
-                    after = body + data[pos + 1] if body <= end else body
+                    after = body + data[pos + 1] if body <= end else end + 1
+                    size = after - body
+                elif flags <= MORE | LONG:
+                    parts, size, after = _whole_message(data, pos, end)
                 else:
+                    after = size = end + 1
+                if after > end or size > limit:
                     pos = self._read_carefully(data, pos, end, out)
                     continue
-                if after > end or after - body > limit:
-                    pos = self._read_carefully(data, pos, end, out)
-                    continue
-                size = after - body
                 messages += 1
                 total += size
-                if size != before:
-                    before, alike = size, 0
+                if size != last_size or parts != last_parts:
+                    last_size, last_parts, alike = size, parts, 0
                     if out is not None:
-                        message = Message(1, size)
+                        message = Message(parts, size)
                         out.append(message)
                     pos = after
                     continue
@@ -131,7 +134,7 @@ class Traffic:
                 if alike >= _ALIKE:
                     stride = after - pos
                     fit = (end - after) // stride
-                    run = _count_alike(data, data[pos:body], after, stride, fit)
+                    run = _count_alike(data, pos, stride, fit) if fit >= _ALIKE else 0
                     messages += run
                     total += run * size
                     if out is not None:
@@ -211,13 +214,42 @@ class Traffic:
             out.append(read_error(bytes(self._command[6:])) if is_error else Command(name))
 
 
-def _count_alike(
-    data: bytes | memoryview, header: bytes | memoryview, pos: int, stride: int, most: int
-) -> int:
-    """How often in a row `header` stands at `pos` and each `stride` behind it, up to `most`."""
-    for at in range(len(header) - 1, -1, -1):
-        column = bytes(data[pos + at : pos + most * stride : stride])
-        most -= len(column.lstrip(bytes((header[at],))))
-        if not most:
+def _whole_message(data: bytes | memoryview, pos: int, end: int) -> tuple[int, int, int]:
+    """The parts and bytes of a message at `pos`, and where it ends: past `end` where it does not.
+
+    It ends past `end` too where one of its frames is none.
+    """
+    parts = size = 0
+    while pos < end:
+        flags = data[pos]
+        if flags > MORE | LONG:
             break
+        if flags & LONG:
+            body = pos + 9
+            pos = body + _LONG_SIZE.unpack_from(data, pos + 1)[0] if body <= end else end + 1
+        else:
+            body = pos + 2
+            pos = body + data[pos + 1] if body <= end else end + 1
+        parts += 1
+        size += pos - body
+        if not flags & MORE:
+            return parts, size, pos
+    return parts, size, end + 1
+
+
+def _count_alike(data: bytes | memoryview, pos: int, stride: int, most: int) -> int:
+    """How many messages behind the one at `pos` have its very headers, up to `most` in a row.
+
+    :param stride: how many bytes it takes, headers included.
+    """
+    at, after = pos, pos + stride
+    while at < after:
+        header = data[at : at + header_bytes(data[at])]
+        for column in range(len(header) - 1, -1, -1):
+            first = at + column + stride
+            bytes_there = bytes(data[first : first + (most - 1) * stride + 1 : stride])
+            most -= len(bytes_there.lstrip(bytes((header[column],))))
+            if not most:
+                return 0
+        at += len(header) + int.from_bytes(header[1:], "big")
     return most

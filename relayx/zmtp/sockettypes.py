@@ -1,0 +1,43 @@
+"""Which socket types talk to each other (RFC 37, The Socket-Type Property)."""
+
+from __future__ import annotations
+
+PEERS: dict[str, tuple[str, ...]] = {
+    "REQ": ("REP", "ROUTER"),
+    "REP": ("REQ", "DEALER"),
+    "DEALER": ("REP", "DEALER", "ROUTER"),
+    "ROUTER": ("REQ", "DEALER", "ROUTER"),
+    "PUB": ("SUB", "XSUB"),
+    "XPUB": ("SUB", "XSUB"),
+    "SUB": ("PUB", "XPUB"),
+    "XSUB": ("PUB", "XPUB"),
+    "PUSH": ("PULL",),
+    "PULL": ("PUSH",),
+    "PAIR": ("PAIR",),
+    "CLIENT": ("SERVER",),
+    "SERVER": ("CLIENT",),
+    "RADIO": ("DISH",),
+    "DISH": ("RADIO",),
+    "SCATTER": ("GATHER",),
+    "GATHER": ("SCATTER",),
+    "PEER": ("PEER",),
+    "CHANNEL": ("CHANNEL",),
+}
+"""Each type with those that may be at the other end of its connections."""
+
+
+def compatible(type_a: str, type_b: str) -> bool:
+    """Whether two socket types may be connected. "" (not told, or encrypted) goes with any."""
+    if not type_a or not type_b:
+        return all(name in PEERS for name in (type_a, type_b) if name)
+    return type_b in PEERS.get(type_a, ())
+
+
+def incompatibility(type_a: str, type_b: str) -> str:
+    """A sentence that says why two socket types are refused, and what goes with them."""
+    for name in (type_a, type_b):
+        if name and name not in PEERS:
+            known = ", ".join(PEERS)
+            return f"{name} is not a socket type; those are {known}"
+    allowed = " or ".join(PEERS.get(type_a, ()))
+    return f"{type_a} does not talk to {type_b}; it does to {allowed}"

@@ -116,7 +116,7 @@ class Planes:
         :param adopted: a TCP socket that listens there already.
         :raises twisted.internet.error.CannotListenError: where it cannot be bound.
         """
-        self.data.listen(number, adopted)
+        self.data.listen(number, adopted, zmtp=protocol is Protocol.ZMQ)
         if self.srt is None or protocol is not Protocol.SRT or number in self._calls:
             return
         try:

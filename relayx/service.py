@@ -453,6 +453,16 @@ class GatewayService(Service):
             self.metrics.said_hello(found.protocol, hello.role)
         self._perform(self.switchboard.hello(now, link, port, address, hello))
 
+    def role_by_state(self, port: int, address: str) -> Role:
+        """See data.plane.Events."""
+        return self.switchboard.role_by_state(self._reactor.seconds(), port, address)
+
+    def said_zmtp(self, link: int, port: int, address: str, username: str, password: str) -> None:
+        """See data.plane.Events."""
+        now = self._reactor.seconds()
+        self.metrics.said_hello(Protocol.ZMQ, self.role_by_state(port, address))
+        self._perform(self.switchboard.zmtp(now, link, port, address, username, password))
+
     def hello_failed(self, port: int, address: str, text: str) -> None:
         """See data.plane.Events."""
         self.say(
@@ -484,7 +494,7 @@ class GatewayService(Service):
 
     def link_lost(self, link: int) -> None:
         """See data.plane.Events."""
-        self._perform(self.switchboard.link_lost(link))
+        self._perform(self.switchboard.link_lost(self._reactor.seconds(), link))
 
     def session_draining(self, pairing_id: str) -> None:
         """See data.plane.Events."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from OpenSSL.SSL import Context
 
 from relayx import __version__
-from relayx.config.model import ClientPolicy, Config, DataTls, Secrets
+from relayx.config.model import Admission, ClientPolicy, Config, DataTls, Secrets
 from relayx.config.srt import DialMode
 from relayx.control.protocol import Settings as ControlSettings
 from relayx.core.board import Rules
@@ -94,6 +94,8 @@ def data_settings(config: Config) -> DataSettings:
             idle_timeout=told.session_idle_timeout,
             half_close_timeout=told.half_close_timeout,
         ),
+        inspect=config.zmq.inspect.value,
+        zmtp_credentials=told.admission == Admission.TICKET,
     )
 
 

@@ -161,7 +161,7 @@ class Room:
 
     def hang_up(self, link: int) -> list[fx.Effect]:
         """A waiting data connection ends."""
-        return self.did(self.switchboard.link_lost(link))
+        return self.did(self.switchboard.link_lost(self.now, link))
 
     def over(self, pairing_id: str, *, kept: bool = False, **seen: Any) -> list[fx.Effect]:
         """A session ends."""

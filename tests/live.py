@@ -33,6 +33,7 @@ from twisted.internet import defer, reactor, threads
 
 from relayx.config.model import ClientPolicy, Config, Secrets
 from relayx.config.srt import Enabled
+from relayx.config.zmq import Inspect
 from relayx.listening import BindError
 from relayx.service import GatewayService
 from tests import turns
@@ -350,6 +351,7 @@ def live(
     zmq: int = 3,
     srt: int = 2,
     real_srt: dict[str, Any] | None = None,
+    zmq_keys: dict[str, Any] | None = None,
     secrets: dict[str, str] | None = None,
     **sections: Any,
 ) -> Callable[[Callable[..., None]], Callable[..., defer.Deferred[None]]]:
@@ -357,12 +359,16 @@ def live(
 
     :param zmq: how many zmq ports it has; likewise `srt`.
     :param real_srt: keys of the section ``srt``, where SRT is to be served.
+    :param zmq_keys: keys of the section ``zmq``.
     :param secrets: keys of the secret file besides the current secret.
     :param sections: configuration keys by section; durations in seconds.
     """
 
     if real_srt is not None:
         sections["srt"] = {"enabled": Enabled.YES, **real_srt}
+    if zmq_keys is not None:
+        told = {"inspect": Inspect(zmq_keys["inspect"])} if "inspect" in zmq_keys else {}
+        sections["zmq"] = {**zmq_keys, **told}
     return hosted(lambda case: _started(zmq, srt, secrets or {}, copy.deepcopy(sections)))
 
 

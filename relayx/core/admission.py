@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from relayx.core.codec import shown
+import msgspec
+
+from relayx.core.codec import fits, is_client_id, shown
 from relayx.core.directory import Client, Directory
 from relayx.core.errors import Code, PeerError
+from relayx.core.hello import Hello
 from relayx.core.leases import Lease
 from relayx.core.messages import Protocol as PortProtocol
 from relayx.core.messages import Role, Transport
@@ -119,7 +122,7 @@ def check_be(sight: Sight, link: Link, port: Port) -> Link | None:
     if port.status is Status.BUSY:
         raise PeerError(Code.PORT_BUSY, f"a session runs on port {port.number}")
     if port.waiting_be is not None:
-        if _takes_place(link, port.waiting_be, roster):
+        if _comes_back(link, port.waiting_be) or _takes_place(link, port.waiting_be, roster):
             return port.waiting_be
         raise PeerError(Code.PORT_BUSY, f"another BE waits on port {port.number}")
     if lease is not None and lease.role is Role.BE and not _may_fill(link, lease.owner, roster):
@@ -304,6 +307,36 @@ def _takes_place(link: Link, waiting: Link, roster: Directory) -> bool:
         and client.address == link.address
         and roster.owner(waiting) is client
     )
+
+
+def _comes_back(link: Link, waiting: Link) -> bool:
+    """Whether it may be the library of a BE that has given a handshake up, connecting again."""
+    return waiting.away and waiting.address == link.address
+
+
+def with_credentials(
+    sight: Sight, hello: Hello, port: Port, address: str, username: str, password: str
+) -> Hello:
+    """What a connection without HELLO says of itself in ``ticket`` admission.
+
+    A BE is the newest that is registered at its address, since a server of PLAIN tells nothing. An
+    FE has its client_id for a user name, and for a password the ticket of a lease on the port, or
+    the session_id of one of its own.
+    """
+    if hello.role is Role.BE:
+        be = sight.roster.owner(Link(0, port, address, hello, False, 0.0))
+        return hello if be is None else msgspec.structs.replace(hello, client_id=be.client_id)
+    lease = port.lease
+    ticket = password
+    if lease is not None and password == lease.session_id and _owns(lease, username):
+        ticket = lease.ticket
+    if not (is_client_id(username) and fits(ticket)):
+        return hello
+    return msgspec.structs.replace(hello, client_id=username, ticket=ticket)
+
+
+def _owns(lease: Lease, client_id: str) -> bool:
+    return lease.role is Role.BE or lease.owner.client_id == client_id
 
 
 def _may_fill(link: Link, owner: Client, roster: Directory) -> bool:

@@ -166,12 +166,12 @@ class Board:
         """A waiting connection no longer waits."""
         port = link.port
         self.links.pop(link.id, None)
+        self.cancel(link.due)
         if port.waiting_be is link:
             port.waiting_be = None
             self.change(link, Change.BE_GONE)
         elif port.waiting_fe is link:
             port.waiting_fe = None
-            self.cancel(link.due)
 
     def refuse(self, link: Link, code: Code, text: str) -> None:
         """Turn away a connection that waits or has just said HELLO."""
@@ -187,6 +187,7 @@ class Board:
         """A BE's newer connection waits where its older one did; the port stays ready."""
         port = link.port
         self.links.pop(old.id, None)
+        self.cancel(old.due)
         port.waiting_be = port.last_be = link
         if (old.hello.service, old.transport) != (link.hello.service, link.transport):
             self.changed()

@@ -20,6 +20,9 @@ def role_by_state(sight: Sight, port: Port, address: str, now: float) -> Role:
 
     :param now: seconds since the epoch.
     """
+    waiting = port.waiting_be
+    if waiting is not None and waiting.away and waiting.address == address:
+        return Role.BE  # it was here a moment ago
     if port.status is not Status.EMPTY:
         return Role.FE
     if sight.roster.is_present(Role.BE, address, now):

@@ -126,6 +126,11 @@ class HelloReader:
     def __init__(self) -> None:
         self._held = b""
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has come yet."""
+        return not self._held
+
     def feed(self, data: bytes) -> tuple[Hello, bytes] | None:
         """Return HELLO and the session bytes that came after it, or None while it is incomplete.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from relayx.core import effects as fx
-from relayx.core.admission import check, is_shared, may_pair, serves
+from relayx.core.admission import TICKET, check, is_shared, may_pair, serves, with_credentials
 from relayx.core.board import Board
+from relayx.core.bystate import role_by_state
 from relayx.core.codec import shown
 from relayx.core.errors import Code, PeerError
 from relayx.core.hello import Hello, Paired
@@ -70,6 +71,11 @@ class Outcome(msgspec.Struct, frozen=True):
     messages_dropped: int = 0
 
 
+KEPT_FOR = 2.0
+"""Seconds for which the place of a BE is kept that came by ZMTP alone; libzmq comes back after a
+tenth of a second."""
+
+
 class Pairing:
     """The rules of data connections, over one board."""
 
@@ -88,13 +94,14 @@ class Pairing:
         publishes: bool = False,
         buffered: bool = False,
         dialled: bool = False,
+        raw: bool = False,
     ) -> None:
         """A data connection has said who it is: pair it, let it wait, or refuse it."""
         board = self._board
         port = board.ports.get(number) or Port(number, Protocol.ZMQ, retired=True)
         link = Link(
             link_id, port, address, hello, self._keeps(hello), now, transport, publishes,
-            buffered, dialled,
+            buffered, dialled, raw,
         )  # fmt: skip
         try:
             admitted = check(board, link, port, now)
@@ -127,6 +134,7 @@ class Pairing:
     def _admit_be(self, now: float, link: Link, replaced: Link | None) -> None:
         if replaced is not None:
             self._board.take_place(replaced, link)
+            self._match(now, link.port)
             return
         self._be_waits(link, Change.BE_WAITS)
         self._match(now, link.port)
@@ -140,7 +148,7 @@ class Pairing:
     def _match(self, now: float, port: Port) -> None:
         """Pair the BE that has just come to a port with the FE that waits there, if one does."""
         fe, be = port.waiting_fe, port.waiting_be
-        if fe is None or be is None:
+        if fe is None or be is None or be.away:
             return
         if not serves(fe, port):
             text = f"the BE that came to port {port.number} is of another service"
@@ -154,7 +162,7 @@ class Pairing:
     def _admit_fe(self, now: float, link: Link, must_wait: bool) -> None:
         board, port = self._board, link.port
         be = port.be
-        if be is not None and not must_wait:
+        if be is not None and not must_wait and not be.away:
             self._pair(now, link, be)
             return
         port.waiting_fe = link
@@ -215,10 +223,40 @@ class Pairing:
             session.trace_id,
         )  # fmt: skip
 
-    def link_lost(self, link_id: int) -> None:
+    def zmtp(
+        self,
+        now: float,
+        link_id: int,
+        number: int,
+        address: str,
+        username: str = "",
+        password: str = "",
+    ) -> None:
+        """A connection has said who it is as far as ZMTP tells; see Switchboard.zmtp."""
+        board = self._board
+        port = board.ports.get(number)
+        role = Role.FE if port is None else role_by_state(board, port, address, now)
+        hello = Hello(role, on_fe_close="close" if role is Role.BE else "")
+        if board.rules.admission == TICKET and port is not None:
+            hello = with_credentials(board, hello, port, address, username, password)
+        self.hello(now, link_id, number, address, hello, raw=True)
+
+    def link_lost(self, now: float, link_id: int) -> None:
         """A connection that waits has ended."""
-        link = self._board.links.get(link_id)
-        if link is not None:
+        board = self._board
+        link = board.links.get(link_id)
+        if link is None:
+            return
+        port = link.port
+        if link.raw and port.waiting_be is link and not (board.draining or port.retired):
+            link.away = True
+            board.cancel(link.due)
+            link.due = board.at(now + KEPT_FOR, lambda _now: self._stays_away(link))
+        else:
+            board.leave(link)
+
+    def _stays_away(self, link: Link) -> None:
+        if link.port.waiting_be is link:
             self._board.leave(link)
 
     def draining(self, pairing_id: str) -> None:

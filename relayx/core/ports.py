@@ -62,13 +62,16 @@ class Link:
     :ivar since: when it said HELLO, in seconds since the epoch.
     :ivar publishes: it came by SRT to send alone (``m=publish``), and more than one may watch.
     :ivar buffered: it came by SRT in buffer mode: what it sends has no boundaries.
+    :ivar raw: it came without HELLO, by ZMTP. Libraries of ZeroMQ give a handshake up that takes
+        long, and connect again: a BE's place is kept for that.
+    :ivar away: it is such a BE, and has yet to come back.
     :ivar dialled: the gateway called it, as configured, and does not ask who it is.
     :ivar gone: a BE's: it has ended, and some of its sessions are still to end.
     """
 
     __slots__ = (
-        "address", "buffered", "dialled", "due", "gone", "hello", "id", "keep", "lease", "port",
-        "publishes", "since", "transport",
+        "address", "away", "buffered", "dialled", "due", "gone", "hello", "id", "keep", "lease",
+        "port", "publishes", "raw", "since", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +86,7 @@ class Link:
         publishes: bool = False,
         buffered: bool = False,
         dialled: bool = False,
+        raw: bool = False,
     ) -> None:
         self.id = id
         self.port = port
@@ -94,6 +98,8 @@ class Link:
         self.publishes = publishes
         self.buffered = buffered
         self.dialled = dialled
+        self.raw = raw
+        self.away = False
         self.gone = False
         self.lease: Lease | None = None
         self.due: Due | None = None

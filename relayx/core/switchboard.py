@@ -31,6 +31,7 @@ Whatever changes the lists of ``port_state`` ends in one StateChanged.
 from __future__ import annotations
 
 from relayx.core.board import Board, Names, Rules
+from relayx.core.bystate import role_by_state
 from relayx.core.directory import Client
 from relayx.core.effects import Effect
 from relayx.core.errors import Code, PeerError
@@ -169,9 +170,26 @@ class Switchboard:
         )
         return self.board.take()
 
-    def link_lost(self, link: int) -> list[Effect]:
+    def zmtp(
+        self,
+        now: float,
+        link: int,
+        port: int,
+        address: str,
+        username: str = "",
+        password: str = "",
+    ) -> list[Effect]:
+        """A data connection has come to `port` with a greeting of ZMTP, and without HELLO.
+
+        Its role is that which the port waits for. In ``ticket`` admission an FE's credentials of
+        PLAIN count as its HELLO: its client_id, and the session_id or the ticket of its lease.
+        """
+        self._pairing.zmtp(now, link, port, address, username, password)
+        return self.board.take()
+
+    def link_lost(self, now: float, link: int) -> list[Effect]:
         """A data connection that waits has ended."""
-        self._pairing.link_lost(link)
+        self._pairing.link_lost(now, link)
         return self.board.take()
 
     def session_draining(self, pairing_id: str) -> list[Effect]:
@@ -245,6 +263,11 @@ class Switchboard:
     def touched_by(self, ranges: PortAlloc) -> Touched:
         """What it would do to whom, if the data ports were these."""
         return self._ranges.touched(ranges)
+
+    def role_by_state(self, now: float, port: int, address: str) -> Role:
+        """The role in which somebody comes to a port who does not say it."""
+        found = self.board.ports.get(port)
+        return Role.FE if found is None else role_by_state(self.board, found, address, now)
 
     def policy(self, asked: Register, identity: str | None = None) -> Policy:
         """What holds for a client that asks to register; `identity`: see :meth:`registered`."""

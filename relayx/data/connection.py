@@ -20,14 +20,17 @@ from relayx.core.hello import (
 )
 from relayx.core.messages import Role
 from relayx.data.carrier import Carrier
-from relayx.data.opening import Opening, TlsBegins, Told
+from relayx.data.opening import ZMTP, Opening, TlsBegins, Told
+from relayx.data.raw import Raw
 from relayx.data.tlstransport import TlsTransport
 from relayx.data.transport import DataTransport
 from relayx.net.address import plain
 from relayx.net.proxy import Address, Header
 from relayx.net.tcp import Failure as Reason
+from relayx.zmtp import ZmtpError
 
 if TYPE_CHECKING:
+    from relayx.data.negotiation import Negotiation
     from relayx.data.plane import DataPlane
     from relayx.data.session import Session
 
@@ -44,6 +47,7 @@ class DataConnection:
     the connection, which would then refer to itself and be left to the garbage collector.
 
     :ivar address: where the peer is, as a trusted proxy tells where one stands in front of it.
+    :ivar raw: what is known of one that speaks ZMTP and says no HELLO.
     :ivar transport: TCP, or TLS over it.
     """
 
@@ -57,7 +61,9 @@ class DataConnection:
         "held",
         "hello",
         "link",
+        "negotiation",
         "port",
+        "raw",
         "session",
         "transport",
         "waiting",
@@ -78,6 +84,8 @@ class DataConnection:
         self.port = port
         self.address = plain(address)
         self.hello: Hello | None = None
+        self.raw: Raw | None = None
+        self.negotiation: Negotiation | None = None
         self.held = b""
         self.session: Session | None = None
         self.waiting = False
@@ -172,6 +180,8 @@ class DataConnection:
         reader = self._reader
         if reader is None:
             return
+        if data.startswith(ZMTP) and reader.is_new and self._begin_zmtp(data):
+            return
         try:
             said = reader.feed(data)
         except HelloError as error:
@@ -186,6 +196,8 @@ class DataConnection:
     def _take_opening(self, data: bytes) -> None:
         """The stages before HELLO where there are any (data.opening)."""
         while (opening := self._opening) is not None:
+            if opening.may_be_zmtp(data) and self._begin_zmtp(data):
+                return
             try:
                 step = opening.feed(data)
             except HelloError as error:
@@ -206,6 +218,34 @@ class DataConnection:
                 self._opening = None
                 self._take = DataConnection._take_early
                 self._plane.said_hello(self, self.hello)
+
+    def _begin_zmtp(self, data: bytes) -> bool:
+        """Take a connection that says no HELLO for one of ZMTP, where those may come."""
+        self.raw = self._plane.take_raw(self.port)
+        if self.raw is None:
+            return False
+        self._reader = self._opening = None
+        self._take = DataConnection._take_zmtp
+        self._take_zmtp(data)
+        return True
+
+    def _take_zmtp(self, data: bytes) -> None:
+        """What a peer says before it is paired: kept, and answered as far as it waits for that."""
+        raw = self.raw
+        if raw is None:
+            return
+        self.held += data
+        try:
+            answer = raw.feed(data)
+        except ZmtpError as error:
+            self._plane.zmtp_failed(self, error)
+            return
+        if answer:
+            self.transport.write(answer)
+        if len(self.held) >= EARLY_LIMIT:
+            self.transport.pauseProducing()
+        if self.hello is None:
+            self._plane.said_zmtp(self, raw)
 
     def _begin_tls(self, data: bytes) -> None:
         context, lower = self._plane.tls, self.transport
@@ -234,15 +274,36 @@ class DataConnection:
         if self.hello is not None and self.hello.role is Role.FE:
             self.transport.pauseProducing()
 
+    def negotiate(self, negotiation: Negotiation) -> bytes:
+        """Become one side of a handshake of ZMTP; return what came before it."""
+        held, self.held = self.held, b""
+        self.waiting = False
+        self.negotiation = negotiation
+        self._take = DataConnection._take_negotiation
+        return held
+
+    def _take_negotiation(self, data: bytes) -> None:
+        negotiation = self.negotiation
+        if negotiation is not None:
+            negotiation.received(self, data)
+
     def pair(self, session: Session) -> bytes:
         """Become one side of a session; return what came before it."""
         held, self.held = self.held, b""
         if self.waiting and self._take is DataConnection._take_nothing:
             self.transport.discard_unread()
         self.waiting = False
+        self.negotiation = None
         self.session = session
         self._take = DataConnection._take_session
         return held
+
+    def wait_again(self, held: bytes) -> None:
+        """A handshake came to nothing of which this BE has seen nothing."""
+        self.held = held
+        self.waiting = True
+        self.negotiation = None
+        self._take = DataConnection._take_zmtp
 
     def keep(self) -> None:
         """The session is over and this BE waits for the next one; until then it says nothing."""

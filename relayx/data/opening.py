@@ -8,7 +8,8 @@ This is the one place that says so::
     2   0x16                       where data.tls is configured; else refused     3, inside TLS
     3   "RLX1HELLO "               inside TLS, and outside it unless              waiting
                                    data.tls.required
-    (4) 0xff                       ZMTP, with the issue that brings it            waiting
+    4   0xff                       a zmq port: a greeting of ZMTP (RFC 23), in    waiting
+                                   the same places as HELLO
 
 All of it has ``data.hello_timeout``, and whatever is refused is ``HELLO_INVALID`` (contract
 section 6). Where neither TLS nor a trusted proxy is configured, a connection reads HELLO alone
@@ -25,6 +26,10 @@ from relayx.net.proxy import Header, ProxyError, ProxyReader
 
 TLS_HANDSHAKE = b"\x16"
 """Content type of the first record of a TLS connection (RFC 8446 section 5.1)."""
+
+
+ZMTP = b"\xff"
+"""First byte of a greeting of ZMTP (RFC 23)."""
 
 
 class Told(NamedTuple):
@@ -72,6 +77,11 @@ class Opening:
         self._proxy = ProxyReader() if proxied else None
         self._hello = HelloReader()
         self._stage = _Stage.PROXY if proxied else _Stage.FIRST_BYTE
+
+    def may_be_zmtp(self, data: bytes) -> bool:
+        """Whether what comes next begins with a greeting of ZMTP, where HELLO may begin too."""
+        at_start = self._proxy is None and self._hello.is_new
+        return at_start and data.startswith(ZMTP) and not self._tls_required
 
     def feed(self, data: bytes) -> Step | None:
         """Return the next step that is complete, or None where more bytes are needed.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -22,8 +23,10 @@ from relayx.core.pairing import Outcome
 from relayx.data.connection import DataConnection
 from relayx.data.ledger import Ledger, Moved
 from relayx.data.listener import DataPort
+from relayx.data.negotiation import Negotiation
 from relayx.data.opening import Opening
 from relayx.data.pump import BufferedPump, Pump
+from relayx.data.raw import Raw
 from relayx.data.session import Limits, Session
 from relayx.data.splice import Splicer
 from relayx.data.splicepump import SplicePump
@@ -35,6 +38,7 @@ from relayx.net.newcomers import LINGER, Newcomers
 from relayx.net.proxy import encode_v2
 from relayx.net.sources import source_of
 from relayx.net.tcp import Failure
+from relayx.zmtp import Credentials, ZmtpError
 
 _log = Logger(namespace="relayx.data")
 _END_TEXT = {
@@ -50,6 +54,12 @@ class Events(Protocol):
     def said_hello(self, link: int, port: int, address: str, hello: Hello) -> None:
         """A connection has said who it is."""
 
+    def role_by_state(self, port: int, address: str) -> Role:
+        """Which role somebody has who comes without HELLO."""
+
+    def said_zmtp(self, link: int, port: int, address: str, username: str, password: str) -> None:
+        """A connection has come without HELLO, and what it says of itself by PLAIN."""
+
     def hello_failed(self, port: int, address: str, text: str) -> None:
         """A connection was closed because of its HELLO, or for want of one."""
 
@@ -64,7 +74,11 @@ class Events(Protocol):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the data plane goes by (contract section 1, ``data``); seconds."""
+    """What the data plane goes by (contract section 1, ``data``); seconds.
+
+    :ivar inspect: how much of ZMTP is read: off, handshake, messages.
+    :ivar zmtp_credentials: whether those of PLAIN are asked of FEs without HELLO.
+    """
 
     interface: str = ""
     hello_timeout: float = 2.0
@@ -76,6 +90,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tls_required: bool = False
     trusted: tuple[str, ...] = ()
     limits: Limits = Limits()
+    inspect: str = "handshake"
+    zmtp_credentials: bool = False
 
 
 class Running(NamedTuple):
@@ -167,16 +183,24 @@ class DataPlane:
         self._ledger = Ledger()
         self.tls_failures = 0
         self._sweep: Any = None
+        self._zmtp: set[int] = set()  # ports where connections may come without HELLO
+        self._negotiations: dict[str, Negotiation] = {}
+        self.zmtp_faults: Counter[str] = Counter()
 
     # ports
 
-    def listen(self, number: int, adopted: socket.socket | None = None) -> None:
+    def listen(
+        self, number: int, adopted: socket.socket | None = None, *, zmtp: bool = False
+    ) -> None:
         """Listen on one data port.
 
         :param adopted: a socket that listens there already.
+        :param zmtp: whether connections of ZMTP may come without HELLO.
         :raises twisted.internet.error.CannotListenError: where it cannot be bound.
         """
         settings = self._settings
+        if zmtp:
+            self._zmtp.add(number)
         shut = self._shut.pop(number, None)
         if shut is not None:
             shut.open_again(settings.keepalive)
@@ -325,11 +349,46 @@ class DataPlane:
         self._newcomers.discard(connection)
         self._events.said_hello(connection.link, connection.port, connection.address, hello)
 
+    def take_raw(self, number: int) -> Raw | None:
+        """What a connection without HELLO is on a port, None where none may come."""
+        if number not in self._zmtp:
+            return None
+        return Raw(inspect=self._settings.inspect != "off")
+
+    def said_zmtp(self, connection: DataConnection, raw: Raw) -> None:
+        """A connection without HELLO has said something; it may be known by now who it is."""
+        port, address = connection.port, connection.address
+        role = self._events.role_by_state(port, address)
+        wanted = self._settings.zmtp_credentials and role is Role.FE
+        if not raw.is_known(credentials=wanted):
+            return
+        self._newcomers.discard(connection)
+        told = raw.credentials or Credentials("", "")
+        connection.hello = Hello(role)
+        self._events.said_zmtp(connection.link, port, address, told.username, told.password)
+
+    def zmtp_failed(self, connection: DataConnection, error: ZmtpError) -> None:
+        """A connection without HELLO does not speak ZMTP as it should."""
+        self._zmtp_fault(connection, error)
+        connection.close()
+
+    def _zmtp_fault(self, connection: DataConnection, why: ZmtpError | str) -> None:
+        fault = str(why.fault) if isinstance(why, ZmtpError) else "ended"
+        self.zmtp_faults[fault] += 1
+        _log.info(
+            "{text}",
+            text=f"port {connection.port}: ZMTP with {connection.address}: {why}",
+            event="zmtp_failed", port=connection.port, address=connection.address, fault=fault,
+        )  # fmt: skip
+
     def lost(self, connection: DataConnection) -> None:
         """A connection is closed, or as good as closed."""
         self._newcomers.discard(connection)
         self.leaving.discard(connection)
         self._connections.pop(connection.link, None)
+        negotiation, connection.negotiation = connection.negotiation, None
+        if negotiation is not None:
+            negotiation.ended(connection)
         if connection.waiting:
             connection.waiting = False
             self._events.link_lost(connection.link)
@@ -370,13 +429,48 @@ class DataPlane:
                     left.close()
             self._events.session_over(effect.pairing_id, nothing)
             return
-        session = self._build_session(effect, fe, be)
-        self._sessions[effect.pairing_id] = Running(effect.protocol, session, fe, be)
         fe.answer(effect.to_fe)
         be.answer(effect.to_be)
         if be.hello is not None and be.hello.proxy:
             be.transport.write(encode_v2(*fe.route))
+        if any(side.raw is not None and side.raw.reader is not None for side in (fe, be)):
+            self._negotiate(effect, fe, be)
+        else:
+            self._start(effect, fe, be)
+
+    def _start(self, effect: fx.Pair, fe: DataConnection, be: DataConnection) -> None:
+        session = self._build_session(effect, fe, be)
+        self._sessions[effect.pairing_id] = Running(effect.protocol, session, fe, be)
         session.start()
+
+    def _negotiate(self, effect: fx.Pair, fe: DataConnection, be: DataConnection) -> None:
+        """Let two sides of ZMTP find each other fit first."""
+
+        def done(of_fe: bytes, of_be: bytes) -> None:
+            del self._negotiations[effect.pairing_id]
+            fe.held, be.held = of_fe, of_be
+            self._start(effect, fe, be)
+
+        def failed(said_by_be: bytes | None, why: ZmtpError | str) -> None:
+            del self._negotiations[effect.pairing_id]
+            self._zmtp_fault(fe, why)
+            fe.negotiation = be.negotiation = None
+            fe.leave()
+            kept = said_by_be is not None and be.link in self._connections
+            if said_by_be is not None and kept:
+                be.wait_again(said_by_be)
+            else:
+                be.leave()
+            outcome = _nothing(Cause.FE_CLOSED, str(why))
+            self._events.session_over(
+                effect.pairing_id, msgspec.structs.replace(outcome, be_kept=kept)
+            )
+
+        negotiation = Negotiation(fe, be, self.reactor, done, failed)
+        self._negotiations[effect.pairing_id] = negotiation
+        of_fe, of_be = fe.negotiate(negotiation), be.negotiate(negotiation)
+        fe.transport.resumeProducing()
+        negotiation.begin(of_fe, of_be)
 
     def _build_session(self, effect: fx.Pair, fe: DataConnection, be: DataConnection) -> Session:
         one, two, splicer = fe.transport, be.transport, self._splicer
@@ -407,6 +501,12 @@ class DataPlane:
         """Close both sides of a session at once."""
         found = self._sessions.get(effect.pairing_id)
         text = _END_TEXT.get(effect.cause, str(effect.cause))
+        negotiation = self._negotiations.pop(effect.pairing_id, None)
+        if negotiation is not None:
+            negotiation.close()
+            for side in (negotiation.fe, negotiation.be):
+                side.negotiation = None
+                side.close()
         if found is not None:
             found.session.finish(effect.cause, text)
         else:  # something went wrong with it before; the rules must not wait for it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -13,14 +14,15 @@ from twisted.python.failure import Failure
 
 from relayx.zmq import sockets, words
 from relayx.zmq.attendant import Attendant, Socket
-from relayx.zmq.counts import REASONS, Connections, Durations, Statistics
+from relayx.zmq.counts import REASONS, Connections, DurationCount, Durations, Statistics
 from relayx.zmq.errors import BrokerError
+from relayx.zmq.exchange import Exchange, Pending
 from relayx.zmq.settings import BrokerSettings, Pattern, Role
-from relayx.zmq.timing import Timing
 
 ANSWER_WITHIN, END_WITHIN = 1.0, 0.25
 """Seconds, after which a proxy is taken to wait for its backend."""
 _CLOSE_WITHIN = 5.0
+_BUSY = 0.005
 
 _numbers = itertools.count(1)
 
@@ -70,9 +72,7 @@ class Broker:
         self._number = number
         self._pause_word = pause_word
         self._name = f"relayx.broker.{next(_numbers)}"
-        self._timing = (
-            Timing(attendant.context, number) if settings.pattern is Pattern.REQ_REP else None
-        )
+        self._times = DurationCount()
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._closed = {role: threading.Event() for role in Role}
         self._endpoints: dict[Role, str] = {}
@@ -80,7 +80,9 @@ class Broker:
         self._failure: BrokerError | None = None
         self._drains: list[Socket] = []
         self._turns = DeferredLock()
-        self._unanswered = False
+        self._unanswered = self._looking = False
+        self._used = 0.0
+        self._busy_at: Statistics | None = None
         self._before = self._last = Statistics()
         self._started: Deferred[None] = Deferred()
         self._control: Socket | None = None
@@ -97,7 +99,7 @@ class Broker:
     @property
     def durations(self) -> Durations | None:
         """From a REQ's request to its answer; None where the pattern is another."""
-        return self._timing.read() if self._timing else None
+        return self._times.read() if self.settings.pattern is Pattern.REQ_REP else None
 
     @property
     def moved(self) -> Statistics:
@@ -140,6 +142,22 @@ class Broker:
         done.addBoth(_cancelled, late)
         return done
 
+    def look(self) -> None:
+        """Have the thread wait where its proxy spins; to be called some times in a second.
+
+        The proxy asks again and again where there are messages and the backend takes none. It is
+        known by the thread's CPU time, with nothing moved meanwhile.
+        """
+        if not self._started.called or self._held or self._ended or self._thread.ident is None:
+            return
+        used = time.clock_gettime(time.pthread_getcpuclockid(self._thread.ident))
+        busy, self._used = used - self._used > _BUSY, used
+        if not busy:
+            self._busy_at = None
+        elif not self._looking:
+            self._looking = True
+            self.statistics().addCallback(self._looked)
+
     def stop(self) -> Deferred[None]:
         """End; fires once its thread has, and its ports are free. What it holds is lost."""
         if self._ended:
@@ -163,6 +181,19 @@ class Broker:
         if not self._held or self._ended:
             return succeed(None)
         self._say(words.RUN)
+        return self._wait(words.RUNNING)
+
+    def _looked(self, now: Statistics) -> None:
+        self._looking = False
+        if not now.stalled and self._busy_at == now and not self._turns.locked:
+            self._turns.run(self._hold_back)
+        self._busy_at = now
+
+    def _hold_back(self) -> Deferred[None]:
+        """Out of the proxy, and at once into the wait before it."""
+        if self._held or self._ended:
+            return succeed(None)
+        self._say(self._pause_word, words.STATISTICS, words.TERMINATE, words.RUN)
         return self._wait(words.RUNNING)
 
     def _wait(self, word: bytes) -> Deferred[None]:
@@ -293,13 +324,12 @@ class Broker:
         made: dict[Role, Socket] = {}
         try:
             self._listen(made)
-            capture = self._timing.start() if self._timing else None
             self._reactor.callFromThread(self._started.callback, None)
-            try:
-                self._move(made, capture, control)
-            finally:
-                if self._timing and capture:
-                    self._timing.stop(capture)
+            frontend, backend = (made[role] for role in Role)
+            if self.settings.pattern is Pattern.REQ_REP:
+                self._exchange(frontend, backend, control)
+            else:
+                self._proxy(frontend, backend, control)
         except BrokerError as error:
             self._failure = error
         except Exception as error:
@@ -327,19 +357,60 @@ class Broker:
         if self.settings.pattern in sockets.DRAINS:
             made[Role.BACKEND].bind(f"inproc://{self._name}.drain")
 
-    def _move(self, made: dict[Role, Socket], capture: Socket | None, control: Socket) -> None:
+    def _proxy(self, frontend: Socket, backend: Socket, control: Socket) -> None:
+        waiting = self.settings.pattern is Pattern.PUSH_PULL
+        if waiting and not self._wait_for(backend, control):
+            return
         while True:
             try:
-                zmq.proxy_steerable(made[Role.FRONTEND], made[Role.BACKEND], capture, control)
+                zmq.proxy_steerable(frontend, backend, None, control)
             except zmq.Again:
                 # A peer went between the proxy's look and its read; the numbers begin anew.
                 control.send(words.AGAIN)
                 continue
             control.send(words.HELD)
-            while (word := control.recv()) != words.RUN:
-                if word == words.END:
-                    return
-            control.send(words.RUNNING)
+            if not self._held_back(control) or (waiting and not self._wait_for(backend, control)):
+                return
+
+    def _exchange(self, frontend: Socket, backend: Socket, control: Socket) -> None:
+        exchange = Exchange(frontend, backend, Pending(self._times))
+        while True:
+            exchange.run(control)
+            control.send(words.HELD)
+            if not self._held_back(control):
+                return
+
+    def _held_back(self, control: Socket) -> bool:
+        """Wait for the word to go on; False for the one to end."""
+        while (word := control.recv()) != words.RUN:
+            if word == words.END:
+                return False
+        control.send(words.RUNNING)
+        return True
+
+    def _wait_for(self, backend: Socket, control: Socket) -> bool:
+        """Wait for a backend that takes something, as a proxy that has nothing to move.
+
+        libzmq's proxy would not wait, but spin, where there are messages and nobody to take them.
+
+        :return: False where the thread is to end.
+        """
+        poller = zmq.Poller()
+        poller.register(backend, zmq.POLLOUT)
+        poller.register(control, zmq.POLLIN)
+        while True:
+            ready = dict(poller.poll())
+            if control not in ready:
+                return True
+            word = control.recv()
+            if word == words.STATISTICS:
+                control.send_multipart(words.NOTHING)
+            elif word == words.TERMINATE:
+                control.send(words.HELD)
+                if not self._held_back(control):
+                    return False
+            elif word == words.END:
+                return False
 
     def _close(self, role: Role, socket: Socket) -> None:
         socket.linger = 0

@@ -16,6 +16,9 @@ from relayx.zmq.settings import BrokerSettings
 from relayx.zmq.words import pause_word
 from relayx.zmq.zap import Allow, Check, Zap
 
+LOOK_EVERY = 0.1
+"""Seconds between looks at whether a broker spins."""
+
 
 class Brokers:
     """Started and stopped once, all together.
@@ -49,6 +52,7 @@ class Brokers:
         self._allow = allow
         self._io_threads = io_threads
         self._context: zmq.Context[Socket] | None = None
+        self._looking: Any = None
         self._stopped: Deferred[None] | None = None
 
     def start(self) -> Deferred[None]:
@@ -79,6 +83,9 @@ class Brokers:
         done: Deferred[None] = Deferred()
         if self._stopped is None:
             self._stopped = done
+            if self._looking is not None:
+                self._looking.cancel()
+                self._looking = None
             ended = DeferredList([broker.stop() for broker in self.brokers])
             ended.addCallback(lambda _: threading.Thread(target=self._close, daemon=True).start())
         else:
@@ -102,7 +109,13 @@ class Brokers:
             for number, one in enumerate(self._settings)
         )
         started = DeferredList([broker.start() for broker in self.brokers], consumeErrors=True)
-        return started.addCallback(_all_or_failure)
+        started.addCallback(_all_or_failure)
+        return started.addCallback(lambda _: self._look())
+
+    def _look(self) -> None:
+        for broker in self.brokers:
+            broker.look()
+        self._looking = self._reactor.callLater(LOOK_EVERY, self._look)
 
     def _undo(self, failure: Failure) -> Deferred[None]:
         return self.stop().addCallback(lambda _: failure)

@@ -16,8 +16,8 @@ _TYPES = {
     Pattern.PUSH_PULL: {Role.FRONTEND: zmq.PULL, Role.BACKEND: zmq.PUSH},
     Pattern.REQ_REP: {Role.FRONTEND: zmq.ROUTER, Role.BACKEND: zmq.DEALER},
 }
-DRAINS = {Pattern.PUSH_PULL: zmq.PULL, Pattern.REQ_REP: zmq.DEALER}
-"""What takes the messages of a backend that waits for peers; XPUB never waits."""
+DRAINS = {Pattern.PUSH_PULL: zmq.PULL}
+"""What takes the messages of a backend that a thread waits for; the others do not wait."""
 
 FAILURES: dict[int, str] = {
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: NO_DETAIL,

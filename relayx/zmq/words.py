@@ -19,6 +19,11 @@ AGAIN, HELD, RUNNING, ENDED = b"AGAIN", b"HELD", b"RUNNING", b"ENDED"
 """From the thread: the proxy begins anew after an error that is none, has returned as it was
 told to, begins anew as it was told to, and the thread is ending."""
 
+NOTHING = [bytes(8)] * 8
+"""Statistics of a proxy that has moved nothing."""
+PAUSES = (_PAUSE, _RESUME)
+"""One of them is :func:`pause_word`'s."""
+
 _WAIT = 5000
 
 

@@ -13,9 +13,6 @@ from relayx.zmq.attendant import Attendant
 from relayx.zmq.settings import BrokerSettings, Role, Security, Side
 
 ENDPOINT = "inproc://zeromq.zap.01"
-SIDE = "X-Relayx-Side"
-"""Property of each message that a peer sends: the :class:`Role` of the side it came by."""
-
 AT_ONCE, MOST = 2, 256
 """Checks at the same time, and under way altogether; the next peer is told to come again."""
 
@@ -100,9 +97,9 @@ class Zap:
         elif settings.security is Security.CURVE and settings.curve_clients is not None:
             key = z85.encode(credentials[0]).decode()
             good = key in settings.curve_clients
-            self._answer(envelope, _GOOD if good else _REFUSED, role, key)
+            self._answer(envelope, _GOOD if good else _REFUSED, key)
         else:
-            self._answer(envelope, _GOOD, role)
+            self._answer(envelope, _GOOD)
 
     def _check_plain(
         self, envelope: list[bytes], credentials: list[bytes], address: str, side: Side
@@ -120,10 +117,10 @@ class Zap:
             self._checks += 1
             found = self._pool.submit(self._check, name, password, address, side)
             found.add_done_callback(
-                lambda found: self._attendant.call(self._checked, envelope, side, name, found)
+                lambda found: self._attendant.call(self._checked, envelope, name, found)
             )
 
-    def _checked(self, envelope: list[bytes], side: Side, name: str, found: Future[bool]) -> None:
+    def _checked(self, envelope: list[bytes], name: str, found: Future[bool]) -> None:
         self._checks -= 1
         if found.cancelled():
             return
@@ -132,24 +129,11 @@ class Zap:
             log.err(error, "the check of a ZeroMQ peer failed")
             self._answer(envelope, _BROKEN)
         else:
-            self._answer(envelope, _GOOD if found.result() else _REFUSED, side.role, name)
+            self._answer(envelope, _GOOD if found.result() else _REFUSED, name)
 
-    def _answer(
-        self,
-        envelope: list[bytes],
-        status: tuple[bytes, bytes],
-        role: Role | None = None,
-        user: str = "",
-    ) -> None:
-        good = status is _GOOD and role is not None
-        properties = _property(SIDE, str(role)) if good else b""
-        answer = [*envelope, *status, user.encode() if good else b"", properties]
+    def _answer(self, envelope: list[bytes], status: tuple[bytes, bytes], user: str = "") -> None:
+        answer = [*envelope, *status, user.encode() if status is _GOOD else b"", b""]
         try:
             self._socket.send_multipart(answer, zmq.DONTWAIT)
         except zmq.ZMQError as error:
             log.msg(f"a ZAP answer could not be sent: {error}")
-
-
-def _property(name: str, value: str) -> bytes:
-    """As ZMTP writes it (RFC 23)."""
-    return bytes((len(name),)) + name.encode() + len(value).to_bytes(4, "big") + value.encode()

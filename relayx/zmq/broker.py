@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import threading
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import zmq
@@ -14,15 +12,16 @@ from twisted.python.failure import Failure
 
 from relayx.zmq import sockets, words
 from relayx.zmq.attendant import Attendant, Socket
-from relayx.zmq.counts import REASONS, Connections, DurationCount, Durations, Statistics
+from relayx.zmq.counts import Connections, Durations, Statistics
 from relayx.zmq.errors import BrokerError
-from relayx.zmq.exchange import Exchange, Pending
+from relayx.zmq.mover import Mover, drain_endpoint
 from relayx.zmq.settings import BrokerSettings, Pattern, Role
+from relayx.zmq.watch import Watch
 
 ANSWER_WITHIN, END_WITHIN = 1.0, 0.25
 """Seconds, after which a proxy is taken to wait for its backend."""
-_CLOSE_WITHIN = 5.0
 _BUSY = 0.005
+"""Seconds of CPU time between two looks."""
 
 _numbers = itertools.count(1)
 
@@ -49,8 +48,6 @@ class Broker:
     :param attendant: running, its ZAP handler bound.
     :param number: of its ZAP domains.
     :param pause_word: of :func:`relayx.zmq.words.pause_word`.
-    :ivar connections: by side; likewise `handshake_failures` by the reasons in
-        :data:`~relayx.zmq.counts.REASONS`.
     """
 
     def __init__(
@@ -64,20 +61,15 @@ class Broker:
         pause_word: bytes,
     ) -> None:
         self.settings = settings
-        self.connections = {role: Connections() for role in Role}
-        self.handshake_failures = dict.fromkeys(REASONS, 0)
         self._reactor = reactor
         self._attendant = attendant
         self._events = events
         self._number = number
         self._pause_word = pause_word
         self._name = f"relayx.broker.{next(_numbers)}"
-        self._times = DurationCount()
-        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        self._closed = {role: threading.Event() for role in Role}
-        self._endpoints: dict[Role, str] = {}
+        self._watch = Watch(attendant, self._watch_changed)
+        self._mover = Mover(attendant, settings, self._name, number, self._watch, self._listening)
         self._changed = False
-        self._failure: BrokerError | None = None
         self._drains: list[Socket] = []
         self._turns = DeferredLock()
         self._unanswered = self._looking = False
@@ -94,12 +86,22 @@ class Broker:
 
     def port(self, role: Role) -> int:
         """The port of a side, while it listens."""
-        return sockets.port_of(self._endpoints[role])
+        return sockets.port_of(self._mover.endpoints[role])
+
+    @property
+    def connections(self) -> Mapping[Role, Connections]:
+        """By side."""
+        return self._watch.connections
+
+    @property
+    def handshake_failures(self) -> Mapping[str, int]:
+        """How many, by the reasons in :data:`~relayx.zmq.counts.REASONS`."""
+        return self._watch.failures
 
     @property
     def durations(self) -> Durations | None:
         """From a REQ's request to its answer; None where the pattern is another."""
-        return self._times.read() if self.settings.pattern is Pattern.REQ_REP else None
+        return self._mover.times.read() if self.settings.pattern is Pattern.REQ_REP else None
 
     @property
     def moved(self) -> Statistics:
@@ -115,7 +117,7 @@ class Broker:
         control.bind(f"inproc://{self._name}")
         self._control = control
         self._attendant.call(self._attendant.adopt, control, self._heard)
-        self._thread.start()
+        self._mover.start()
         return self._started
 
     def pause(self) -> Deferred[None]:
@@ -148,9 +150,9 @@ class Broker:
         The proxy asks again and again where there are messages and the backend takes none. It is
         known by the thread's CPU time, with nothing moved meanwhile.
         """
-        if not self._started.called or self._held or self._ended or self._thread.ident is None:
+        if not self._started.called or self._held or self._stopping or self._ended:
             return
-        used = time.clock_gettime(time.pthread_getcpuclockid(self._thread.ident))
+        used = self._mover.cpu_seconds()
         busy, self._used = used - self._used > _BUSY, used
         if not busy:
             self._busy_at = None
@@ -160,7 +162,7 @@ class Broker:
 
     def stop(self) -> Deferred[None]:
         """End; fires once its thread has, and its ports are free. What it holds is lost."""
-        if self._ended:
+        if self._ended or self._control is None:
             return succeed(None)
         done: Deferred[None] = Deferred()
         self._stopping.append(done)
@@ -249,7 +251,7 @@ class Broker:
             done.callback(self.moved)
 
     def _end(self) -> None:
-        self._thread.join()  # it has said its last word
+        self._mover.join()  # it has said its last word
         self._ended = True
         if self._late is not None and self._late.active():
             self._late.cancel()
@@ -258,12 +260,20 @@ class Broker:
         self._answer_asked()
         self._turned(words.HELD, words.RUNNING)
         stopping, self._stopping = self._stopping, []
-        if self._failure is not None and not self._started.called:
-            self._started.errback(Failure(self._failure))
-        elif self._failure is not None and not stopping:
-            self._events.brokerEnded(self, self._failure)
+        if self._mover.failure is not None and not self._started.called:
+            self._started.errback(Failure(self._mover.failure))
+        elif self._mover.failure is not None and not stopping:
+            self._events.brokerEnded(self, self._mover.failure)
         for done in stopping:
             done.callback(None)
+
+    def _listening(self) -> None:
+        self._reactor.callFromThread(self._started.callback, None)
+
+    def _watch_changed(self) -> None:
+        if not self._changed:
+            self._changed = True
+            self._reactor.callFromThread(self._tell_changes)
 
     def _tell_changes(self) -> None:
         self._changed = False
@@ -287,138 +297,9 @@ class Broker:
     def _connect_drain(self) -> None:
         drain = self._attendant.context.socket(sockets.DRAINS[self.settings.pattern])
         drain.rcvhwm = 0
-        drain.connect(f"inproc://{self._name}.drain")
+        drain.connect(drain_endpoint(self._name))
         self._attendant.adopt(drain, lambda _: None)
         self._reactor.callFromThread(self._drained, drain)
-
-    def _watched(self, role: Role, reader: Socket) -> Callable[[list[zmq.Frame]], None]:
-        """What counts the events of one side's monitor."""
-        counts = self.connections[role]
-
-        def received(frames: list[zmq.Frame]) -> None:
-            event = sockets.event_of(frames)
-            if event == zmq.EVENT_ACCEPTED:
-                counts.live += 1
-            elif event == zmq.EVENT_DISCONNECTED:
-                counts.live -= 1
-            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                counts.accepted += 1
-            elif event in sockets.FAILURES:
-                self.handshake_failures[sockets.FAILURES[event]] += 1
-            else:
-                self._closed[role].set()
-                if event == zmq.EVENT_MONITOR_STOPPED:
-                    counts.live = 0
-                    self._attendant.release(reader)
-            if not self._changed:
-                self._changed = True
-                self._reactor.callFromThread(self._tell_changes)
-
-        return received
-
-    # The broker's thread
-
-    def _run(self) -> None:
-        control = self._attendant.context.socket(zmq.PAIR)
-        control.connect(f"inproc://{self._name}")
-        made: dict[Role, Socket] = {}
-        try:
-            self._listen(made)
-            self._reactor.callFromThread(self._started.callback, None)
-            frontend, backend = (made[role] for role in Role)
-            if self.settings.pattern is Pattern.REQ_REP:
-                self._exchange(frontend, backend, control)
-            else:
-                self._proxy(frontend, backend, control)
-        except BrokerError as error:
-            self._failure = error
-        except Exception as error:
-            self._failure = BrokerError(self._name, str(error))
-        finally:
-            for role, socket in made.items():
-                self._close(role, socket)
-            control.send(words.ENDED)
-            control.close()
-
-    def _listen(self, made: dict[Role, Socket]) -> None:
-        for role in Role:
-            socket = made[role] = sockets.make(
-                self._attendant.context, self.settings, role, self._number
-            )
-            address = f"inproc://{self._name}.{role}"
-            socket.monitor(address, sockets.WATCHED)
-            # A monitor waits for who reads it, and libzmq with it: so it is read from its start.
-            reader = self._attendant.context.socket(zmq.PAIR)
-            reader.rcvhwm = 0
-            reader.connect(address)
-            self._attendant.call(self._attendant.adopt, reader, self._watched(role, reader))
-        for role, socket in made.items():
-            self._endpoints[role] = sockets.bind(socket, self.settings, role)
-        if self.settings.pattern in sockets.DRAINS:
-            made[Role.BACKEND].bind(f"inproc://{self._name}.drain")
-
-    def _proxy(self, frontend: Socket, backend: Socket, control: Socket) -> None:
-        waiting = self.settings.pattern is Pattern.PUSH_PULL
-        if waiting and not self._wait_for(backend, control):
-            return
-        while True:
-            try:
-                zmq.proxy_steerable(frontend, backend, None, control)
-            except zmq.Again:
-                # A peer went between the proxy's look and its read; the numbers begin anew.
-                control.send(words.AGAIN)
-                continue
-            control.send(words.HELD)
-            if not self._held_back(control) or (waiting and not self._wait_for(backend, control)):
-                return
-
-    def _exchange(self, frontend: Socket, backend: Socket, control: Socket) -> None:
-        exchange = Exchange(frontend, backend, Pending(self._times))
-        while True:
-            exchange.run(control)
-            control.send(words.HELD)
-            if not self._held_back(control):
-                return
-
-    def _held_back(self, control: Socket) -> bool:
-        """Wait for the word to go on; False for the one to end."""
-        while (word := control.recv()) != words.RUN:
-            if word == words.END:
-                return False
-        control.send(words.RUNNING)
-        return True
-
-    def _wait_for(self, backend: Socket, control: Socket) -> bool:
-        """Wait for a backend that takes something, as a proxy that has nothing to move.
-
-        libzmq's proxy would not wait, but spin, where there are messages and nobody to take them.
-
-        :return: False where the thread is to end.
-        """
-        poller = zmq.Poller()
-        poller.register(backend, zmq.POLLOUT)
-        poller.register(control, zmq.POLLIN)
-        while True:
-            ready = dict(poller.poll())
-            if control not in ready:
-                return True
-            word = control.recv()
-            if word == words.STATISTICS:
-                control.send_multipart(words.NOTHING)
-            elif word == words.TERMINATE:
-                control.send(words.HELD)
-                if not self._held_back(control):
-                    return False
-            elif word == words.END:
-                return False
-
-    def _close(self, role: Role, socket: Socket) -> None:
-        socket.linger = 0
-        if role in self._endpoints:
-            socket.unbind(self._endpoints[role])
-            self._closed[role].wait(_CLOSE_WITHIN)  # the port is free then
-        socket.disable_monitor()
-        socket.close(linger=0)
 
 
 def _cancelled(result: Any, late: Any) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import OrderedDict, deque
+from collections.abc import Callable
 
 import zmq
 
@@ -57,9 +58,15 @@ class Pending:
 
 
 class Way:
-    """One direction between two sockets, with at most one message in hand."""
+    """One direction between two sockets, with at most one message in hand.
 
-    def __init__(self, source: Socket, target: Socket) -> None:
+    :param seen: called with the envelope and the time of each message that comes.
+    """
+
+    def __init__(
+        self, source: Socket, target: Socket, seen: Callable[[tuple[bytes, ...], float], None]
+    ) -> None:
+        self._seen = seen
         self.source = source
         self.target = target
         self.blocked = False
@@ -70,29 +77,27 @@ class Way:
         """Count from 0."""
         self.parts = self.bytes = self.sent_parts = self.sent_bytes = 0
 
-    def move(self) -> list[zmq.Frame] | None:
-        """Move one message.
-
-        :return: the message; None where there is none, or where it is `blocked`.
-        """
+    def move(self) -> bool:
+        """Move one message; False where there is none, or where it is `blocked`."""
         held = self._held
         if not held:
             try:
                 held = self._held = self.source.recv_multipart(zmq.DONTWAIT, copy=False)
             except zmq.Again:
-                return None
+                return False
+            self._seen(envelope_of(held), time.monotonic())
             self.parts += len(held)
             self.bytes += sum(map(len, held))
         try:
             self.target.send_multipart(held, zmq.DONTWAIT, copy=False)
         except zmq.Again:
             self.blocked = True
-            return None
+            return False
         self.blocked = False
         self._held = []
         self.sent_parts += len(held)
         self.sent_bytes += sum(map(len, held))
-        return held
+        return True
 
 
 class Exchange:
@@ -103,9 +108,8 @@ class Exchange:
     """
 
     def __init__(self, frontend: Socket, backend: Socket, pending: Pending) -> None:
-        self._pending = pending
-        self._there = Way(frontend, backend)
-        self._back = Way(backend, frontend)
+        self._there = Way(frontend, backend, pending.asked)
+        self._back = Way(backend, frontend, pending.answered)
 
     def run(self, control: Socket) -> None:
         """Move; returns once TERMINATE came. Its counts begin at 0."""
@@ -118,20 +122,16 @@ class Exchange:
         idle.register(there.source, zmq.POLLIN)
         idle.register(back.source, zmq.POLLIN)
         blocked.register(back.source, zmq.POLLIN | zmq.POLLOUT)
+        # For nothing to come, but what has been delivered is only told to a socket that is asked.
+        blocked.register(there.source, zmq.POLLERR)
         while True:
             ready = dict((blocked if there.blocked else idle).poll())
             if control in ready and not self._obey(control):
                 return
-            for _ in range(_BURST):
-                answer = back.move()
-                if answer is None:
-                    break
-                self._pending.answered(envelope_of(answer), time.monotonic())
-            for _ in range(_BURST):
-                request = there.move()
-                if request is None:
-                    break
-                self._pending.asked(envelope_of(request), time.monotonic())
+            for way in (back, there):
+                for _ in range(_BURST):
+                    if not way.move():
+                        break
 
     def _obey(self, control: Socket) -> bool:
         """Do as a word says; False for TERMINATE. Paused, nothing but words is received."""

@@ -74,7 +74,7 @@ def bind(socket: Socket, settings: BrokerSettings, role: Role) -> str:
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
-        raise BrokerError(endpoint, error.strerror or str(error)) from None
+        raise BrokerError(endpoint, zmq.strerror(error.errno)) from None
     return socket.get_string(zmq.LAST_ENDPOINT)
 
 

@@ -68,12 +68,13 @@ def pause_word(context: zmq.Context[Socket]) -> bytes:
         control.send(STATISTICS)
         passed = _passed(control)
     control.send(TERMINATE)
+    if passed >= 0:
+        thread.join()  # the word is lost where its socket is closed before
     for socket in ends:
         socket.close(linger=0)
     if passed < 0:
         reason = failed[0] if failed else "it does not answer"
         raise BrokerError(f"libzmq {zmq.zmq_version()}", f"has no steerable proxy: {reason}")
-    thread.join()
     return _RESUME if passed else _PAUSE
 
 

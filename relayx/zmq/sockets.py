@@ -74,7 +74,7 @@ def bind(socket: Socket, settings: BrokerSettings, role: Role) -> str:
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
-        raise BrokerError(endpoint, zmq.strerror(error.errno)) from None
+        raise BrokerError(endpoint, zmq.strerror(error.errno or 0)) from None
     return socket.get_string(zmq.LAST_ENDPOINT)
 
 

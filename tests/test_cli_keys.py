@@ -54,6 +54,18 @@ class CommandCase(SynchronousTestCase):
 class KeysTests(CommandCase):
     """``relayx keys``"""
 
+    def test_curve(self) -> None:
+        """A key for CURVE is made, listed, and found good; it takes no days."""
+        made = self.relayx("keys", "generate", "--type", "curve", "--kid", "broker")
+        public = Path("keys/broker.curve-pub").read_text().strip()
+        self.assertIn(public, made.output)
+        self.assertNotIn(Path("keys/broker.curve-key").read_text().strip(), made.output)
+        (row,) = self.rows()
+        self.assertEqual((row["kid"], row["type"], row["state"]), ("broker", "curve25519", "curve"))
+        self.relayx("keys", "check")
+        self.relayx("keys", "generate", "--type", "curve", "--days", "3", status=2)
+        self.relayx("keys", "rotate", "--type", "curve", status=2)
+
     def rows(self, *words: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(
             self.relayx("keys", "list", "--json", *words).stdout

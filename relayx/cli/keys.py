@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -28,6 +29,8 @@ from relayx.security.times import DAY, utc
 DEFAULT_DIRECTORY, PROD_DIRECTORY = "keys", "/etc/relay-x/keys"
 DEFAULT_DAYS = 180
 MOST_DAYS = 3650
+CURVE = "curve"
+"""Beside the kinds of keys that sign."""
 
 Command = Callable[..., Any]
 
@@ -84,7 +87,7 @@ _days_option = click.option(
 
 @click.group()
 def command() -> None:
-    """Make, list, rotate and check the keys that sign control messages.
+    """Make, list, rotate and check the keys that sign control messages, and ZeroMQ's.
 
     The gateway signs with the current key of a directory. Who verifies takes the current and
     the previous one, and needs a copy of the .pub files and of manifest.json, or of the .pub
@@ -94,15 +97,30 @@ def command() -> None:
 
 @command.command()
 @directory_option
-@_type_option
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice([*map(str, KeyType), CURVE]),
+    default=str(KeyType.P256),
+    show_default=True,
+    help=f"Kind of the new key; {CURVE}: for ZeroMQ, signs nothing and never expires.",
+)
 @_kid_option
 @_days_option
-def generate(path: str, kind: str, kid: str | None, days: int) -> None:
+@click.pass_context
+def generate(context: click.Context, path: str, kind: str, kid: str | None, days: int) -> None:
     """Make a key.
 
     In a directory without one it is the current key. Otherwise it is a spare one, which can be
     given to those who verify before 'relayx keys rotate --to' makes it current.
     """
+    if kind == CURVE:
+        if context.get_parameter_source("days") is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"a key of type {CURVE} never expires: --days is for the others")
+        with _told():
+            made, public = keyring.add_curve(path, time.time(), kid or "")
+        click.echo(f"made key {made}, {CURVE}, for ZeroMQ in {path}; its public half: {public}")
+        return
     with _told():
         made, current = keyring.add_key(path, KeyType(kind), days, time.time(), kid or "")
     state = KeyState.CURRENT if current else KeyState.SPARE

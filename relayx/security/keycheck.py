@@ -7,6 +7,7 @@ import stat
 
 import msgspec
 
+from relayx.security import curve
 from relayx.security.errors import KeyFileError, plain
 from relayx.security.expiry import Alarm, expiry_alarms
 from relayx.security.keydir import (
@@ -49,7 +50,11 @@ def check_directory(path: str, now: float) -> Findings:
     except KeyFileError as error:
         found.faults.append(error)
         return found
+    for kid in sorted(directory.curve):
+        _check_curve(directory, kid, found)
     for row in directory.rows():
+        if row.state is KeyState.CURVE:
+            continue
         _check_row(directory, row, found)
         if row.state is KeyState.CURRENT and row.expires is not None and row.expires <= now:
             problem = f"is the current key and expired at {utc(row.expires)}"
@@ -62,7 +67,7 @@ def check_directory(path: str, now: float) -> Findings:
             raise directory.undecided()
     except KeyFileError as error:
         found.faults.append(error)
-    if not directory.private and not directory.public:
+    if not directory.private and not directory.public and not directory.curve:
         found.warnings.append(directory.undecided())
     return found
 
@@ -79,6 +84,22 @@ def _check_openness(path: str, found: Findings) -> None:
     elif mode & 0o020:
         problem = f"can be written by its group, its mode is {mode:04o}"
         found.warnings.append(KeyFileError(path, problem, allowed))
+
+
+def _check_curve(directory: KeyDirectory, kid: str, found: Findings) -> None:
+    has_secret = os.path.lexists(directory.file(kid, curve.SECRET))
+    has_public = os.path.lexists(directory.file(kid, curve.PUBLIC))
+    try:
+        if has_secret:
+            curve.read_pair(directory.path, kid)
+        else:
+            curve.read_public(directory.path, kid)
+    except KeyFileError as error:
+        found.faults.append(error)
+        return
+    if not has_public:
+        problem = "does not exist; clients of CURVE need it"
+        found.warnings.append(KeyFileError(directory.file(kid, curve.PUBLIC), problem))
 
 
 def _check_row(directory: KeyDirectory, row: KeyRow, found: Findings) -> None:

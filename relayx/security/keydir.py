@@ -8,7 +8,9 @@ previous verify, and only the current one signs. Without a manifest:
 * only public keys, such as a client's or ``security.trusted_keys``: all of them verify;
 * several private keys: which one signs has to be said first, with ``relayx keys rotate``.
 
-Names that begin with a dot are files half written. :mod:`relayx.security.keyring` writes.
+``<kid>.curve-key`` and ``<kid>.curve-pub`` are ZeroMQ's (:mod:`relayx.security.curve`): listed,
+and of no part in any of this. Names that begin with a dot are files half written.
+:mod:`relayx.security.keyring` writes.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from enum import StrEnum
 
 import msgspec
 
+from relayx.security import curve
 from relayx.security.errors import KeyFileError, plain
 from relayx.security.expiry import Alarm, expiry_alarms
 from relayx.security.keyfile import read_private_key, read_public_key
@@ -59,6 +62,8 @@ class KeyState(StrEnum):
     """A public key that verifies, in a directory without manifest and private keys."""
     UNLISTED = "unlisted"
     """The manifest does not know it; nothing uses it."""
+    CURVE = "curve"
+    """For ZeroMQ's CURVE; it signs nothing."""
 
 
 class KeyRow(msgspec.Struct, frozen=True):
@@ -83,6 +88,7 @@ class KeyDirectory(msgspec.Struct, frozen=True):
     :ivar private: the kids of its private keys.
     :ivar public: the kids of its public keys.
     :ivar misnamed: files of keys whose name is no kid.
+    :ivar curve: the kids of CURVE keys, whichever half is there.
     """
 
     path: str
@@ -90,6 +96,7 @@ class KeyDirectory(msgspec.Struct, frozen=True):
     private: frozenset[str]
     public: frozenset[str]
     misnamed: tuple[str, ...] = ()
+    curve: frozenset[str] = frozenset()
 
     @property
     def listed(self) -> Manifest | None:
@@ -152,6 +159,8 @@ class KeyDirectory(msgspec.Struct, frozen=True):
         ]
         for kid in sorted((self.private | self.public) - listed.keys()):
             rows.append(KeyRow(kid, self._type(kid), self._state(kid), None, None))
+        for kid in sorted(self.curve):
+            rows.append(KeyRow(kid, curve.TYPE, KeyState.CURVE, None, None))
         return rows
 
     def _state(self, kid: str) -> KeyState:
@@ -208,6 +217,7 @@ def open_directory(path: str) -> KeyDirectory:
         problem = "does not exist" if missing else f"cannot be read: {reason}"
         raise KeyFileError(path, problem, "a directory of keys") from None
     kids: dict[str, set[str]] = {PRIVATE: set(), PUBLIC: set()}
+    of_curve = set()
     misnamed = []
     for name in names:
         stem, suffix = os.path.splitext(name)
@@ -216,9 +226,11 @@ def open_directory(path: str) -> KeyDirectory:
                 kids[suffix].add(stem)
             else:
                 misnamed.append(name)
+        elif suffix in (curve.SECRET, curve.PUBLIC) and is_kid(stem):
+            of_curve.add(stem)
     manifest = read_manifest(os.path.join(path, NAME)) if NAME in names else None
     private, public = (frozenset(kids[suffix]) for suffix in (PRIVATE, PUBLIC))
-    return KeyDirectory(path, manifest, private, public, tuple(misnamed))
+    return KeyDirectory(path, manifest, private, public, tuple(misnamed), frozenset(of_curve))
 
 
 def signing_key(path: str) -> SigningKey:

@@ -18,7 +18,13 @@ from relayx.security.errors import KeyFileError, plain
 from relayx.security.files import MOST_BYTES, read_file
 from relayx.security.keys import KEYS_ALLOWED, PrivateKey, PublicKey, problem_of
 
-__all__ = ["KeyFileError", "parse_public_key", "read_private_key", "read_public_key"]
+__all__ = [
+    "KeyFileError",
+    "check_owner_only",
+    "parse_public_key",
+    "read_private_key",
+    "read_public_key",
+]
 
 _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----")
 _DER = 0x30
@@ -36,6 +42,12 @@ def read_private_key(path: str) -> PrivateKey:
     :raises KeyFileError: where others may read, write or run the file, or it holds no such key.
     """
     data, mode = read_file(path)
+    check_owner_only(path, mode)
+    return _private(path, data)
+
+
+def check_owner_only(path: str, mode: int) -> None:
+    """:raises KeyFileError: where others may read, write or run the file of a private key."""
     if mode & _OTHERS_BITS:
         who = "others" if mode & 0o007 else "its group"
         raise KeyFileError(
@@ -43,7 +55,6 @@ def read_private_key(path: str) -> PrivateKey:
             f"holds a private key and is open to {who}, its mode is {mode:04o}",
             f"mode 0600 (chmod 600 {plain(path)})",
         )
-    return _private(path, data)
 
 
 def read_public_key(path: str) -> PublicKey:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 
+from relayx.security import curve
 from relayx.security.durable import locked, replace_file, sweep
 from relayx.security.errors import KeyFileError, plain
 from relayx.security.keydir import PRIVATE, PUBLIC, KeyDirectory, open_directory
@@ -45,6 +46,27 @@ def add_key(path: str, kind: KeyType, days: float, now: float, kid: str = "") ->
     :raises OSError: where it cannot be written.
     """
     return _add(path, kind, days, now, kid, turn=False)
+
+
+def add_curve(path: str, now: float, kid: str = "") -> tuple[str, str]:
+    """Make a key for ZeroMQ's CURVE.
+
+    Parameters and errors are those of :func:`add_key`.
+
+    :return: its kid, and its public half in Z85.
+    """
+    kid = kid or f"curve-{utc_day(now)}-{secrets.token_hex(3)}"
+    _check_kid(path, kid)
+    pair = curve.generate_pair()
+    os.makedirs(path, DIRECTORY_MODE, exist_ok=True)
+    with locked(path):
+        sweep(path)
+        directory = open_directory(path)
+        if kid in directory.curve:
+            raise KeyFileError(path, f"has a CURVE key {kid} already", "another name")
+        _write(directory.file(kid, curve.SECRET), pair.secret.encode() + b"\n", PRIVATE_MODE)
+        _write(directory.file(kid, curve.PUBLIC), pair.public.encode() + b"\n", PUBLIC_MODE)
+    return kid, pair.public
 
 
 def rotate(path: str, kind: KeyType, days: float, now: float, kid: str = "") -> str:
@@ -96,8 +118,7 @@ def _add(
     path: str, kind: KeyType, days: float, now: float, kid: str, *, turn: bool
 ) -> tuple[str, bool]:
     kid = kid or default_kid(kind, now)
-    if not is_kid(kid):
-        raise KeyFileError(path, f"cannot have a key of the name {plain(kid)}", KID_ALLOWED)
+    _check_kid(path, kid)
     key = generate(kind)
     os.makedirs(path, DIRECTORY_MODE, exist_ok=True)
     with locked(path):
@@ -126,6 +147,11 @@ def _add(
             _write_public(directory, manifest.current, None)
         _write_manifest(path, changed)
         return kid, changed.current == kid
+
+
+def _check_kid(path: str, kid: str) -> None:
+    if not is_kid(kid):
+        raise KeyFileError(path, f"cannot have a key of the name {plain(kid)}", KID_ALLOWED)
 
 
 def _write_public(directory: KeyDirectory, kid: str, key: PrivateKey | None) -> None:

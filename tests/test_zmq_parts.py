@@ -1,0 +1,77 @@
+"""Broker mode: the parts that need no socket."""
+
+from __future__ import annotations
+
+import sys
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from relayx.zmq.counts import BOUNDS, DurationCount, Moved, Statistics
+from relayx.zmq.settings import BrokerSettings, Pattern, Role, Side
+from tests.zmq_brokers import NO_ZMQ
+
+if NO_ZMQ is None:
+    from relayx.zmq.exchange import Pending
+
+
+class CountTests(SynchronousTestCase):
+    """Numbers"""
+
+    def test_durations(self) -> None:
+        """Each is in its bucket and all above; an upper end belongs to its own."""
+        count = DurationCount()
+        for seconds in (0.0001, 0.0005, 0.3, 99.0):
+            count.add(seconds)
+        read = count.read()
+        self.assertEqual((read.count, read.sum), (4, 0.0001 + 0.0005 + 0.3 + 99.0))
+        buckets = dict(read.buckets)
+        self.assertEqual([buckets[at] for at in (0.0005, 0.25, 0.5, 10.0)], [2, 2, 3, 3])
+        self.assertEqual(tuple(buckets), BOUNDS)
+
+    def test_statistics(self) -> None:
+        """Eight numbers in libzmq's order, added up one by one."""
+        parts = [number.to_bytes(8, sys.byteorder) for number in range(1, 9)]
+        read = Statistics.read(parts)
+        self.assertEqual(read, Statistics(Moved(1, 2), Moved(3, 4), Moved(5, 6), Moved(7, 8)))
+        self.assertEqual((read + read).backend_sent, Moved(14, 16))
+
+
+class SettingsTests(SynchronousTestCase):
+    """What a broker is to be"""
+
+    def test_hidden(self) -> None:
+        """No text shows the secret key."""
+        settings = BrokerSettings(Pattern.REQ_REP, 1, 2, curve_server_secret="S" * 40)
+        self.assertNotIn("SSSS", repr(settings))
+        self.assertNotIn("SSSS", str(settings.__rich_repr__()))
+        self.assertIn("curve_server_secret='hidden'", repr(settings))
+        self.assertEqual(settings.side(Role.BACKEND), Side(Pattern.REQ_REP, Role.BACKEND, 2))
+
+
+class PendingTests(SynchronousTestCase):
+    """From requests to answers"""
+
+    skip = NO_ZMQ
+
+    def setUp(self) -> None:
+        self.count = DurationCount()
+
+    def test_interleaved(self) -> None:
+        """Each answer is its own question's; a second one, or one to nothing, counts nothing."""
+        pending = Pending(self.count)
+        pending.asked((b"a",), 1.0)
+        pending.asked((b"b",), 2.0)
+        pending.answered((b"a",), 5.0)
+        pending.answered((b"a",), 50.0)
+        pending.answered((b"c",), 50.0)
+        pending.answered((b"b",), 2.5)
+        self.assertEqual((self.count.read().count, self.count.read().sum), (2, 4.5))
+
+    def test_bounded(self) -> None:
+        """Beyond the most, the oldest are forgotten."""
+        pending = Pending(self.count, most=2)
+        for number, envelope in enumerate((b"a", b"b", b"c")):
+            pending.asked((envelope,), float(number))
+        for envelope in (b"a", b"b", b"c"):
+            pending.answered((envelope,), 10.0)
+        self.assertEqual((self.count.read().count, self.count.read().sum), (2, 17.0))

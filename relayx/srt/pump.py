@@ -21,7 +21,7 @@ try:
 except ImportError:
     _compiled = None
 
-PACE_US = 1000
+PACE_US = 2000
 """Microseconds after a turn in which messages moved: several at once cost less than one each."""
 
 _CALLS = (

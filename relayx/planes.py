@@ -11,7 +11,7 @@ import itertools
 import socket
 import typing
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from OpenSSL.SSL import Context
@@ -29,11 +29,13 @@ from relayx.data.plane import Events as DataEvents
 from relayx.data.plane import Settings as DataSettings
 from relayx.data.session import Session
 from relayx.srt.binding import Library, LibraryMissingError, SrtError, load
+from relayx.srt.dropping import Dropped
 from relayx.srt.lent import LentConnection
 from relayx.srt.plane import Events as SrtEvents
 from relayx.srt.plane import SrtPlane
-from relayx.srt.session import Report
 from relayx.srt.settings import SrtSettings
+from relayx.srt.statistics import LinkState
+from relayx.srt.totals import Key, PortLinks
 
 
 class SrtMissingError(RelayError):
@@ -44,6 +46,17 @@ class Events(DataEvents, SrtEvents, typing.Protocol):
     """Who is told what happens on any plane."""
 
 
+class Side(NamedTuple):
+    """One end of a session.
+
+    :ivar link: the state of its connection where that is SRT, None where it is TCP.
+    :ivar dropped: what it did not get.
+    """
+
+    link: LinkState | None = None
+    dropped: Dropped = Dropped()
+
+
 class Look(NamedTuple):
     """One session that runs, for those who look on.
 
@@ -51,7 +64,7 @@ class Look(NamedTuple):
     :ivar started: in the reactor's seconds.
     :ivar cause: why it is ending, None while it is not.
     :ivar fe_pushed_back: whether the FE is not read because of the BE; `be_pushed_back` likewise.
-    :ivar links: the state of both links, where both are SRT.
+    :ivar fe: how the FE's connection is; `be` the BE's.
     """
 
     to_be: int
@@ -62,7 +75,8 @@ class Look(NamedTuple):
     stalls: Stalls
     fe_pushed_back: bool
     be_pushed_back: bool
-    links: Report | None
+    fe: Side
+    be: Side
 
 
 class Planes:
@@ -226,7 +240,8 @@ class Planes:
         running, report = found
         return Look(
             report.to_be.bytes, report.to_fe.bytes, running.started, None, running.keep,
-            Stalls(fe=report.to_fe.stalled, be=report.to_be.stalled), False, False, report,
+            Stalls(fe=report.to_fe.stalled, be=report.to_be.stalled), False, False,
+            Side(report.fe, report.fe_dropped), Side(report.be, report.be_dropped),
         )  # fmt: skip
 
     def sessions_by_protocol(self) -> Counter[Protocol]:
@@ -257,6 +272,14 @@ class Planes:
     def held(self) -> Held:
         """How many bytes the gateway holds for all TCP connections."""
         return self.data.held()
+
+    def srt_links(self) -> Mapping[Key, PortLinks]:
+        """What the SRT links of each port and role have come to, since the start."""
+        return {} if self.srt is None else self.srt.totals.by_port()
+
+    def srt_rejected(self) -> dict[int, int]:
+        """How many SRT callers were turned away in their handshakes, by the code they read."""
+        return {} if self.srt is None else dict(self.srt.refusals)
 
     def open_connections(self) -> int:
         """How many data connections are open, of whatever kind."""
@@ -308,5 +331,12 @@ def _look(session: Session) -> Look:
     fe, be, pump = session.fe, session.be, session.pump
     return Look(
         be.delivered, fe.delivered, session.started, session.cause, session.keep, session.stalls,
-        pump.pushed_back(fe.transport), pump.pushed_back(be.transport), None,
+        pump.pushed_back(fe.transport), pump.pushed_back(be.transport), _side(fe), _side(be),
     )  # fmt: skip
+
+
+def _side(connection: object) -> Side:
+    if not isinstance(connection, LentConnection):
+        return Side()
+    carrier = connection.transport
+    return Side(carrier.link, Dropped(carrier.dropped))

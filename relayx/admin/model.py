@@ -12,7 +12,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 from msgspec import Meta
 
-from relayx.core.messages import Protocol, Role
+from relayx.core.messages import Protocol, Role, Transport
 
 MOST_ITEMS = 1000
 """Of one page."""
@@ -157,7 +157,13 @@ class Port(Shown, frozen=True, kw_only=True):
     client_id: Annotated[str, Meta(description="of the BE that is there, as its HELLO said")]
     address: Annotated[str, Meta(description="of the BE that is there")]
     session_id: Annotated[str, Meta(description="of the lease that keeps the port")]
-    pairing_id: Annotated[str, Meta(description="of the session that runs")]
+    transport: Annotated[
+        str, Meta(description='of the BE that is there, tcp or srt; "" where none is')
+    ]
+    pairing_id: Annotated[
+        str, Meta(description="of the session that runs; the first of several that share a BE")
+    ]
+    sessions: Annotated[int, Meta(description="that run; several where FEs share a BE by SRT")]
 
 
 class Lease(Shown, frozen=True, kw_only=True):
@@ -172,6 +178,36 @@ class Lease(Shown, frozen=True, kw_only=True):
     trace_id: str
 
 
+class SrtLink(Shown, frozen=True, kw_only=True):
+    """An SRT connection as the gateway's libsrt measures it, at most once a second.
+
+    "Sent" is from the gateway to the peer. Counts are of the connection, those of messages of the
+    session.
+    """
+
+    rtt_ms: float
+    send_rate_bps: Annotated[float, Meta(description="bits a second, packets sent again included")]
+    recv_rate_bps: float
+    send_loss_percent: Annotated[
+        float, Meta(description="of the packets sent in the last second, those reported lost")
+    ]
+    recv_loss_percent: Annotated[
+        float, Meta(description="of the packets that were to come, those that did not at first")
+    ]
+    retransmitted: Annotated[int, Meta(description="packets sent again")]
+    sent_late: Annotated[int, Meta(description="packets given up: too late to be sent")]
+    received_late: Annotated[int, Meta(description="packets that did not come in time")]
+    send_buffer_bytes: Annotated[int, Meta(description="sent and not acknowledged yet")]
+    send_buffer_ms: Annotated[int, Meta(description="the time that these span")]
+    send_latency_ms: Annotated[int, Meta(description="by which the peer delays, as agreed on")]
+    receive_latency_ms: Annotated[int, Meta(description="by which the gateway does")]
+    messages_dropped: Annotated[
+        int, Meta(description="that it did not get: no room, or given up as too late")
+    ]
+    dropping_seconds: Annotated[float, Meta(description="in which that was")]
+    dropping: Annotated[bool, Meta(description="whether it goes on")]
+
+
 class End(Shown, frozen=True, kw_only=True):
     """One end of a session.
 
@@ -180,6 +216,8 @@ class End(Shown, frozen=True, kw_only=True):
 
     client_id: str
     address: str
+    transport: Transport
+    link: Annotated[SrtLink | None, Meta(description="null for TCP")]
     pushed_back: Annotated[
         bool, Meta(description="whether it is not read now, since the other side is slower")
     ]

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from relayx.net.proxy import Address
 from relayx.net.tcp import Failure
-from relayx.srt.engine import Engine
+from relayx.srt.engine import MEASURE_EVERY, Engine
 from relayx.srt.pump import Event, What
 from relayx.srt.session import DELIVERY_LIMIT, play_time
+from relayx.srt.statistics import Gauge, LinkState
 
 HIGH_WATER = 65536
 LOW_WATER = 16384
@@ -39,8 +41,9 @@ class Ends(Protocol):
 class Wire:
     """The half in the engine's thread."""
 
-    def __init__(self, sock: int, carrier: SrtCarrier, latency: int) -> None:
+    def __init__(self, sock: int, carrier: SrtCarrier, latency: int, gauge: Gauge) -> None:
         self.sock = sock
+        self.gauge = gauge
         self.carrier = carrier
         self.out: deque[bytes] = deque()
         self.latency = latency / 1000
@@ -51,10 +54,15 @@ class Wire:
 
 
 class Wires:
-    """All connections that are read in the reactor. For the engine's thread."""
+    """All connections that are read in the reactor. For the engine's thread.
+
+    :ivar measured: called in the reactor's thread when the state of their links is new.
+    """
 
     def __init__(self, engine: Engine) -> None:
+        self.measured: Callable[[], None] = lambda: None
         self._engine = engine
+        self._measured = 0.0
         self._wires: dict[int, Wire] = {}
         engine.parties.append(self)
 
@@ -65,7 +73,9 @@ class Wires:
             engine.tell(carrier.gone)
             return
         kept = engine.take(sock, self)
-        wire = self._wires[sock] = Wire(sock, carrier, engine.latency(sock))
+        gauge = Gauge(time.monotonic(), engine.library.statistics(sock))
+        wire = self._wires[sock] = Wire(sock, carrier, engine.latency(sock), gauge)
+        engine.tell(carrier.measured, gauge.state)
         engine.read_by(sock, lambda event: self._happened(wire, event))
         if kept:
             engine.tell(carrier.came, kept)
@@ -95,6 +105,7 @@ class Wires:
         """Close at once."""
         wire = self._wires.pop(sock, None)
         if wire is not None:
+            self._measure(wire, time.monotonic())
             self._engine.close(sock)
             self._engine.tell(wire.carrier.gone)
 
@@ -114,6 +125,18 @@ class Wires:
 
     def count(self, now: float) -> None:
         """See :class:`~relayx.srt.engine.Party`."""
+        if not self._wires or now - self._measured < MEASURE_EVERY:
+            return
+        self._measured = now
+        for wire in self._wires.values():
+            self._measure(wire, now)
+        self._engine.tell(self.measured)
+
+    def _measure(self, wire: Wire, now: float) -> None:
+        stats = self._engine.library.statistics(wire.sock)
+        if stats is not None:
+            wire.gauge.measure(now, stats)
+            self._engine.tell(wire.carrier.measured, wire.gauge.state)
 
     def look(self, now: float) -> bool:
         """See :class:`~relayx.srt.engine.Party`."""
@@ -176,6 +199,10 @@ class SrtCarrier:
     """The half in the reactor's thread: a :class:`relayx.data.carrier.Carrier`.
 
     :param message: the most bytes of one message.
+    :ivar link: the state of the connection, measured once a second.
+    :ivar dropped: messages that libsrt has given up since the session began, as too late for
+        the peer.
+    :ivar measured_by: told the state when it is new.
     """
 
     whole = True
@@ -202,8 +229,24 @@ class SrtCarrier:
         self.read_ended = False
         self.received = 0
         self.sent = 0
+        self.link = LinkState()
+        self.measured_by: Callable[[LinkState], None] = lambda state: None
+        self._given_up: int | None = None
+
+    @property
+    def dropped(self) -> int:
+        """See the class."""
+        return 0 if self._given_up is None else self.link.send_dropped - self._given_up
 
     # from the engine
+
+    def measured(self, state: LinkState) -> None:
+        """The state of the connection is new."""
+        if self._given_up is None:
+            self._given_up = state.send_dropped
+        self.link = state
+        if self.connected:
+            self.measured_by(state)
 
     def came(self, messages: list[bytes]) -> None:
         """Messages have come."""

@@ -28,6 +28,7 @@ from relayx.srt.pump import Counts
 from relayx.srt.session import Paired, Report, Sessions
 from relayx.srt.settings import SrtSettings
 from relayx.srt.statistics import LinkState
+from relayx.srt.totals import Totals
 
 BACKLOG = 256
 MOST_REFUSED = 1000
@@ -84,6 +85,7 @@ class SrtPlane:
     :param reactor: an IReactorTime and IReactorFromThreads.
     :param links: numbers of data connections, of which no other plane takes the same.
     :param look: copies the rules' state.
+    :ivar totals: what the links of each port have come to.
     :ivar refusals: how many callers were turned away in their handshakes, by SRT's code.
     """
 
@@ -110,6 +112,8 @@ class SrtPlane:
         self._engine = Engine(library, reactor.callFromThread, compiled=compiled)
         self._sessions = Sessions(self._engine, self._over, self._reported, self._kept_in_engine)
         self._wires = Wires(self._engine)
+        self._wires.measured = events.links_measured
+        self.totals = Totals()
         self._listeners: dict[int, int] = {}
         self._connections: dict[int, SrtConnection] = {}
         self._by_sock: dict[int, int] = {}
@@ -120,7 +124,6 @@ class SrtPlane:
         self._refused: deque[tuple[int, str, str, int, str]] = deque(maxlen=MOST_REFUSED)
         self._telling = False
         self.refusals: dict[int, int] = {}
-        self.messages_dropped = 0
         self._engine.start()
 
     # ports
@@ -293,6 +296,7 @@ class SrtPlane:
         connection.waiting = False
         self._connections.pop(connection.link, None)
         self._by_sock.pop(connection.sock, None)
+        self.totals.ended(connection.link)
 
     def has(self, link: int) -> bool:
         """Whether a connection is one of this plane's."""
@@ -353,15 +357,23 @@ class SrtPlane:
             lost(lent)
 
         message = self._settings.payloadsize or _NO_MESSAGE_LIMIT
-        return LentConnection(
+        lent = LentConnection(
             connection, self._engine, self._wires, message, ended, self._take_back
         )  # fmt: skip
+        lent.transport.measured_by = lambda state: self._measured(connection, state)
+        return lent
+
+    def _measured(self, connection: SrtConnection, state: LinkState) -> None:
+        if self.has(connection.link):
+            role = connection.hello.role
+            self.totals.measured(connection.link, connection.port, role, state)
 
     def _take_back(self, connection: SrtConnection) -> None:
         """A kept BE's session with a TCP connection is over."""
         connection.waiting = True
 
         def release() -> None:
+            self._engine.tell(self.totals.rests, connection.link)
             sock = connection.sock
             if self._wires.release(sock):
                 self._engine.pump.discard(sock)
@@ -383,19 +395,35 @@ class SrtPlane:
         self._reports.pop(pairing_id, None)
         if running is None:
             return
-        self.messages_dropped += outcome.messages_dropped
+        self.totals.session_over(pairing_id)
         self._forget(running.fe)
+        watched = any(other.be is running.be for other in self._running.values())
         if outcome.be_kept:
             running.be.waiting = True
-        elif not any(other.be is running.be for other in self._running.values()):
+            if not watched:
+                self.totals.rests(running.be.link)
+        elif not watched:
             self._forget(running.be)
         self._events.session_over(pairing_id, outcome)
 
     def _reported(self, reports: list[Report]) -> None:
+        new = False
         for report in reports:
-            if report.pairing_id in self._running:
-                self._reports[report.pairing_id] = report
-        self._events.links_measured()
+            running = self._running.get(report.pairing_id)
+            if running is None:
+                continue
+            before = self._reports.get(report.pairing_id)
+            if before is None or before.fe is not report.fe or before.be is not report.be:
+                new = True
+            self._reports[report.pairing_id] = report
+            fe, be, totals = running.fe, running.be, self.totals
+            totals.measured(fe.link, fe.port, Role.FE, report.fe)
+            totals.measured(be.link, be.port, Role.BE, report.be)
+            totals.dropped(
+                report.pairing_id, be.port, report.fe_dropped.messages, report.be_dropped.messages
+            )
+        if new:
+            self._events.links_measured()
 
     def running(self) -> Collection[Running]:
         """The sessions that run."""

@@ -1,4 +1,4 @@
-"""Says who takes an SRT stream too slowly: when it begins, while it goes on, and when it is over."""
+"""Says who reads an SRT stream too slowly: when that begins, goes on, and is over."""
 
 from __future__ import annotations
 

@@ -20,7 +20,6 @@ from twisted.internet.error import CannotListenError
 from relayx.core import effects as fx
 from relayx.core.errors import RelayError
 from relayx.core.glance import Snapshot
-from relayx.core.hello import Hello
 from relayx.core.messages import Cause, Protocol, Transport
 from relayx.core.pairing import Outcome, Stalls
 from relayx.data.ledger import Ledger, Moved
@@ -108,6 +107,7 @@ class Planes:
         :raises SrtMissingError: where it is demanded and not there.
         """
         self._srt_settings = settings
+        self._calls = {dial.port for dial in settings.dial if dial.rendezvous}
         if settings.enabled == "no":
             return "SRT is off: srt.enabled is no"
         try:
@@ -171,6 +171,11 @@ class Planes:
         self._srt_settings = srt
         if self.srt is not None:
             self.srt.change(srt)
+
+    def dial(self) -> None:
+        """Call the peers of ``srt.dial`` from now on."""
+        if self.srt is not None:
+            self.srt.dial()
 
     def changed(self) -> None:
         """The rules' state may have changed."""
@@ -315,9 +320,7 @@ class _Counting:
         self._ledger = ledger
         self._over = events.session_over
         self.link_lost = events.link_lost
-        self.connected_by_srt: Callable[[int, int, str, Hello, bool], None] = (
-            events.connected_by_srt
-        )
+        self.connected_by_srt = events.connected_by_srt
         self.refused_by_srt = events.refused_by_srt
         self.links_measured = events.links_measured
 
@@ -339,4 +342,4 @@ def _side(connection: object) -> Side:
     if not isinstance(connection, LentConnection):
         return Side()
     carrier = connection.transport
-    return Side(carrier.link, Dropped(carrier.dropped))
+    return Side(carrier.link, carrier.dropped)

@@ -56,6 +56,7 @@ from relayx.settings import (
     srt_settings,
 )
 from relayx.slowlinks import SlowLinks, Watched
+from relayx.srt.connection import SrtConnection
 from relayx.trust import KeyWatch, read_keys
 
 _GONE_LOOK = 0.01
@@ -298,6 +299,7 @@ class GatewayService(Service):
             self.admin.started()
         self.metrics.start()
         self._key_watch.start()
+        self.data.dial()
         self.say("info", "started", f"relayx {__version__} {self.summary()}")
 
     def summary(self) -> str:
@@ -451,15 +453,16 @@ class GatewayService(Service):
             port=port, address=address, error_code="HELLO_INVALID",
         )  # fmt: skip
 
-    def connected_by_srt(
-        self, link: int, port: int, address: str, hello: Hello, publishes: bool
-    ) -> None:
+    def connected_by_srt(self, connection: SrtConnection) -> None:
         """See srt.plane.Events."""
-        self.metrics.said_hello(Protocol.SRT, hello.role)
-        now = self._reactor.seconds()
+        came = connection
+        self.metrics.said_hello(Protocol.SRT, came.hello.role)
         self._perform(
-            self.switchboard.hello(now, link, port, address, hello, Transport.SRT, publishes)
-        )
+            self.switchboard.hello(
+                self._reactor.seconds(), came.link, came.port, came.address, came.hello,
+                Transport.SRT, came.publishes, came.buffered, came.caller is not None,
+            )
+        )  # fmt: skip
 
     def refused_by_srt(self, port: int, address: str, code: str, reject: int, text: str) -> None:
         """See srt.plane.Events."""

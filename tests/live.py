@@ -8,6 +8,7 @@ a free port. :class:`Subprocess` runs the same configuration as ``twistd relayx`
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib.util
 import json
@@ -31,6 +32,7 @@ import yaml
 from twisted.internet import defer, reactor, threads
 
 from relayx.config.model import ClientPolicy, Config, Secrets
+from relayx.config.srt import Enabled
 from relayx.listening import BindError
 from relayx.service import GatewayService
 from tests import turns
@@ -285,6 +287,7 @@ def settings(peers: Peers, sections: Sections) -> Sections:
             "drain_timeout": 0.5,
         },
         "http": {"endpoint": ""},
+        "srt": {"enabled": Enabled.NO},
         "limits": {"messages_per_second": 10**6},  # a test that waits pings as fast as it can
     }
     for name, ports in (("zmq", peers.zmq), ("srt", peers.srt)):
@@ -343,16 +346,24 @@ def _started(zmq: int, srt: int, secrets: dict[str, str], sections: Sections) ->
 
 
 def live(
-    *, zmq: int = 3, srt: int = 2, secrets: dict[str, str] | None = None, **sections: Any
+    *,
+    zmq: int = 3,
+    srt: int = 2,
+    real_srt: dict[str, Any] | None = None,
+    secrets: dict[str, str] | None = None,
+    **sections: Any,
 ) -> Callable[[Callable[..., None]], Callable[..., defer.Deferred[None]]]:
     """Run a test in a thread, with a gateway as its argument.
 
     :param zmq: how many zmq ports it has; likewise `srt`.
+    :param real_srt: keys of the section ``srt``, where SRT is to be served.
     :param secrets: keys of the secret file besides the current secret.
     :param sections: configuration keys by section; durations in seconds.
     """
 
-    return hosted(lambda case: _started(zmq, srt, secrets or {}, sections))
+    if real_srt is not None:
+        sections["srt"] = {"enabled": Enabled.YES, **real_srt}
+    return hosted(lambda case: _started(zmq, srt, secrets or {}, copy.deepcopy(sections)))
 
 
 def hosted(

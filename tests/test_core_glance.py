@@ -22,7 +22,7 @@ from relayx.core.leases import Lease
 from relayx.core.messages import Cause, PortAlloc, Protocol, Role, Transport
 from relayx.core.policy import Policy
 from relayx.core.ports import Link, Port, Session
-from relayx.core.streamid import Mode, Reject, StreamId, reject_of
+from relayx.core.streamid import Mode, Reject, StreamId, Type, reject_of
 from tests.common import BE_AT, ELSEWHERE, FE_AT, SRT, ZMQ, Room, of, refusals
 from tests.test_core_machine import EXAMPLES
 
@@ -98,9 +98,19 @@ class Roles(GlanceCase):
             self.admitted(Role.FE, at=BE_AT, **said)
         self.admitted(Role.BE, at=BE_AT)
 
-    def test_contradictions(self) -> None:
-        for mode, role in ((Mode.PUBLISH, Role.FE), (Mode.REQUEST, Role.BE)):
-            self.refused(Code.HELLO_INVALID, Reject.BAD_MODE, mode=mode, role=role)
+    def test_an_fe_may_send_and_a_be_receive(self) -> None:
+        self.admitted(Role.BE, mode=Mode.REQUEST, role=Role.BE)
+        self.room.offer(PORT, "b", by=NATIVE)
+        self.admitted(Role.FE, mode=Mode.PUBLISH, role=Role.FE)
+
+    def test_two_who_publish_have_nobody_to_watch(self) -> None:
+        self.publish()
+        self.refused(Code.HELLO_INVALID, Reject.BAD_MODE, mode=Mode.PUBLISH, role=Role.FE)
+
+    def test_buffer_mode_only_with_its_like(self) -> None:
+        self.publish()
+        self.refused(Code.NOT_ADMITTED, Reject.UNACCEPTABLE, role=Role.FE, type=Type.FILE)
+        self.admitted(Role.FE, role=Role.FE, type=Type.STREAM)
 
     def test_what_it_says(self) -> None:
         """A BE's is about how it serves, an FE's about its lease."""

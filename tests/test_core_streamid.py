@@ -24,6 +24,7 @@ from relayx.core.streamid import (
     Reject,
     StreamId,
     StreamIdError,
+    Type,
     encode_stream_id,
     parse_stream_id,
     reject_of,
@@ -32,7 +33,7 @@ from relayx.core.streamid import (
 WHOLE = b"#!::u=cam-1,s=sess,m=publish,x-role=BE,r=web.a,x-ticket=t=1,x-on-fe-close=keep,t=stream"
 SAID = StreamId(
     client_id="cam-1", session_id="sess", mode=Mode.PUBLISH, role=Role.BE, service="web.a",
-    ticket="t=1", on_fe_close="keep",
+    ticket="t=1", on_fe_close="keep", type=Type.STREAM,
 )  # fmt: skip
 
 
@@ -66,7 +67,7 @@ class Reading(SynchronousTestCase):
         self.check(b"#!::u=,m=,x-role=,r=,s=,x-ticket=,x-on-fe-close=")
 
     def test_other_keys(self) -> None:
-        self.check(b"#!::h=host,t=stream,foo=bar,foo=again,m=request", mode=Mode.REQUEST)
+        self.check(b"#!::h=host,t=,foo=bar,foo=again,m=request", mode=Mode.REQUEST)
 
     def test_not_ascii(self) -> None:
         self.check("#!::u=Käme ra".encode(), client_id="Käme ra")
@@ -90,7 +91,7 @@ WRONG = {
     "no_key": (b"#!::=cam", "key=value"),
     "empty_pair": (b"#!::u=cam,", "key=value"),
     "twice": (b"#!::u=a,u=b", "more than once"),
-    "mode": (b"#!::m=play", "request, publish, bidirectional"),
+    "type": (b"#!::t=auth", "stream, file"),
     "role": (b"#!::x-role=be", "FE, BE"),
     "service": (b"#!::r=Web", "service"),
     "client_id": (b"#!::u=" + b"a" * 129, "128"),
@@ -103,6 +104,11 @@ WRONG = {
 
 class Refusing(SynchronousTestCase):
     """What a caller may not send; one test each, see below."""
+
+    def test_mode(self) -> None:
+        error = self.assertRaises(BadModeError, parse_stream_id, b"#!::m=play")
+        self.assertIn("request, publish, bidirectional", error.text)
+        self.assertIs(reject_of(error), Reject.BAD_MODE)
 
     def test_shown_safely(self) -> None:
         """A peer's bytes are quoted and cut where they are told."""

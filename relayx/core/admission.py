@@ -13,6 +13,7 @@ from relayx.core.messages import Role, Transport
 from relayx.core.policy import Policies
 from relayx.core.ports import Link, Port, Status
 from relayx.core.refusals import (
+    BadModeError,
     ForbiddenError,
     NotAdmittedError,
     RetiredError,
@@ -69,7 +70,8 @@ def check(sight: Sight, link: Link, port: Port, now: float) -> Admitted:
         raise PeerError(Code.DRAINING, "the gateway is stopping and takes no new session")
     if port.retired:
         raise RetiredError(port.number, _has_credential(link))
-    check_source(sight.rules.admission, link, sight.roster, now)
+    if not link.dialled:
+        check_source(sight.rules.admission, link, sight.roster, now)
     if link.role is Role.BE:
         return Admitted(replaced=check_be(sight, link, port))
     return Admitted(must_wait=check_fe(sight, link, port, now))
@@ -134,16 +136,18 @@ def check_fe(sight: Sight, link: Link, port: Port, now: float) -> bool:
     :raises PeerError: the refusal.
     """
     rules = sight.rules
-    if rules.admission == TICKET and not link.hello.ticket:
+    if rules.admission == TICKET and not link.hello.ticket and not link.dialled:
         raise NotAdmittedError(
             f"no ticket of a lease on port {port.number} in HELLO; data.admission is ticket"
         )
     _check_carried(link, port)
     be = port.be
     if be is not None and not may_pair(rules, link, be):
-        raise WrongTransportError(
-            f"the BE of port {port.number} is connected by {be.transport.upper()}, the FE by "
-            f"{link.transport.upper()}; srt.bridge is off"
+        raise _cannot_pair(port, link, be)
+    if be is not None and be.publishes and link.publishes:
+        raise BadModeError(
+            f"the BE of port {port.number} publishes, and so does the FE, by m=publish; allowed: "
+            "m=request, or m=bidirectional"
         )
     lease = _lease_named(link, port)
     by_name = lease is not None
@@ -180,8 +184,23 @@ def check_fe(sight: Sight, link: Link, port: Port, now: float) -> bool:
 
 
 def may_pair(rules: Rules, fe: Link, be: Link) -> bool:
-    """Whether what carries the two may be joined."""
-    return rules.srt_bridge or fe.transport is be.transport
+    """Whether what carries the two may be joined: SRT's messages only with messages."""
+    if fe.transport is be.transport:
+        return fe.buffered == be.buffered
+    return rules.srt_bridge
+
+
+def _cannot_pair(port: Port, fe: Link, be: Link) -> WrongTransportError:
+    if fe.transport is be.transport:
+        modes = {True: "buffer", False: "live"}
+        return WrongTransportError(
+            f"the BE of port {port.number} is connected in SRT's {modes[be.buffered]} mode, the FE "
+            f"in {modes[fe.buffered]} mode"
+        )
+    return WrongTransportError(
+        f"the BE of port {port.number} is connected by {be.transport.upper()}, the FE by "
+        f"{fe.transport.upper()}; srt.bridge is off"
+    )
 
 
 def is_shared(rules: Rules, fe: Link, be: Link) -> bool:

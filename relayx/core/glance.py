@@ -22,7 +22,7 @@ from relayx.core.leases import Lease
 from relayx.core.messages import Protocol, Role, Transport
 from relayx.core.policy import Policies
 from relayx.core.ports import Link, Port, Session
-from relayx.core.streamid import BadModeError, Mode, StreamId, reject_of
+from relayx.core.streamid import Mode, StreamId, Type, reject_of
 
 if TYPE_CHECKING:
     from relayx.core.board import Board, Rules
@@ -51,14 +51,15 @@ class Snapshot(msgspec.Struct, frozen=True):
 class Decision(msgspec.Struct, frozen=True):
     """What becomes of a caller.
 
-    :ivar hello: what it says by its stream id, None where that contradicts itself. To be handed
-        to ``Switchboard.hello`` with `publishes` once the connection is there.
+    :ivar hello: what it says by its stream id. To be handed to ``Switchboard.hello`` with
+        `publishes` and `buffered` once the connection is there.
     :ivar refusal: why it is turned away, None where it is not.
     :ivar reject: the code that SRT says it by (a ``streamid.Reject``), 0 where it is not.
     """
 
-    hello: Hello | None
+    hello: Hello
     publishes: bool = False
+    buffered: bool = False
     refusal: PeerError | None = None
     reject: int = 0
 
@@ -111,7 +112,7 @@ def _lease(lease: Lease, clients: Mapping[Client, Client]) -> Lease:
 def _link(link: Link) -> Link:
     copy = Link(
         link.id, _NOWHERE, link.address, link.hello, link.keep, link.since, link.transport,
-        link.publishes,
+        link.publishes, link.buffered, link.dialled,
     )  # fmt: skip
     copy.gone = link.gone
     return copy
@@ -134,18 +135,15 @@ def decide(snapshot: Snapshot, now: float, port: int, address: str, asked: Strea
     :param asked: what its stream id says.
     """
     found = snapshot.ports.get(port) or _no_srt_port(snapshot, port)
-    try:
-        role = _role(snapshot, now, found, address, asked)
-    except BadModeError as error:
-        return Decision(None, False, error, reject_of(error))
-    hello = _hello(role, asked)
+    hello = _hello(_role(snapshot, now, found, address, asked), asked)
     publishes = asked.mode is Mode.PUBLISH
-    link = Link(0, found, address, hello, False, now, Transport.SRT, publishes)
+    buffered = asked.type is Type.FILE
+    link = Link(0, found, address, hello, False, now, Transport.SRT, publishes, buffered)
     try:
         check(snapshot, link, found, now)
     except PeerError as error:
-        return Decision(hello, publishes, error, reject_of(error))
-    return Decision(hello, publishes)
+        return Decision(hello, publishes, buffered, error, reject_of(error))
+    return Decision(hello, publishes, buffered)
 
 
 def _no_srt_port(snapshot: Snapshot, number: int) -> Port:
@@ -156,20 +154,13 @@ def _no_srt_port(snapshot: Snapshot, number: int) -> Port:
 
 
 def _role(snapshot: Snapshot, now: float, port: Port, address: str, asked: StreamId) -> Role:
-    """Who a caller is: as it says, by what it wants to do, or by what its port waits for.
-
-    :raises BadModeError: where what it says and what it wants contradict each other.
-    """
-    by_mode = {Mode.PUBLISH: Role.BE, Mode.REQUEST: Role.FE}.get(asked.mode or Mode.BIDIRECTIONAL)
+    """Who a caller is: as it says, by what it wants to do, or by what its port waits for."""
     if asked.role is not None:
-        if by_mode not in (None, asked.role):
-            raise BadModeError(
-                f"m={asked.mode} and x-role={asked.role} in the stream id contradict each other; "
-                "an FE that sends and a BE that receives say m=bidirectional"
-            )
         return asked.role
-    if by_mode is not None:
-        return by_mode
+    if asked.mode is Mode.PUBLISH:
+        return Role.BE
+    if asked.mode is Mode.REQUEST:
+        return Role.FE
     if asked.session_id or asked.ticket:  # which only an FE has a use for
         return Role.FE
     return role_by_state(snapshot, port, address, now)

@@ -86,12 +86,15 @@ class Pairing:
         hello: Hello,
         transport: Transport = Transport.TCP,
         publishes: bool = False,
+        buffered: bool = False,
+        dialled: bool = False,
     ) -> None:
         """A data connection has said who it is: pair it, let it wait, or refuse it."""
         board = self._board
         port = board.ports.get(number) or Port(number, Protocol.ZMQ, retired=True)
         link = Link(
-            link_id, port, address, hello, self._keeps(hello), now, transport, publishes
+            link_id, port, address, hello, self._keeps(hello), now, transport, publishes,
+            buffered, dialled,
         )  # fmt: skip
         try:
             admitted = check(board, link, port, now)

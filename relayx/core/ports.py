@@ -61,12 +61,14 @@ class Link:
 
     :ivar since: when it said HELLO, in seconds since the epoch.
     :ivar publishes: it came by SRT to send alone (``m=publish``), and more than one may watch.
+    :ivar buffered: it came by SRT in buffer mode: what it sends has no boundaries.
+    :ivar dialled: the gateway called it, as configured, and does not ask who it is.
     :ivar gone: a BE's: it has ended, and some of its sessions are still to end.
     """
 
     __slots__ = (
-        "address", "due", "gone", "hello", "id", "keep", "lease", "port", "publishes", "since",
-        "transport",
+        "address", "buffered", "dialled", "due", "gone", "hello", "id", "keep", "lease", "port",
+        "publishes", "since", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +81,8 @@ class Link:
         since: float,
         transport: Transport = Transport.TCP,
         publishes: bool = False,
+        buffered: bool = False,
+        dialled: bool = False,
     ) -> None:
         self.id = id
         self.port = port
@@ -88,6 +92,8 @@ class Link:
         self.since = since
         self.transport = transport
         self.publishes = publishes
+        self.buffered = buffered
+        self.dialled = dialled
         self.gone = False
         self.lease: Lease | None = None
         self.due: Due | None = None

@@ -29,6 +29,13 @@ class UnknownLeaseError(NotAdmittedError):
     """The port knows no lease of the ticket or session id in HELLO."""
 
 
+class BadModeError(PeerError):
+    """What a stream id wants to do, by ``m``, is nothing that can be done on the port."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(Code.HELLO_INVALID, text)
+
+
 class ForbiddenError(PeerError):
     """An entry of ``clients`` does not allow the protocol of the port."""
 

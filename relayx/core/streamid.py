@@ -19,6 +19,7 @@ from relayx.core.errors import Code, PeerError
 from relayx.core.hello import SERVICE, SERVICE_ALLOWED
 from relayx.core.messages import Role, shown_fields
 from relayx.core.refusals import (
+    BadModeError,
     ForbiddenError,
     RetiredError,
     UnknownLeaseError,
@@ -72,6 +73,7 @@ REJECTS: Mapping[Code, Reject] = {
 
 _APART: tuple[tuple[type[PeerError], Reject], ...] = (
     (WrongTransportError, Reject.UNACCEPTABLE),
+    (BadModeError, Reject.BAD_MODE),
     (UnknownLeaseError, Reject.NOT_FOUND),
     (WrongServiceError, Reject.NOT_FOUND),
     (ForbiddenError, Reject.FORBIDDEN),
@@ -84,8 +86,6 @@ def reject_of(error: PeerError) -> Reject:
     for kind, reject in _APART:
         if isinstance(error, kind):
             return reject
-    if isinstance(error, BadModeError):
-        return Reject.BAD_MODE
     return REJECTS[error.code]
 
 
@@ -96,16 +96,19 @@ class StreamIdError(PeerError):
         super().__init__(Code.HELLO_INVALID, text)
 
 
-class BadModeError(StreamIdError):
-    """A stream id whose ``m`` and ``x-role`` contradict each other."""
-
-
 class Mode(StrEnum):
     """What a caller wants to do with its stream, ``m``."""
 
     REQUEST = "request"
     PUBLISH = "publish"
     BIDIRECTIONAL = "bidirectional"
+
+
+class Type(StrEnum):
+    """What a caller's bytes are, ``t``: live messages, or bytes without boundaries."""
+
+    STREAM = "stream"
+    FILE = "file"
 
 
 class StreamId(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +121,7 @@ class StreamId(msgspec.Struct, frozen=True, kw_only=True):
     client_id: str = ""
     session_id: str = ""
     mode: Mode | None = None
+    type: Type | None = None
     role: Role | None = None
     service: str = ""
     ticket: str = ""
@@ -138,12 +142,13 @@ _FIELDS: Mapping[str, str] = {
     "u": "client_id",
     "s": "session_id",
     "m": "mode",
+    "t": "type",
     "r": "service",
     "x-role": "role",
     "x-ticket": "ticket",
     "x-on-fe-close": "on_fe_close",
 }
-"""Which field a key is; others are ignored, ``h`` (host) and ``t`` (type) among them."""
+"""Which field a key is; others are ignored, ``h`` (host) among them."""
 
 
 def parse_stream_id(raw: bytes) -> StreamId:
@@ -187,9 +192,14 @@ def _pairs(body: str) -> dict[str, str]:
 
 
 def _checked(said: dict[str, str]) -> StreamId:
-    mode, role = said.pop("mode", ""), said.pop("role", "")
+    mode, role, kind = said.pop("mode", ""), said.pop("role", ""), said.pop("type", "")
+    try:
+        wants = Mode(mode) if mode else None
+    except ValueError:
+        raise BadModeError(f"m is {shown(mode)}; allowed: {', '.join(Mode)}") from None
     found = StreamId(
-        mode=_one_of(Mode, "m", mode) if mode else None,
+        mode=wants,
+        type=_one_of(Type, "t", kind) if kind else None,
         role=_one_of(Role, "x-role", role) if role else None,
         **said,
     )

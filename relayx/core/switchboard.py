@@ -151,12 +151,16 @@ class Switchboard:
         hello: Hello,
         transport: Transport = Transport.TCP,
         publishes: bool = False,
+        buffered: bool = False,
+        dialled: bool = False,
     ) -> list[Effect]:
         """A data connection has said HELLO on `port`, or an SRT one the same by its stream id.
 
-        :param publishes: it came by SRT with ``m=publish``.
+        :param publishes: see :class:`~relayx.core.ports.Link`, as for the rest.
         """
-        self._pairing.hello(now, link, port, address, hello, transport, publishes)
+        self._pairing.hello(
+            now, link, port, address, hello, transport, publishes, buffered, dialled
+        )
         return self.board.take()
 
     def link_lost(self, link: int) -> list[Effect]:

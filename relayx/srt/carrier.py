@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from relayx.net.proxy import Address
 from relayx.net.tcp import Failure
+from relayx.srt.dropping import Dropped, Dropping
 from relayx.srt.engine import MEASURE_EVERY, Engine
 from relayx.srt.pump import Event, What
 from relayx.srt.session import DELIVERY_LIMIT, play_time
@@ -44,6 +45,7 @@ class Wire:
     def __init__(self, sock: int, carrier: SrtCarrier, latency: int, gauge: Gauge) -> None:
         self.sock = sock
         self.gauge = gauge
+        self.dropping = Dropping(gauge.heard, gauge.state.send_dropped)
         self.carrier = carrier
         self.out: deque[bytes] = deque()
         self.latency = latency / 1000
@@ -75,7 +77,7 @@ class Wires:
         kept = engine.take(sock, self)
         gauge = Gauge(time.monotonic(), engine.library.statistics(sock))
         wire = self._wires[sock] = Wire(sock, carrier, engine.latency(sock), gauge)
-        engine.tell(carrier.measured, gauge.state)
+        engine.tell(carrier.measured, gauge.state, Dropped())
         engine.read_by(sock, lambda event: self._happened(wire, event))
         if kept:
             engine.tell(carrier.came, kept)
@@ -136,7 +138,9 @@ class Wires:
         stats = self._engine.library.statistics(wire.sock)
         if stats is not None:
             wire.gauge.measure(now, stats)
-            self._engine.tell(wire.carrier.measured, wire.gauge.state)
+            state = wire.gauge.state
+            wire.dropping.measured(now, state.send_dropped)
+            self._engine.tell(wire.carrier.measured, state, wire.dropping.dropped(now, 0))
 
     def look(self, now: float) -> bool:
         """See :class:`~relayx.srt.engine.Party`."""
@@ -200,9 +204,8 @@ class SrtCarrier:
 
     :param message: the most bytes of one message.
     :ivar link: the state of the connection, measured once a second.
-    :ivar dropped: messages that libsrt has given up since the session began, as too late for
-        the peer.
-    :ivar measured_by: told the state when it is new.
+    :ivar dropped: what libsrt has given up since the session began, as too late for the peer.
+    :ivar measured_by: told both when they are new.
     """
 
     whole = True
@@ -230,23 +233,16 @@ class SrtCarrier:
         self.received = 0
         self.sent = 0
         self.link = LinkState()
-        self.measured_by: Callable[[LinkState], None] = lambda state: None
-        self._given_up: int | None = None
-
-    @property
-    def dropped(self) -> int:
-        """See the class."""
-        return 0 if self._given_up is None else self.link.send_dropped - self._given_up
+        self.dropped = Dropped()
+        self.measured_by: Callable[[LinkState, Dropped], None] = lambda state, dropped: None
 
     # from the engine
 
-    def measured(self, state: LinkState) -> None:
+    def measured(self, state: LinkState, dropped: Dropped) -> None:
         """The state of the connection is new."""
-        if self._given_up is None:
-            self._given_up = state.send_dropped
-        self.link = state
+        self.link, self.dropped = state, dropped
         if self.connected:
-            self.measured_by(state)
+            self.measured_by(state, dropped)
 
     def came(self, messages: list[bytes]) -> None:
         """Messages have come."""

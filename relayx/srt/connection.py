@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from relayx.core.hello import Hello
 from relayx.net.proxy import Address
 from relayx.srt.binding import Peer
+
+if TYPE_CHECKING:
+    from relayx.srt.dialing import Caller
 
 
 class SrtConnection:
@@ -15,13 +20,27 @@ class SrtConnection:
     :ivar address: the peer's.
     :ivar route: where the peer is, and where it connected to.
     :ivar publishes: its stream id said ``m=publish``.
+    :ivar buffered: it sends bytes and not messages.
+    :ivar caller: who called it, None of one that came by itself.
     :ivar waiting: it is in no session.
     """
 
-    __slots__ = ("address", "hello", "link", "port", "publishes", "route", "sock", "waiting")
+    __slots__ = (
+        "address", "buffered", "caller", "hello", "link", "port", "publishes", "route", "sock",
+        "waiting",
+    )  # fmt: skip
 
     def __init__(
-        self, link: int, sock: int, port: int, peer: Peer, here: str, hello: Hello, publishes: bool
+        self,
+        link: int,
+        sock: int,
+        port: int,
+        peer: Peer,
+        here: str,
+        hello: Hello,
+        publishes: bool = False,
+        buffered: bool = False,
+        caller: Caller | None = None,
     ) -> None:
         self.link = link
         self.sock = sock
@@ -30,4 +49,6 @@ class SrtConnection:
         self.route = Address(peer.host, peer.port), Address(here, port)
         self.hello = hello
         self.publishes = publishes
+        self.buffered = buffered
+        self.caller = caller
         self.waiting = False

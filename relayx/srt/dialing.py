@@ -1,8 +1,8 @@
 """Fixed sources and sinks that the gateway calls itself, for ports with ``srt.dial``.
 
-A source (BE) is called while its port is empty, a sink (FE) while its port has a BE for it. What does
-not answer is called again, later each time. In rendezvous mode both sides call, the gateway from the
-data port's own number, which therefore does not listen for callers of SRT.
+A source (BE) is called while its port is empty, a sink (FE) while its port has a BE for it. What
+does not answer is called again, later each time. In rendezvous mode both sides call, the gateway
+from the data port's own number, which therefore does not listen for callers of SRT.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from relayx.core.messages import Role
 from relayx.srt.binding import Library, Peer, SrtError
 from relayx.srt.engine import Engine
 from relayx.srt.pump import Event
@@ -86,10 +85,6 @@ class Caller:
     def ended(self) -> None:
         """The connection is gone; it had been there, so the next call is soon."""
         self._wait = FIRST_WAIT
-        self._later()
-
-    def refused(self) -> None:
-        """The rules turned the connection away."""
         self._later()
 
     def close(self) -> None:
@@ -165,8 +160,3 @@ class Caller:
         why = "no answer" if reason == 16 else f"refused: {library.reject_text(reason)} ({reason})"
         engine.close(sock)
         engine.tell(self._failed, why)
-
-
-def is_wanted(dial: Dial, status: str, has_be: bool) -> bool:
-    """Whether a port in that state has a use for the peer."""
-    return status == "empty" if dial.role is Role.BE else has_be and status == "ready"

@@ -60,19 +60,18 @@ class Waiting:
         self.buffered = buffered
         self.size = 0
 
-    def take(self, message: bytes) -> bool:
-        """Keep what has come; whether there is room for more.
+    def take(self, message: bytes) -> None:
+        """Keep what has come.
 
         Messages of a live stream go on coming, and the latest EARLY_LIMIT bytes are kept: who comes
         to it sees it as it is. Bytes of a buffered one are all kept, and the sender has to wait.
         """
         if self.early is None:
-            return True
+            return
         self.early.append(message)
         self.size += len(message)
         while self.size > EARLY_LIMIT and not self.buffered:
             self.size -= len(self.early.popleft())
-        return not self.is_full
 
     @property
     def is_full(self) -> bool:
@@ -136,6 +135,7 @@ class Engine:
         """Accept connections of a socket that listens."""
         self._listeners[sock] = accepted
         self.pump.add(sock, reads=True, latency=0)
+        self._accept(sock)  # who came before it was in the set is not told of
 
     def remove_listener(self, sock: int) -> None:
         """Accept no more of it, and close it."""
@@ -267,7 +267,9 @@ class Engine:
                 ended = not self.is_connected(sock)
             else:
                 messages, ended = self.receive(sock)
-                if not all([waiting.take(message) for message in messages]):
+                for message in messages:
+                    waiting.take(message)
+                if waiting.is_full:
                     self.pump.read(sock, False)
         if ended:
             self.close(sock)

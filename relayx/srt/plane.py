@@ -13,20 +13,25 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from relayx.core import effects as fx
+from relayx.core.errors import PeerError
 from relayx.core.glance import Decision, Snapshot, decide
 from relayx.core.hello import Hello
 from relayx.core.messages import Cause, Role
 from relayx.core.messages import Protocol as PortProtocol
 from relayx.core.pairing import Outcome, Stalls
-from relayx.core.streamid import StreamIdError, parse_stream_id, reject_of
+from relayx.core.ports import Status
+from relayx.core.streamid import Type, parse_stream_id, reject_of
 from relayx.srt.binding import Library, Peer, SrtError
 from relayx.srt.carrier import Wires
 from relayx.srt.connection import SrtConnection
+from relayx.srt.dialing import Caller
+from relayx.srt.dropping import Dropped
 from relayx.srt.engine import Engine, Waiting
 from relayx.srt.lent import LentConnection
+from relayx.srt.options import FILE
 from relayx.srt.pump import Counts
 from relayx.srt.session import Paired, Report, Sessions
-from relayx.srt.settings import SrtSettings
+from relayx.srt.settings import Dial, SrtSettings
 from relayx.srt.statistics import LinkState
 from relayx.srt.totals import Totals
 
@@ -48,9 +53,7 @@ _END_TEXT = {
 class Events(Protocol):
     """Who is told what happens on the SRT plane."""
 
-    def connected_by_srt(
-        self, link: int, port: int, address: str, hello: Hello, publishes: bool
-    ) -> None:
+    def connected_by_srt(self, connection: SrtConnection) -> None:
         """A connection is there, and who it is."""
 
     def refused_by_srt(self, port: int, address: str, code: str, reject: int, text: str) -> None:
@@ -123,6 +126,7 @@ class SrtPlane:
         self._decided: dict[int, tuple[float, Decision]] = {}
         self._refused: deque[tuple[int, str, str, int, str]] = deque(maxlen=MOST_REFUSED)
         self._telling = False
+        self._callers: list[Caller] = []
         self.refusals: dict[int, int] = {}
         self._engine.start()
 
@@ -209,6 +213,25 @@ class SrtPlane:
                 self._build_call = self.reactor.callLater(wait, self._build)
             else:
                 self._build()
+        for caller in self._callers:
+            caller.consider()
+
+    def _wanted(self, dial: Dial) -> bool:
+        port = self._snapshot.ports.get(dial.port)
+        if port is None or port.retired or self._snapshot.draining:
+            return False
+        wanted = Status.EMPTY if dial.role is Role.BE else Status.READY
+        return port.status is wanted
+
+    def dial(self) -> None:
+        """Call the peers of ``srt.dial`` from now on."""
+        for dial in self._settings.dial:
+            caller = Caller(
+                self.reactor, self._engine, self._library, dial, self._settings.interface,
+                self._set_options, self._wanted, self._reached,
+            )  # fmt: skip
+            self._callers.append(caller)
+            caller.consider()
 
     def _build(self) -> None:
         self._build_call = None
@@ -221,7 +244,9 @@ class SrtPlane:
         """Whether a caller may come, in a thread of libsrt's: 0, or the reason why not."""
         try:
             asked = parse_stream_id(raw)
-        except StreamIdError as error:
+            if asked.type is Type.FILE:
+                self._library.set(sock, "transtype", FILE)
+        except PeerError as error:
             return self._refuse(number, peer, error.code, reject_of(error), error.text)
         now = self.reactor.seconds()
         decision = decide(self._snapshot, now, number, peer.host, asked)
@@ -256,15 +281,30 @@ class SrtPlane:
             self._library.close(sock)
             return
         decision = found[1]
-        hello = decision.hello
-        if hello is None:
-            self._library.close(sock)
-            return
-        engine = self._engine
-        is_be = hello.role is Role.BE
-        engine.add(sock)
-        engine.wait(sock, Waiting(keeps=is_be), lambda: self._tell_lost(sock), reads=is_be)
-        engine.tell(self._arrived, number, sock, peer, hello, decision.publishes)
+        self._engine.add(sock)
+        self._wait_in_engine(sock, decision.hello.role, decision.buffered)
+        came = SrtConnection(
+            0, sock, number, peer, self._here, decision.hello, decision.publishes,
+            decision.buffered,
+        )  # fmt: skip
+        self._engine.tell(self._arrived, came)
+
+    def _wait_in_engine(self, sock: int, role: Role, buffered: bool) -> None:
+        is_be = role is Role.BE
+        waiting = Waiting(keeps=is_be, buffered=buffered)
+        self._engine.wait(sock, waiting, lambda: self._tell_lost(sock), reads=is_be)
+
+    def _reached(self, caller: Caller, sock: int, peer: Peer) -> None:
+        """A peer that was called is there."""
+        dial = caller.dial
+        self._wait_in_engine(sock, dial.role, False)
+        hello = Hello(dial.role)
+        came = SrtConnection(0, sock, dial.port, peer, self._here, hello, False, False, caller)
+        self._engine.tell(self._arrived, came)
+
+    @property
+    def _here(self) -> str:
+        return self._settings.interface or "0.0.0.0"
 
     def _tell_lost(self, sock: int) -> None:
         self._engine.tell(self._lost, sock)
@@ -276,13 +316,11 @@ class SrtPlane:
 
     # connections
 
-    def _arrived(self, number: int, sock: int, peer: Peer, hello: Hello, publishes: bool) -> None:
-        link = next(self._links)
-        here = self._settings.interface or "0.0.0.0"
-        connection = SrtConnection(link, sock, number, peer, here, hello, publishes)
-        self._connections[link] = connection
-        self._by_sock[sock] = link
-        self._events.connected_by_srt(link, number, peer.host, hello, publishes)
+    def _arrived(self, connection: SrtConnection) -> None:
+        connection.link = next(self._links)
+        self._connections[connection.link] = connection
+        self._by_sock[connection.sock] = connection.link
+        self._events.connected_by_srt(connection)
 
     def _lost(self, sock: int) -> None:
         """A connection that was in no session has ended."""
@@ -294,9 +332,12 @@ class SrtPlane:
 
     def _forget(self, connection: SrtConnection) -> None:
         connection.waiting = False
-        self._connections.pop(connection.link, None)
         self._by_sock.pop(connection.sock, None)
         self.totals.ended(connection.link)
+        self.totals.session_over(f"link {connection.link}")
+        found = self._connections.pop(connection.link, None)
+        if found is not None and found.caller is not None:
+            found.caller.ended()
 
     def has(self, link: int) -> bool:
         """Whether a connection is one of this plane's."""
@@ -360,20 +401,21 @@ class SrtPlane:
         lent = LentConnection(
             connection, self._engine, self._wires, message, ended, self._take_back
         )  # fmt: skip
-        lent.transport.measured_by = lambda state: self._measured(connection, state)
+        lent.transport.measured_by = lambda *state: self._measured(connection, *state)
         return lent
 
-    def _measured(self, connection: SrtConnection, state: LinkState) -> None:
-        if self.has(connection.link):
-            role = connection.hello.role
-            self.totals.measured(connection.link, connection.port, role, state)
+    def _measured(self, connection: SrtConnection, state: LinkState, dropped: Dropped) -> None:
+        link, port, role = connection.link, connection.port, connection.hello.role
+        if self.has(link):
+            self.totals.measured(link, port, role, state)
+            self.totals.dropped(f"link {link}", port, {role: dropped.messages})
 
     def _take_back(self, connection: SrtConnection) -> None:
         """A kept BE's session with a TCP connection is over."""
         connection.waiting = True
 
         def release() -> None:
-            self._engine.tell(self.totals.rests, connection.link)
+            self._engine.tell(self._rests, connection.link)
             sock = connection.sock
             if self._wires.release(sock):
                 self._engine.pump.discard(sock)
@@ -382,6 +424,10 @@ class SrtPlane:
                 self._tell_lost(sock)
 
         self._engine.order(release)
+
+    def _rests(self, link: int) -> None:
+        self.totals.rests(link)
+        self.totals.session_over(f"link {link}")
 
     def end_session(self, effect: fx.EndSession) -> None:
         """Close both sides of a session at once."""
@@ -419,9 +465,10 @@ class SrtPlane:
             fe, be, totals = running.fe, running.be, self.totals
             totals.measured(fe.link, fe.port, Role.FE, report.fe)
             totals.measured(be.link, be.port, Role.BE, report.be)
-            totals.dropped(
-                report.pairing_id, be.port, report.fe_dropped.messages, report.be_dropped.messages
-            )
+            dropped = {
+                Role.FE: report.fe_dropped.messages, Role.BE: report.be_dropped.messages
+            }  # fmt: skip
+            totals.dropped(report.pairing_id, be.port, dropped)
         if new:
             self._events.links_measured()
 
@@ -451,6 +498,8 @@ class SrtPlane:
     def close(self) -> None:
         """Close every connection that is left."""
         self.stop_listening()
+        for caller in self._callers:
+            caller.close()
         for link in list(self._connections):
             self._close(link)
         if self._build_call is not None:

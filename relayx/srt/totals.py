@@ -87,13 +87,16 @@ class Totals:
             key, drops = found
             self._ended[key] = self._ended.get(key, Drops()).plus(drops)
 
-    def dropped(self, pairing_id: str, port: int, fe: int, be: int) -> None:
-        """So many messages have been dropped in a session so far, on the way to each side."""
-        self._dropped_in[pairing_id] = {(port, Role.FE): fe, (port, Role.BE): be}
+    def dropped(self, name: str, port: int, counts: Mapping[Role, int]) -> None:
+        """So many messages have been dropped so far in a session, on the way to each side.
 
-    def session_over(self, pairing_id: str) -> None:
+        :param name: of the session, or of its one SRT link.
+        """
+        self._dropped_in[name] = {(port, role): count for role, count in counts.items()}
+
+    def session_over(self, name: str) -> None:
         """A session is over."""
-        for key, count in self._dropped_in.pop(pairing_id, {}).items():
+        for key, count in self._dropped_in.pop(name, {}).items():
             self._dropped[key] = self._dropped.get(key, 0) + count
 
     def by_port(self) -> Mapping[Key, PortLinks]:

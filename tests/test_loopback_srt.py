@@ -1,0 +1,172 @@
+"""Real SRT through a real gateway: sessions, their ends, refusals, as unmodified peers see them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from tests.guide_peer import Control
+from tests.live import Gateway, live
+from tests.srt_peer import Ended, Rejected, SrtPeer, missing
+
+OPEN = {"admission": "open"}
+BE = "#!::u=cam,m=publish"
+FE = "#!::u=eye,m=request"
+
+
+class SrtCase(TestCase):
+    """What the tests of SRT have in common."""
+
+    skip = missing() or None
+
+    def call(self, gateway: Gateway, streamid: str | bytes = "", port: int = 0, **options: Any) -> SrtPeer:
+        options.setdefault("latency", 20)
+        peer = SrtPeer.connect(gateway.host, port or gateway.srt[0], streamid, **options)
+        gateway.before_closing(peer.close)
+        return peer
+
+    def ready(self, watcher: Control, port: int) -> None:
+        watcher.state(lambda state: port in state["srt_native_ready_ports"])
+
+
+def numbered(first: int, count: int, size: int = 200) -> list[bytes]:
+    """Messages that tell which they are."""
+    return [number.to_bytes(4, "big") + bytes(size + number % 700) for number in range(first, first + count)]
+
+
+class SessionTests(SrtCase):
+    """Messages from one side to the other."""
+
+    @live(real_srt={}, data=OPEN)
+    def test_publish_and_watch(self, gateway: Gateway) -> None:
+        watcher = gateway.fe11("watcher")
+        be = self.call(gateway, BE)
+        self.ready(watcher, gateway.srt[0])
+        fe = self.call(gateway, FE)
+        messages = numbered(0, 300)
+        for message in messages:
+            be.send(message)
+        self.assertEqual([fe.receive() for _ in messages], messages)
+
+    @live(real_srt={}, data=OPEN)
+    def test_both_ways(self, gateway: Gateway) -> None:
+        watcher = gateway.fe11("watcher")
+        be = self.call(gateway, "#!::x-role=BE")
+        self.ready(watcher, gateway.srt[0])
+        fe = self.call(gateway, "#!::x-role=FE")
+        for one, two in ((fe, be), (be, fe)):
+            for message in numbered(0, 10):
+                one.send(message)
+                self.assertEqual(two.receive(), message)
+
+    @live(real_srt={}, data=OPEN)
+    def test_nothing_is_lost_at_the_end(self, gateway: Gateway) -> None:
+        """Though what the FE has been sent is due a latency after the BE has gone."""
+        watcher = gateway.fe11("watcher")
+        be = self.call(gateway, BE, latency=400)
+        self.ready(watcher, gateway.srt[0])
+        fe = self.call(gateway, FE, latency=400)
+        be.send(b"first")
+        self.assertEqual(fe.receive(), b"first")
+        messages = numbered(0, 500)
+        for message in messages:
+            be.send(message)
+        be.close()
+        self.assertEqual([fe.receive() for _ in messages], messages)
+        self.assertRaises(Ended, fe.receive)
+
+    @live(real_srt={}, data=OPEN)
+    def test_refused(self, gateway: Gateway) -> None:
+        for streamid, code in ((FE, 1404), ("#!::m=play", 1405), (b"#!::u=\xff", 1400)):
+            refusal = self.assertRaises(Rejected, self.call, gateway, streamid)
+            self.assertEqual(refusal.code, code)
+
+    @live(real_srt={}, data={"admission": "open", "be_on_fe_close": "keep"})
+    def test_kept(self, gateway: Gateway) -> None:
+        watcher = gateway.fe11("watcher")
+        be = self.call(gateway, BE)
+        port = gateway.srt[0]
+        for turn in range(3):
+            self.ready(watcher, port)
+            fe = self.call(gateway, FE)
+            messages = numbered(turn * 100, 20)
+            for message in messages:
+                be.send(message)
+            self.assertEqual([fe.receive() for _ in messages], messages)
+            fe.close()
+            watcher.state(lambda state: state["srt_busy"] == 0)
+            be.send(b"to nobody")
+
+    @live(real_srt={"bridge": True}, data=OPEN)
+    def test_bridge_to_a_tcp_fe(self, gateway: Gateway) -> None:
+        watcher = gateway.fe11("watcher")
+        be = self.call(gateway, "#!::x-role=BE,x-on-fe-close=close")
+        self.ready(watcher, gateway.srt[0])
+        fe = gateway.entering(gateway.srt[0], "eye")
+        fe.expect("RLX1PAIRED")
+        messages = numbered(0, 100)
+        for message in messages:
+            be.send(message)
+        self.assertEqual(fe.receive(sum(map(len, messages))), b"".join(messages))
+        fe.send(bytes(5000))
+        self.assertEqual([len(be.receive()) for _ in range(4)], [1316, 1316, 1316, 1052])
+        be.close()
+        self.assertEqual(fe.rest(), (b"", "end"))
+        fe.close()
+        self.assertEqual(watcher.state(lambda state: state["srt_busy"] == 0)["srt_busy"], 0)
+
+    @live(real_srt={"bridge": True}, data=OPEN)
+    def test_bridge_to_a_tcp_be(self, gateway: Gateway) -> None:
+        be = gateway.waiting(gateway.srt[0], "store")
+        fe = self.call(gateway, "#!::x-role=FE")
+        be.expect("RLX1PAIRED")
+        messages = numbered(0, 100)
+        for message in messages:
+            fe.send(message)
+        fe.close()
+        self.assertEqual(be.receive(sum(map(len, messages))), b"".join(messages))
+        self.assertEqual(be.rest(), (b"", "end"))
+
+    @live(real_srt={}, data=OPEN)
+    def test_buffer_mode(self, gateway: Gateway) -> None:
+        watcher = gateway.fe11("watcher")
+        be = self.call(gateway, "#!::x-role=BE,t=file", live=False)
+        self.ready(watcher, gateway.srt[0])
+        fe = self.call(gateway, "#!::x-role=FE,t=file", live=False)
+        whole = bytes(range(256)) * 4000
+        sending = gateway.background(be.send, whole)
+        got = b""
+        while len(got) < len(whole):
+            got += fe.receive()
+        self.assertEqual(got, whole)
+        sending.result()
+
+    @live(real_srt={"fan_out": 3}, data=OPEN)
+    def test_fan_out(self, gateway: Gateway) -> None:
+        watcher = gateway.fe11("watcher")
+        be = self.call(gateway, BE)
+        self.ready(watcher, gateway.srt[0])
+        fes = [self.call(gateway, FE) for _ in range(3)]
+        refusal = self.assertRaises(Rejected, self.call, gateway, FE)
+        self.assertEqual(refusal.code, 1409)
+        messages = numbered(0, 100)
+        for message in messages:
+            be.send(message)
+        for fe in fes:
+            self.assertEqual([fe.receive() for _ in messages], messages)
+        fes[0].close()
+        fes[1].close()
+        be.send(b"last")
+        self.assertEqual(fes[2].receive(), b"last")
+
+    @live(real_srt={}, data=OPEN, secrets={"srt_passphrase": "a passphrase"})
+    def test_passphrase(self, gateway: Gateway) -> None:
+        watcher = gateway.fe11("watcher")
+        for wrong in ("", "another passphrase"):
+            self.assertRaises(Rejected, self.call, gateway, BE, passphrase=wrong)
+        be = self.call(gateway, BE, passphrase="a passphrase")
+        self.ready(watcher, gateway.srt[0])
+        fe = self.call(gateway, FE, passphrase="a passphrase")
+        be.send(b"hidden")
+        self.assertEqual(fe.receive(), b"hidden")

@@ -14,6 +14,11 @@ from bench.processes import PeerError
 
 SOURCES = Path(__file__).with_name("load")
 FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-pthread")
+PROGRAMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "load": (("main.c", "measure.c", "streams.c", "churn.c"), ()),
+    "srtload": (("srtload.c", "measure.c"), ("-lsrt",)),
+}
+"""Sources and libraries of each load generator."""
 SLACK = 60.0
 """Seconds after which a load generator that does not end is killed, beyond what it was told."""
 
@@ -23,21 +28,22 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CC") or "cc")
 
 
-def build(directory: Path) -> Path:
-    """Compile into `directory`, and return the program.
+def build(directory: Path, program: str = "load") -> Path:
+    """Compile one of :data:`PROGRAMS` into `directory`, and return it.
 
     :raises PeerError: where there is no compiler, or it fails.
     """
     found = compiler()
     if not found:
         raise PeerError("no C compiler: the load generator needs cc (Debian package gcc)")
-    program = directory / "load"
-    sources = [str(source) for source in sorted(SOURCES.glob("*.c"))]
-    command = [found, *FLAGS, "-o", str(program), *sources]
+    target = directory / program
+    names, libraries = PROGRAMS[program]
+    sources = [str(SOURCES / name) for name in names]
+    command = [found, *FLAGS, "-o", str(target), *sources, *libraries]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if ended.returncode:
         raise PeerError(f"{' '.join(command)}: {ended.stderr}")
-    return program
+    return target
 
 
 class Loader:

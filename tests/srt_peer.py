@@ -523,6 +523,8 @@ class SrtPeer:
     def close(self) -> None:
         """Close it; what was not acknowledged is dropped in live mode. May be repeated.
 
+        libsrt keeps the UDP port for about a second more; no other process can have it meanwhile.
+
         What the other side has acknowledged but not yet played is lost too at most receivers
         (:meth:`receive_all`): :meth:`finish` is for that.
         """

@@ -38,6 +38,8 @@ void print_snapshots(const struct plan *plan, const struct snapshot *from,
 void add_sample(struct samples *samples, uint64_t ns);
 void print_samples(const char *name, struct samples *samples);
 _Noreturn void fail(const char *what);
+uint64_t to_ns(const char *text);
+void watch(struct plan *plan, char *pids);
 
 int run_streams(const struct plan *plan, char **lanes, int count);
 int run_churn(const struct plan *plan, char **words, int count);

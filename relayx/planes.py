@@ -22,12 +22,14 @@ from relayx.core.errors import RelayError
 from relayx.core.glance import Snapshot
 from relayx.core.messages import Cause, Protocol, Transport
 from relayx.core.pairing import Outcome, Stalls
+from relayx.data.carrier import Carrier
 from relayx.data.ledger import Ledger, Moved
 from relayx.data.plane import DataPlane, Held
 from relayx.data.plane import Events as DataEvents
 from relayx.data.plane import Settings as DataSettings
 from relayx.data.session import Session
 from relayx.srt.binding import Library, LibraryMissingError, SrtError, load
+from relayx.srt.carrier import SrtCarrier
 from relayx.srt.dropping import Dropped
 from relayx.srt.lent import LentConnection
 from relayx.srt.plane import Events as SrtEvents
@@ -334,12 +336,10 @@ def _look(session: Session) -> Look:
     fe, be, pump = session.fe, session.be, session.pump
     return Look(
         be.delivered, fe.delivered, session.started, session.cause, session.keep, session.stalls,
-        pump.pushed_back(fe.transport), pump.pushed_back(be.transport), _side(fe), _side(be),
+        pump.pushed_back(fe.transport), pump.pushed_back(be.transport),
+        _side(fe.transport), _side(be.transport),
     )  # fmt: skip
 
 
-def _side(connection: object) -> Side:
-    if not isinstance(connection, LentConnection):
-        return Side()
-    carrier = connection.transport
-    return Side(carrier.link, carrier.dropped)
+def _side(carrier: Carrier) -> Side:
+    return Side(carrier.link, carrier.dropped) if isinstance(carrier, SrtCarrier) else Side()

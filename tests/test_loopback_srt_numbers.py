@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from threading import Event
@@ -15,8 +16,10 @@ from tests.admin_peer import HTTP, get
 from tests.guide_peer import DEADLINE
 from tests.impairment import Impairment
 from tests.live import SECRET, Control11, Gateway, live
+from tests.relayx_process import relayx, run_relayx
 from tests.scrapes import Scrape, scrape_of, scrape_until
 from tests.srt_peer import Ended, Rejected, SrtPeer, missing
+from tests.test_cli_top import where
 
 BE = "#!::u=cam,m=publish"
 FE = "#!::u=eye,m=request"
@@ -309,3 +312,45 @@ class SlowWatchers(NumbersCase):
         found = scrape_of(gateway)
         late = found.of("srt_sent_late_packets_total", port=str(gateway.srt[0]), role="FE")
         self.assertEqual(late, 0)
+
+
+class Commands(NumbersCase):
+    """What people see of links."""
+
+    @live(real_srt={}, data=OPEN, http=HTTP)
+    def test_be_and_top(self, gateway: Gateway) -> None:
+        """``relayx be --link-telemetry`` beside an encoder, as text and as JSON, and ``top``."""
+        told = ("be", "--link-telemetry")
+        with (
+            relayx(*told, "--client-id", "cam", gateway=gateway.host) as text,
+            relayx(*told, "--client-id", "cam2", "--json", gateway=gateway.host) as lines,
+        ):
+            text.line("registered")
+            lines.line("registered")
+            be, second = self.publisher(gateway), "#!::u=cam2,m=publish"
+            other = self.call(gateway, second, via=(gateway.host, gateway.srt[1]))
+            fe = self.watcher(gateway, FE)
+            watching = self.watcher(gateway, FE, via=(gateway.host, gateway.srt[1]))
+            for one in (fe, watching):
+                gateway.background(reading, one)
+            for one in (be, other):
+                Feeding(gateway, one)
+            shown = text.line("RTT ")
+            self.assertIn(f"on srt port {gateway.srt[0]}: RTT ", shown)
+            self.assertIn("of 120 ms wait to be acknowledged", shown)
+            lines.wait_for(lambda: b"\n" in lines.stdout)
+            link = json.loads(lines.stdout.splitlines()[0])
+            self.assertEqual((link["port"], link["dropped"]), (gateway.srt[1], 0))
+            self.assertGreater(link["send_rate_bps"], 0)
+            top = run_relayx("top", "--once", RELAYX_ADMIN=where(gateway), COLUMNS="160")
+            self.assertEqual(top.ended(), 0, top.stderr)
+            for part in ("RTT ms", "loss %", "dropped", "0 / 0"):
+                self.assertIn(part, top.stdout.decode())
+            self.assertEqual((text.interrupted(), lines.interrupted()), (0, 0))
+
+    @live(data=OPEN, http=HTTP)
+    def test_top_without_srt(self, gateway: Gateway) -> None:
+        gateway.pair(gateway.srt[0])
+        top = run_relayx("top", "--once", RELAYX_ADMIN=where(gateway), COLUMNS="160")
+        self.assertEqual(top.ended(), 0, top.stderr)
+        self.assertNotIn("RTT ms", top.stdout.decode())

@@ -479,6 +479,8 @@ class GatewayService(Service):
 
     def _srt_sides(self) -> Iterator[Watched]:
         for session in self.switchboard.board.sessions.values():
+            if Transport.SRT not in (session.fe.transport, session.be.transport):
+                continue
             look = self.data.look(session.pairing_id)
             if look is None:
                 continue

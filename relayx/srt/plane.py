@@ -66,7 +66,7 @@ class Events(Protocol):
         """A session's port leaves ``busy``."""
 
     def links_measured(self) -> None:
-        """The state of the links of running sessions is new."""
+        """The links of running sessions have been measured, once a second."""
 
 
 class Running(NamedTuple):
@@ -113,7 +113,9 @@ class SrtPlane:
         self._build_call: Any = None
         self._may_build_at = 0.0
         self._engine = Engine(library, reactor.callFromThread, compiled=compiled)
-        self._sessions = Sessions(self._engine, self._over, self._reported, self._kept_in_engine)
+        self._sessions = Sessions(
+            self._engine, self._over, self._reported, self._kept_in_engine, self._note
+        )  # fmt: skip
         self._wires = Wires(self._engine)
         self._wires.measured = events.links_measured
         self.totals = Totals()
@@ -453,24 +455,25 @@ class SrtPlane:
         self._events.session_over(pairing_id, outcome)
 
     def _reported(self, reports: list[Report]) -> None:
-        new = False
+        measured = False
         for report in reports:
-            running = self._running.get(report.pairing_id)
-            if running is None:
-                continue
             before = self._reports.get(report.pairing_id)
-            if before is None or before.fe is not report.fe or before.be is not report.be:
-                new = True
-            self._reports[report.pairing_id] = report
-            fe, be, totals = running.fe, running.be, self.totals
-            totals.measured(fe.link, fe.port, Role.FE, report.fe)
-            totals.measured(be.link, be.port, Role.BE, report.be)
-            dropped = {
-                Role.FE: report.fe_dropped.messages, Role.BE: report.be_dropped.messages
-            }  # fmt: skip
-            totals.dropped(report.pairing_id, be.port, dropped)
-        if new:
+            if before is not None and before.fe is not report.fe:
+                measured = True
+            self._note(report)
+        if measured:
             self._events.links_measured()
+
+    def _note(self, report: Report) -> None:
+        running = self._running.get(report.pairing_id)
+        if running is None:
+            return
+        self._reports[report.pairing_id] = report
+        fe, be, totals = running.fe, running.be, self.totals
+        totals.measured(fe.link, fe.port, Role.FE, report.fe)
+        totals.measured(be.link, be.port, Role.BE, report.be)
+        dropped = {Role.FE: report.fe_dropped.messages, Role.BE: report.be_dropped.messages}
+        totals.dropped(report.pairing_id, be.port, dropped)
 
     def running(self) -> Collection[Running]:
         """The sessions that run."""

@@ -87,6 +87,7 @@ class Sessions:
     :param over: told in the reactor's thread that a session is over, with its outcome.
     :param report: told there ten times a second what each has moved.
     :param kept: called in the engine's thread with a BE's socket that waits again.
+    :param last_report: told in the reactor's thread, before `over`, what it all came to.
     """
 
     def __init__(
@@ -95,11 +96,13 @@ class Sessions:
         over: Callable[[str, Outcome], None],
         report: Callable[[list[Report]], None],
         kept: Callable[[int], None],
+        last_report: Callable[[Report], None] = lambda report: None,
     ) -> None:
         self._engine = engine
         self._over = over
         self._report = report
         self._kept = kept
+        self._last_report = last_report
         self._sessions: dict[str, Paired] = {}
         self._of_sock: dict[int, dict[str, Paired]] = {}
         self._gauges: dict[int, Gauge] = {}
@@ -202,8 +205,8 @@ class Sessions:
         for sock in (fe, be):
             self._measure(now, sock)
         session.to_be, session.to_fe = self._counts(session)
-        report = self._reported(session, now)
-        engine.tell(self._report, [report])
+        report = self._reported(session, session.to_be, session.to_fe, now)
+        engine.tell(self._last_report, report)
         del self._sessions[session.pairing_id]
         engine.pump.part(be, fe)
         engine.pump.part(fe, be)
@@ -241,18 +244,18 @@ class Sessions:
         """See :class:`~relayx.srt.engine.Party`."""
         if not self._sessions:
             return
+        moved = []
         for session in self._sessions.values():
+            to_be, to_fe = self._counts(session)
+            moved.append((session, to_be, to_fe))
             if session.cause is None:  # what one that ends does not take any more is not slow
-                to_be, to_fe = self._counts(session)
                 session.fe_dropping.counted(now, to_fe.dropped)
                 session.be_dropping.counted(now, to_be.dropped)
         if now - self._measured >= MEASURE_EVERY:
             self._measured = now
             for sock in self._gauges:
                 self._measure(now, sock)
-        self._engine.tell(
-            self._report, [self._reported(session, now) for session in self._sessions.values()]
-        )
+        self._engine.tell(self._report, [self._reported(*one, now) for one in moved])
 
     def _measure(self, now: float, sock: int) -> None:
         gauge, stats = self._gauges[sock], self._engine.library.statistics(sock)
@@ -263,8 +266,7 @@ class Sessions:
             dropping = session.fe_dropping if sock == session.fe else session.be_dropping
             dropping.measured(now, gauge.state.send_dropped)
 
-    def _reported(self, session: Paired, now: float) -> Report:
-        to_be, to_fe = self._counts(session)
+    def _reported(self, session: Paired, to_be: Counts, to_fe: Counts, now: float) -> Report:
         return Report(
             session.pairing_id, to_be, to_fe,
             self._gauges[session.fe].state, self._gauges[session.be].state,

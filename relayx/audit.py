@@ -24,8 +24,8 @@ from relayx.logs import FIELDS
 AUDITED = frozenset({
     "registered", "register_failed", "taken_over", "takeovers", "lost", "reaped", "granted",
     "lease_ended", "refused", "dropped", "blocked", "private_key", "previous_secret",
-    "key_expiry", "admin", "admin_denied", "reloaded", "reload_failed", "started", "stopping",
-    "stopped",
+    "secret_changed", "key_changed", "key_expiry", "message_refused", "admin", "admin_denied",
+    "reloaded", "reload_failed", "started", "stopping", "stopped",
 })  # fmt: skip
 """The events of the log that belong in the record."""
 

@@ -20,7 +20,7 @@ from relayx.core.policy import Policy
 from relayx.net.sources import Failures, source_of
 from relayx.slow_checks import SlowChecks
 
-COUNTED = frozenset({Code.AUTH_FAILED, Code.SIGNATURE_INVALID})
+COUNTED = frozenset({Code.AUTH_FAILED, Code.SIGNATURE_INVALID, Code.REPLAYED})
 """Failures that tell of somebody who tries."""
 
 PolicyOf = Callable[[Register, str | None], Policy]
@@ -84,23 +84,24 @@ class Entrance:
             )
             reject(PeerError(Code.RATE_LIMITED, text))
             return
-        self._compare(conn, source, asked, admit, reject, identity, trace_id)
+        self._compare(conn, address, asked, admit, reject, identity, trace_id)
 
     def _compare(
         self,
         conn: int,
-        source: str,
+        address: str,
         asked: Register,
         admit: Admit,
         reject: Reject,
         identity: str | None,
         trace_id: str,
     ) -> None:
+        source = source_of(address)
         policy = self._policy(asked, identity)
         connection = self._control.get(conn)
         try:
             compared = self._authentication.check(
-                asked, policy, lambda check: self._checks.run(source, check), trace_id
+                asked, policy, lambda check: self._checks.run(source, check), trace_id, address
             )
         except PeerError as error:
             reject(error)
@@ -120,7 +121,7 @@ class Entrance:
             if isinstance(result, Failure):
                 self._log.failure("a secret could not be compared", result, trace_id=trace_id)
             elif self._policy(asked, identity) is not policy:  # changed meanwhile
-                self._compare(conn, source, asked, admit, reject, identity, trace_id)
+                self._compare(conn, address, asked, admit, reject, identity, trace_id)
                 return
             authentic = result is True
             if not authentic:

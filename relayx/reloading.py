@@ -298,6 +298,10 @@ class Reloading:
         """Go by the new configuration."""
         config, parts = new.config, self._parts
         before, self._files = self._files.config, new
+        if config.audit.file != before.audit.file:
+            parts.record.use(ready.audit)
+        else:
+            parts.record.reopen()
         parts.authentication.replace(new.secrets, config.clients)
         parts.failures.limit = config.limits.failures_per_minute
         parts.failures.block = config.limits.failure_block
@@ -317,10 +321,6 @@ class Reloading:
         for number in parts.data.listening - {number for number, _ in numbers(ports)}:
             parts.data.stop_listening_on(number)
         self._perform(parts.switchboard.replace_rules(rules(config)))
-        if config.audit.file != before.audit.file:
-            parts.record.use(ready.audit)
-        else:
-            parts.record.reopen()
 
     @property
     def secrets(self) -> Secrets:

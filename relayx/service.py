@@ -416,6 +416,17 @@ class GatewayService(Service):
         self._entrance.failed(address, error)
         self._perform(self.switchboard.rejected(conn, address, error))
 
+    def distrusted(self, conn: int, address: str, error: PeerError) -> None:
+        """See control.protocol.Events."""
+        client = self.switchboard.client(conn)
+        who = f"{client.role} {client.client_id}" if client is not None else "a connection"
+        self.say(
+            "warn", "message_refused", f"a message of {who} from {address} is refused: {error}",
+            role=str(client.role) if client is not None else "",
+            address=address, client_id=client.client_id if client is not None else "",
+            error_code=str(error.code), trace_id=error.trace_id,
+        )  # fmt: skip
+
     def requested(self, conn: int, message: Message, msg_id: str, trace_id: str) -> None:
         """See control.protocol.Events."""
         now = self._reactor.seconds()

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from relayx.config.model import Security
-from relayx.security.expiry import Alarm, expiry_alarms
+from relayx.security.expiry import Alarm, expiry_alarms, next_alarm
+from relayx.security.keychanges import signing_changes, trusted_changes
 from relayx.security.keydir import signing_key, verifying_keys
 from relayx.security.keys import SigningKey, VerifyingKey
 from relayx.security.policy import OnExpired, Signing
@@ -19,10 +20,12 @@ from relayx.security.signing import Signer, Verifier
 from relayx.security.trust import Trust
 
 LOOK = 3600.0
-"""Seconds between two looks for keys that expire."""
+"""Most seconds between two looks for keys that expire."""
 
-Say = Callable[[str, str, str], None]
-"""Takes a level, an event and a text."""
+_LEAST = 1.0
+
+Say = Callable[..., None]
+"""Takes a level, an event, a text, and fields by name, for the log."""
 
 
 class Keys(msgspec.Struct, frozen=True):
@@ -55,7 +58,8 @@ class KeyWatch:
     """What the gateway signs with and verifies by, and the alarms before keys expire.
 
     :param reactor: an IReactorTime.
-    :param say: takes each alarm once.
+    :param say: takes each alarm once (``key_expiry``), and each key that comes into force or
+        goes out of it (``key_changed``).
     :ivar trust: for the control plane.
     """
 
@@ -71,7 +75,7 @@ class KeyWatch:
         """Sign and verify with these from now on; what was seen already stays seen."""
         own = keys.own
         signing, on_expired = Signing(keys.security.signing), OnExpired(keys.security.on_expired)
-        self._keys = keys
+        before, self._keys = self._keys, keys
         self.trust.signer = (
             None if own is None else Signer(own.kid, own.private_key, own.expires, on_expired)
         )
@@ -83,19 +87,29 @@ class KeyWatch:
         else:
             verifier.signing, verifier.on_expired = signing, on_expired
             verifier.replace(keys.trusted)
+        for change in (
+            *signing_changes(before.own, own), *trusted_changes(before.trusted, keys.trusted),
+        ):  # fmt: skip
+            self._say(
+                "info", "key_changed", change.text, kid=change.kid, kid_before=change.kid_before
+            )
 
     def start(self) -> None:
-        """Look for keys that expire, now and every hour."""
+        """Look for keys that expire, now, when the next alarm is due, and every hour."""
         self.close()
-        self._call = self._reactor.callLater(LOOK, self.start)
         keys: list[SigningKey | VerifyingKey] = list(self._keys.trusted)
         if self._keys.own is not None:
             keys.append(self._keys.own)
-        for alarm in expiry_alarms(keys, self._reactor.seconds()):
+        now = self._reactor.seconds()
+        due = next_alarm(keys, now)
+        wait = LOOK if due is None else min(LOOK, max(_LEAST, due))
+        self._call = self._reactor.callLater(wait, self.start)
+        for alarm in expiry_alarms(keys, now):
             told = (alarm.kid, alarm.expires, alarm.days)
             if told not in self._told:
                 self._told.add(told)
-                self._say("error" if alarm.days <= 1 else "warn", "key_expiry", self._text(alarm))
+                level = "error" if alarm.days <= 1 else "warn"
+                self._say(level, "key_expiry", self._text(alarm), kid=alarm.kid)
 
     def expiring(self) -> list[tuple[str, str, float]]:
         """The keys that expire: what each is for (sign, verify), its kid, and when."""

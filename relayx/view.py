@@ -259,7 +259,7 @@ def _shown_port(port: Port) -> model.Port:
         client_id="" if be is None else be.client_id,
         address="" if be is None else be.address,
         session_id="" if lease is None else lease.session_id,
-        transport="" if be is None else str(be.transport),
+        transport="" if be is None else be.transport,
         pairing_id="" if session is None else session.pairing_id,
         sessions=len(port.sessions),
     )

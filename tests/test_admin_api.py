@@ -82,6 +82,7 @@ class Reading(TestCase):
         self.assertEqual(port["port"], gateway.zmq[1])
         self.assertEqual((port["service"], port["client_id"]), ("cam", "camera"))
         self.assertEqual(port["session_id"], grant["session_id"])
+        self.assertEqual((port["transport"], port["sessions"]), ("tcp", 0))
         lease = self.items(gateway, "leases?protocol=zmq&role=FE&client_id=viewer&service=cam")[0]
         self.assertEqual((lease["ports"], lease["role"]), ([gateway.zmq[1]], "FE"))
         self.assertEqual(self.items(gateway, "leases?protocol=srt"), [])
@@ -108,6 +109,9 @@ class Reading(TestCase):
         session = until(delivered)
         self.assertEqual((session["state"], session["cause"]), ("running", ""))
         self.assertEqual((session["be"]["client_id"], session["port"]), ("camera", gateway.zmq[0]))
+        self.assertEqual([session[end]["transport"] for end in ("fe", "be")], ["tcp", "tcp"])
+        (port,) = self.items(gateway, "ports?state=busy")
+        self.assertEqual((port["pairing_id"], port["sessions"]), (session["pairing_id"], 1))
         for query, count in (
             ("protocol=zmq", 1), ("protocol=srt", 0), ("client_id=camera", 1),
             ("client_id=nobody", 0), ("state=running", 1), ("state=ending", 0),

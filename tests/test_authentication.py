@@ -93,6 +93,38 @@ class Comparing(SynchronousTestCase):
             [("info", "previous_secret", client_id) for client_id in "aba"],
         )
 
+    def changed(self, secrets: Secrets, *entries: ClientPolicy) -> list[str]:
+        """What is said of other secrets."""
+        self.said.clear()
+        self.authentication.replace(secrets, entries)
+        self.assertEqual({said[:2] for said in self.said} - {("info", "secret_changed")}, set())
+        return [said[2] for said in self.said]
+
+    def test_changes_are_told(self) -> None:
+        cam = ClientPolicy("cam-*", secret_hash=HASH)
+        for secrets, words in (
+            (Secrets("current", "previous"), []),
+            (Secrets("current"), ["auth_secret_previous of before is not accepted"]),
+            (Secrets("next", "current"), ["before it is accepted as auth_secret_previous"]),
+            (Secrets("last", "next"), ["accepted as auth_secret_previous", "of before is not"]),
+            (Secrets("last", "guest"), ["of before is not", "previous is another, and accepted"]),
+            (Secrets("guest"), ["auth_secret is another; the one before it is not accepted"]),
+        ):
+            said = self.changed(secrets, cam)
+            self.assertEqual(len(said), len(words), said)
+            for text, part in zip(said, words, strict=True):
+                self.assertIn(part, text)
+        other = ClientPolicy("cam-*", secret_hash=str(secrethash.make("new")))
+        door = ClientPolicy("door", secret_hash=HASH)
+        self.assertEqual(
+            self.changed(Secrets("guest"), other, door),
+            ["the secret of clients[cam-*] is another", "clients[door] has a secret of its own"],
+        )
+        self.assertEqual(
+            self.changed(Secrets("guest"), other),
+            ["clients[door] has no secret of its own any more"],
+        )
+
     def test_nothing_secret_is_said(self) -> None:
         self.right("previous", client_id="a"), self.right("own", CAM)
         self.assertNotIn('"previous"', str(self.said))

@@ -157,3 +157,14 @@ class FailureTests(TestCase):
                 self.assertIn("--client-id", first.stderr)
                 second.line("registered")
                 self.assertEqual(second.interrupted(), 0)
+
+    @live()
+    def test_side_by_side(self, gateway: Gateway) -> None:
+        """Without --client-id the gateway names each, and nobody takes another's place."""
+        with (
+            relayx("be", "--echo", gateway=gateway.host) as one,
+            relayx("be", "--echo", gateway=gateway.host) as other,
+        ):
+            names = {it.line("registered").rpartition(" as ")[2] for it in (one, other)}
+            self.assertEqual(len(names), 2)
+            self.assertEqual((one.interrupted(), other.interrupted()), (0, 0))

@@ -176,6 +176,19 @@ class EchoTests(TestCase):
             self.assertEqual(be.ended(), 0)
 
     @live()
+    def test_protocol(self, gateway: Gateway) -> None:
+        """``--protocol srt`` goes to the srt port, where zmq ports are ready too."""
+        web = {"service": "web"}
+        client = gateway.be11()
+        for port in gateway.zmq:
+            gateway.waiting(port, **web)
+        with tunnel(gateway, "--echo", "--zmq", "0", "--srt", "1") as (be, _):
+            with front_end(gateway, "--protocol", "srt") as (_, address):
+                client.state(lambda state: state["services"]["web"]["srt_ready"] == 1)
+                self.assertEqual(exchange(address, b"by srt"), b"by srt")
+            be.line("6 bytes in, 6 bytes out")
+
+    @live()
     def test_trace_id(self, gateway: Gateway) -> None:
         """The lines of a session carry that of the request for its lease, where there was one."""
         client = gateway.fe("phone")

@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import signal
+import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -259,6 +260,24 @@ class BrokenTests(TransferCase):
             self.assertEqual(receiving.ended(), 1)
         self.assertIn("Error: interrupted", waiting.stderr)
         self.assertIn("Error: interrupted", receiving.stderr)
+
+    @live(log={"stream": "be"})
+    def test_sender_interrupted(self, gateway: Gateway) -> None:
+        """Ctrl-C while it waits for a receiver, and with half of it sent: status 1, a reset."""
+        be_client = gateway.be11()
+        with relayx("send", "--wait", "1m", gateway=gateway.host) as early:
+            be_client.find("log", lambda line: "PORT_EXHAUSTED" in str(line))
+            self.assertEqual(early.interrupted(), 1)
+        be = gateway.waiting(gateway.zmq[0])
+        with relayx("send", gateway=gateway.host, stdin=subprocess.PIPE) as sender:
+            be.paired()
+            sender.process.stdin.write(b"half")
+            sender.process.stdin.flush()
+            self.assertEqual(be.receive(4), b"half")
+            self.assertEqual(sender.interrupted(), 1)
+        self.assertEqual(be.rest(), (b"", "reset"))
+        for it in (early, sender):
+            self.assertEqual(it.stderr, "Error: interrupted\n")
 
     @live()
     def test_file_exists(self, gateway: Gateway) -> None:

@@ -43,6 +43,7 @@ class UsageTests(SynchronousTestCase):
             self.assertEqual(result.exit_code, 0)
             for option in ("--gateway", "--client-id", "--env-file", "RELAYX_GATEWAY"):
                 self.assertIn(option, result.output)
+            self.assertIn("default: 127.0.0.1:5555", result.output)
             self.assertNotIn("--secret", result.output)
 
     def test_help_of_the_group(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import globalLogPublisher
+from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from relayx.client import Backend, Refused, Session, StreamReset
@@ -182,6 +182,31 @@ class MarkTests(BackendCase):
             self.control.say(port_state(zmq=ZMQ))
             self.assertEqual(self.dialled(), [])
             self.reactor.advance(most)
+
+    def test_what_somebody_has_to_change_is_told_once(self) -> None:
+        """HELLO_INVALID, as where TLS is missing; again once a port has waited in between."""
+        said: list[str] = []
+
+        def observe(event: Any) -> None:
+            if event.get("log_level") is LogLevel.error:
+                said.append(event["error"])
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        self.backend.set_marks(1, 0)
+        for answer in ("", "no TLS", "no TLS", "no name", "", "no name"):
+            self.control.say(port_state(zmq=ZMQ))
+            (peer,) = self.dialled()
+            if answer:
+                peer.answer(wire.Refused("HELLO_INVALID", answer))
+                peer.lose(done())
+            else:
+                peer.wait()
+                peer.lose()
+            self.reactor.advance(60)
+            self.reactor.advance(60)
+        told = [text.partition(": ")[2] for text in said]
+        self.assertEqual(told, ["no TLS", "no name", "no name"])
 
     def test_lowered_mark(self) -> None:
         """Ports above a lowered mark are given up, the newest first; 0 gives up all."""

@@ -276,10 +276,11 @@ class RequestTests(ControlCase):
         """Grants in any order find their requests; another's is an event."""
         peer = self.admitted()
         first = self.client.acquire(need_zmq=True, service="web", be="b-1", ttl_seconds=9)
-        second = self.client.acquire(need_srt=True)
+        second = self.client.acquire(need_srt=True, transport="srt")
         one, two = peer.heard()
         self.assertEqual((one.need_zmq, one.need_srt, one.service), (True, False, "web"))
         self.assertEqual((one.be, one.ttl_seconds, two.be), ("b-1", 9, None))
+        self.assertEqual((one.transport, two.transport), ("tcp", "srt"))
         others = PortGrant(request_id="x", session_id="s-9", expires_at=1, zmq_port=4)
         peer.say(others)
         peer.say(granted(two, "s-2"))

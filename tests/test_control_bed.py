@@ -71,6 +71,9 @@ class Heard:
     def failed_to_register(self, conn: int, address: str, error: PeerError) -> None:
         self.events.append(("failed", conn, address, error.code, error.trace_id))
 
+    def distrusted(self, conn: int, address: str, error: PeerError) -> None:
+        self.events.append(("distrusted", conn, address, error.code, error.trace_id))
+
     def requested(self, conn: int, message: Message, msg_id: str, trace_id: str) -> None:
         self.events.append(("requested", conn, message, msg_id, trace_id))
 

@@ -125,12 +125,15 @@ class Failing(TestCase):
         self.refused(self.fe, Code.INVALID_REQUEST, service="x" * 65)
 
     def test_be_that_is_no_id(self) -> None:
-        self.refused(self.fe, Code.INVALID_REQUEST, be="a\nb")
-        self.refused(self.fe, Code.INVALID_REQUEST, be="x" * 129)
+        for bad, wanted in (("a\nb", '"a\\nb", 3'), ("x" * 129, "129 characters")):
+            grant = self.refused(self.fe, Code.INVALID_REQUEST, be=bad)
+            self.assertIn(wanted, grant.error)
+            self.assertIn("128 printable", grant.error)
 
     def test_request_id_too_long(self) -> None:
         grant = self.refused(self.fe, Code.INVALID_REQUEST, request_id="x" * 257)
         self.assertEqual(grant.request_id, "")
+        self.assertEqual(grant.error, "request_id has 257 bytes; allowed: at most 256")
 
     def test_longest_request_id(self) -> None:
         self.assertEqual(self.room.acquire(self.be, request_id="x" * 256).request_id, "x" * 256)
@@ -221,6 +224,23 @@ class FePorts(TestCase):
         for port in (SRT[1], SRT[0], ZMQ[2], ZMQ[1]):
             self.room.offer(port, "b1")
         self.assertEqual(self.taken(need_zmq=True, need_srt=True), (ZMQ[2], SRT[1]))
+
+    def test_two_of_one_be_by_its_address(self) -> None:
+        """Whatever the HELLO of each of its connections says."""
+        self.room.be("b1", at=ELSEWHERE)
+        self.room.be("b2")
+        self.room.offer(ZMQ[0], at=ELSEWHERE)
+        self.room.offer(SRT[0], "one")
+        self.room.offer(ZMQ[1], "other")
+        self.assertEqual(self.taken(need_zmq=True, need_srt=True), (ZMQ[1], SRT[0]))
+
+    def test_two_of_one_that_has_not_registered(self) -> None:
+        """Nobody's connections are of one BE where id and address are the same."""
+        self.room.offer(ZMQ[0], "a", at=ELSEWHERE)
+        self.room.offer(ZMQ[1], "b")
+        self.room.offer(SRT[0], "a")
+        self.room.offer(ZMQ[2], "a")
+        self.assertEqual(self.taken(need_zmq=True, need_srt=True), (ZMQ[2], SRT[0]))
 
     def test_two_of_two_bes(self) -> None:
         self.room.be("b1")

@@ -130,6 +130,11 @@ class Ticket(TestCase):
         self.assertIn(ELSEWHERE, notes(self.room.effects, "refused")[0].text)
         self.assertEqual(notes(self.room.effects, "refused")[0].level, "warn")
 
+    def test_be_that_is_lost(self) -> None:
+        """Not registered any more, though not yet reaped."""
+        self.room.lose(self.be)
+        self.refused(self.room.offer(ZMQ[0], "b"))
+
     def test_be_by_the_id_of_an_fe(self) -> None:
         self.refused(self.room.offer(ZMQ[0], "f", at=FE_AT))
 

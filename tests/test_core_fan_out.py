@@ -255,6 +255,14 @@ class UnderALease(FanOutCase):
             waited += [pair.lease_waited for pair in of(self.room.effects, fx.Pair)]
         self.assertEqual(waited, [0, None])
 
+    def test_no_fe_waits_where_one_runs_on(self) -> None:
+        """It would wait for as long as that one lasts."""
+        self.publish()
+        ticket = self.lease(self.fe).ticket
+        first, _ = (self.watched(ticket=ticket) for _ in range(2))
+        self.room.drains(first)
+        self.refused(self.watch(ticket=ticket), Code.PORT_BUSY)
+
     def test_an_fe_waits_where_all_are_drained(self) -> None:
         """As after one session: it has the lease, and the BE is about to be there again."""
         be = self.publish()

@@ -105,11 +105,11 @@ class Roles(GlanceCase):
 
     def test_two_who_publish_have_nobody_to_watch(self) -> None:
         self.publish()
-        self.refused(Code.HELLO_INVALID, Reject.BAD_MODE, mode=Mode.PUBLISH, role=Role.FE)
+        self.refused(Code.HELLO_INVALID, Reject.BAD_MODE, Role.FE, mode=Mode.PUBLISH, role=Role.FE)
 
     def test_buffer_mode_only_with_its_like(self) -> None:
         self.publish()
-        self.refused(Code.NOT_ADMITTED, Reject.UNACCEPTABLE, role=Role.FE, type=Type.FILE)
+        self.refused(Code.NOT_ADMITTED, Reject.UNACCEPTABLE, Role.FE, role=Role.FE, type=Type.FILE)
         self.admitted(Role.FE, role=Role.FE, type=Type.STREAM)
 
     def test_what_it_says(self) -> None:
@@ -156,6 +156,7 @@ class Refusals(GlanceCase):
     def test_an_address_that_counts_no_more(self) -> None:
         """The snapshot is older than that."""
         self.enter(Room(admission="peer", reaper_timeout=5.0))
+        self.glance()
         self.room.lose(self.be)
         snapshot, asked = self.glance(), StreamId(role=Role.BE)
         begun = self.room.now
@@ -484,13 +485,13 @@ class Crossing:
         port, at = pick([4001, 4001, 4001, 4002, 4003, 3001, 5]), pick(self.places)
         asked = self.stream_id()
         decision = decide(glance(room.board, room.now), room.now, port, at, asked)
-        if decision.hello is None:
-            assert asked.mode is (Mode.PUBLISH if asked.role is Role.FE else Mode.REQUEST)
-            assert decision.reject == Reject.BAD_MODE
-            return
         link = room.number()
-        hello, publishes = decision.hello, decision.publishes
-        room.did(room.switchboard.hello(room.now, link, port, at, hello, NATIVE, publishes))
+        room.did(
+            room.switchboard.hello(
+                room.now, link, port, at, decision.hello, NATIVE, decision.publishes,
+                decision.buffered,
+            )
+        )  # fmt: skip
         refused = [effect for effect in of(room.effects, fx.Refuse) if effect.link == link]
         if decision.refusal is None:
             assert decision.reject == 0
@@ -499,7 +500,8 @@ class Crossing:
             pair = [pair for pair in of(room.effects, fx.Pair) if link in (pair.fe, pair.be)]
             assert waits or pair, (asked, room.effects)
             joined = bool(pair) and len(room.board.ports[port].sessions) > 1
-            self.outcomes["joins" if joined else "pairs" if pair else f"{hello.role} waits"] += 1
+            alone = "pairs" if pair else f"{decision.hello.role} waits"
+            self.outcomes["joins" if joined else alone] += 1
         else:
             assert decision.reject == reject_of(decision.refusal)
             assert refusals(room.effects) == [(link, decision.refusal.code)], (asked, decision)

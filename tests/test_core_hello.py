@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
+from relayx.core.codec import shown
 from relayx.core.errors import Code
 from relayx.core.hello import (
     Hello,
@@ -87,7 +88,8 @@ class Fields(TestCase):
     def test_client_id_limit(self) -> None:
         self.assertEqual(decode_hello(line(role="FE", client_id="x" * 128)).client_id, "x" * 128)
         for bad in ("x" * 129, "a\nb", "\x00"):
-            self.assertIn("client_id", self.refused(line(role="FE", client_id=bad)).text)
+            text = self.refused(line(role="FE", client_id=bad)).text
+            self.assertIn(f"client_id is {shown(bad)}, {len(bad)} characters", text)
 
     def test_service(self) -> None:
         for good in ("", "web", "a-z.0-9", "x" * 64):
@@ -98,7 +100,8 @@ class Fields(TestCase):
     def test_session_id_and_ticket_limits(self) -> None:
         for field in ("session_id", "ticket"):
             decode_hello(line(role="FE", **{field: "x" * 256}))
-            self.assertIn("256", self.refused(line(role="FE", **{field: "x" * 257})).text)
+            text = self.refused(line(role="FE", **{field: "x" * 257})).text
+            self.assertEqual(text, f"{field} has 257 bytes; allowed: at most 256")
 
     def test_on_fe_close(self) -> None:
         for good in ("close", "keep"):

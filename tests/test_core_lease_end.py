@@ -7,7 +7,7 @@ from twisted.trial.unittest import TestCase
 from relayx.core import effects as fx
 from relayx.core.errors import Code
 from relayx.core.messages import Error, PortRelease, Role
-from tests.common import SRT, ZMQ, Room, of, pairing, pairs, refusals, sent, told
+from tests.common import SRT, ZMQ, Room, notes, of, pairing, pairs, refusals, sent, told
 
 
 class Releasing(TestCase):
@@ -53,8 +53,10 @@ class Releasing(TestCase):
 
     def refused(self, conn: int, session_id: str) -> None:
         self.room.release(conn, session_id, msg_id="m", trace_id="t")
-        (send,) = self.room.effects
-        self.assertIsInstance(send, fx.Send)
+        (send,) = of(self.room.effects, fx.Send)
+        (note,) = notes(self.room.effects, "message_refused")
+        self.assertEqual(len(self.room.effects), 2)
+        self.assertEqual(note.fields["trace_id"], "t")
         self.assertEqual((send.conn, send.trace_id), (conn, "t"))
         self.assertIsInstance(send.message, Error)
         self.assertEqual(

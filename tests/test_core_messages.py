@@ -125,6 +125,19 @@ class Wire(TestCase):
         )  # fmt: skip
         self.assertEqual(payload(state)["services"], {"web": {"zmq_ready": 3, "srt_ready": 0}})
 
+    def test_state_with_srt_bes(self) -> None:
+        """For 1.1 clients [] where there is none, as in the other lists."""
+        state = PortState(
+            zmq_total=0, srt_total=3, zmq_busy=0, srt_busy=0, zmq_ready_ports=(),
+            srt_ready_ports=(), zmq_empty_ports=(), srt_empty_ports=(), srt_native_ready_ports=(),
+            services={"web": ServiceCount(0, 1, 2)},
+        )  # fmt: skip
+        told = payload(state)
+        self.assertEqual(told["srt_native_ready_ports"], [])
+        self.assertEqual(
+            told["services"], {"web": {"zmq_ready": 0, "srt_ready": 1, "srt_native_ready": 2}}
+        )
+
     def test_session_end_with_zeros(self) -> None:
         end = SessionEnd(
             pairing_id="p", session_id="", protocol="zmq", port=1, cause="drain", error="e",

@@ -206,6 +206,17 @@ class SayingHello(SynchronousTestCase):
         link = self.room.dial(SRT[0], session_id=grant.session_id, at=ELSEWHERE)
         self.assertEqual(refusals(self.room.effects), [(link, Code.NOT_ADMITTED)])
 
+    def test_before_ttl_expired(self) -> None:
+        """The order of precedence: NOT_ADMITTED, then TTL_EXPIRED."""
+        viewer = self.room.fe("viewer")
+        self.room.fe("zmq-only")
+        self.room.offer(SRT[0])
+        grant = self.room.acquire(viewer, need_srt=True)
+        self.room.release(viewer, grant.session_id)
+        for client_id, code in (("zmq-only", Code.NOT_ADMITTED), ("viewer", Code.TTL_EXPIRED)):
+            link = self.room.dial(SRT[0], client_id, ticket=grant.ticket)
+            self.assertEqual(refusals(self.room.effects), [(link, code)])
+
     def test_before_port_busy(self) -> None:
         self.room.be("zmq-only"), self.room.fe("zmq-only")
         self.room.offer(SRT[0], at=ELSEWHERE)

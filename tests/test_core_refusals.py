@@ -109,6 +109,11 @@ class FePrecedence(Refusing):
         link = self.room.dial(ZMQ[0], session_id=lease, at="203.0.113.9")
         self.refused(self.room, link, Code.NOT_ADMITTED)
 
+    def test_another_service_before_expired(self) -> None:
+        lease = self.ended_lease()
+        link = self.room.dial(ZMQ[0], session_id=lease, service="web")
+        self.refused(self.room, link, Code.NOT_ADMITTED)
+
     def test_not_admitted_before_busy(self) -> None:
         self.room.offer(ZMQ[0], service="web")
         self.room.dial(ZMQ[0], service="web")

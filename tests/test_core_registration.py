@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import TestCase
 
 from relayx.core import effects as fx
+from relayx.core.codec import shown
 from relayx.core.errors import Code, PeerError
 from relayx.core.messages import (
     Auth,
@@ -133,11 +134,15 @@ class Refused(Refusing):
     def test_client_id(self) -> None:
         room = Room()
         for bad in ("x" * 129, "a\x1b", "a\n"):
-            self.refused(room, room.fe(bad), Code.INVALID_REQUEST)
+            auth = self.refused(room, room.fe(bad), Code.INVALID_REQUEST)
+            self.assertIn("128 printable", auth.error)
+            self.assertIn(f"client_id is {shown(bad)}, {len(bad)} characters", auth.error)
 
     def test_instance(self) -> None:
+        """Its length is told; itself, with which a client's place is taken, is not."""
         room = Room()
-        self.refused(room, room.fe("a", instance="x" * 257), Code.INVALID_REQUEST)
+        auth = self.refused(room, room.fe("a", instance="x" * 257), Code.INVALID_REQUEST)
+        self.assertEqual(auth.error, "instance has 257 bytes; allowed: at most 256")
 
     def test_while_stopping(self) -> None:
         """Section 9."""
@@ -263,8 +268,11 @@ class Asking(TestCase):
 
     def error(self, conn: int, message: object) -> None:
         self.room.ask(conn, message, msg_id="m", trace_id="t")
-        (send,) = self.room.effects
+        (send,) = of(self.room.effects, fx.Send)
+        (note,) = notes(self.room.effects, "message_refused")
+        self.assertEqual(len(self.room.effects), 2)
         self.assertEqual((send.conn, send.trace_id), (conn, "t"))
+        self.assertEqual(note.fields["trace_id"], "t")
         self.assertIsInstance(send.message, Error)
         self.assertEqual(
             (send.message.error_code, send.message.in_reply_to), (Code.INVALID_REQUEST, "m")

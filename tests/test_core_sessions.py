@@ -180,6 +180,18 @@ class Recipients(TestCase):
         self.room.over(session)
         self.assertEqual(of(self.room.effects, fx.Send), [])
 
+    def test_the_fe_by_its_id_where_the_owner_of_its_lease_is_gone(self) -> None:
+        """A client that comes back without an instance under its id while the session runs."""
+        old = self.room.fe11("f")
+        self.room.offer(ZMQ[0])
+        lease = self.room.acquire(old).session_id
+        self.room.dial(ZMQ[0], "f", session_id=lease)
+        session = pairing(self.room.effects)
+        self.room.lose(old)
+        back = self.room.fe11("f")
+        self.room.over(session)
+        self.assertEqual(len(sent(self.room.effects, back)), 1)
+
     def test_an_owner_whose_lease_has_ended(self) -> None:
         fe = self.room.fe11("f")
         self.room.offer(ZMQ[0])

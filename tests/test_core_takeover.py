@@ -94,6 +94,12 @@ class Taking(TestCase):
         self.assertEqual(sorted(closed(self.room.effects)), links)
         self.assertEqual(self.live(), [new])
 
+    def test_not_of_an_fe_that_is_lost(self) -> None:
+        """Unlike a BE, an FE leaves nothing that could be taken over."""
+        self.room.lose(self.room.fe("f", instance="i1"))
+        self.room.fe("f", instance="i2")
+        self.assertEqual(notes(self.room.effects, "taken_over"), [])
+
     def test_from_another_address(self) -> None:
         self.room.be("b", instance="i1")
         new = self.room.be("b", instance="i2", at=ELSEWHERE)

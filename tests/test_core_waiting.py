@@ -202,6 +202,15 @@ class Fe(TestCase):
         kinds = [type(effect) for effect in self.room.effects]
         self.assertTrue(kinds.index(fx.Wait) < kinds.index(fx.Pair))
 
+    def test_waits_by_its_address_for_a_named_service(self) -> None:
+        """Its lease is for that service, so its HELLO need not name it (section 6)."""
+        be = self.room.offer(ZMQ[1], service="web")
+        self.room.acquire(self.fe, service="web", ttl_seconds=60)
+        self.room.hang_up(be)
+        fe = self.room.dial(ZMQ[1])
+        be = self.room.offer(ZMQ[1], service="web")
+        self.assertEqual(pairs(self.room.effects), [(fe, be)])
+
     def test_its_timer_ends_with_the_pairing(self) -> None:
         self.room.dial(ZMQ[0], session_id=self.lease)
         self.room.offer(ZMQ[0])

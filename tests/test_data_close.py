@@ -41,9 +41,9 @@ class Ends(Base):
 
     def test_not_over_before_all_is_delivered(self) -> None:
         """Delivered means acknowledged by the receiver's TCP."""
-        for end, other in ((self.fe, self.be), (self.be, self.fe)):
+        for fe_sends in (True, False):
             self.begin()
-            end, other = (self.fe, self.be) if end is not self.be else (self.be, self.fe)
+            end, other = (self.fe, self.be) if fe_sends else (self.be, self.fe)
             self.sends(end, b"x" * 100)
             self.ends(self.fe)
             self.ends(self.be)
@@ -115,6 +115,7 @@ class Failures(Base):
         self.passes(0.3)
         outcome = self.over("fe_reset", "closed", "reset")
         self.assertEqual(outcome.fe_to_be_bytes, 4)
+        self.assertEqual(outcome.text, "the FE reset its connection")
 
     def test_be_reset(self) -> None:
         self.sends(self.be, b"last")
@@ -122,7 +123,8 @@ class Failures(Base):
         self.gone(self.be)
         self.fe.acknowledge()
         self.passes(0.3)
-        self.over("be_reset", "reset", "closed")
+        outcome = self.over("be_reset", "reset", "closed")
+        self.assertEqual(outcome.text, "the BE reset its connection")
 
     def test_bytes_that_still_come_are_delivered(self) -> None:
         self.fails(self.fe)
@@ -151,6 +153,7 @@ class Failures(Base):
             self.gone(end)
             (outcome,) = self.outcomes
             self.assertEqual(outcome.cause, cause)
+            self.assertEqual(outcome.text, f"the {side.upper()} does not answer")
 
     def test_both_fail(self) -> None:
         self.sends(self.fe, b"x")
@@ -209,9 +212,11 @@ class Timeouts(Base):
         self.running()
 
     def test_never_without_an_end(self) -> None:
-        self.begin(half_close_timeout=1.0)
-        self.passes(20)
-        self.running()
+        """Nor where the session is looked at for its other time-out."""
+        for idle_timeout in (0.0, 40.0):
+            self.begin(half_close_timeout=1.0, idle_timeout=idle_timeout)
+            self.passes(20)
+            self.running()
 
     def test_idle(self) -> None:
         self.begin(idle_timeout=4.0)

@@ -136,6 +136,19 @@ class FeFails(Kept):
         outcome = self.over("fe_closed", "closed", "")
         self.assertEqual(outcome.fe_to_be_bytes, 9)
 
+    def test_not_before_all_that_it_sent_is_read(self) -> None:
+        self.sends(self.fe, b"last")
+        self.be.acknowledge()
+        self.fails(self.fe)
+        self.passes(5)
+        self.running()
+        self.sends(self.fe, b"words")
+        self.be.acknowledge()
+        self.gone(self.fe)
+        self.passes(0.3)
+        outcome = self.over("fe_closed", "closed", "")
+        self.assertEqual(outcome.fe_to_be_bytes, 9)
+
     def test_the_bes_bytes_are_discarded_from_then_on(self) -> None:
         self.fails(self.fe)
         self.sends(self.be, b"echo")
@@ -165,6 +178,18 @@ class Limits(Kept):
             self.passes(0.1)
         outcome = self.over("limit", "reset", "reset")
         self.assertIn("5 s", outcome.text)
+
+    def test_quiet_but_not_delivered(self) -> None:
+        """The FE takes the answer late: the BE is not still sending, and stays."""
+        self.begin(drain_limit=5.0)
+        self.ends(self.fe)
+        self.passes(0.1)
+        self.sends(self.be, b"answer")
+        self.passes(20)
+        self.running()
+        self.fe.acknowledge()
+        self.passes(0.3)
+        self.assertTrue(self.over("fe_closed", "closed", "").be_kept)
 
     def test_counted_from_the_last_fe_byte(self) -> None:
         self.begin(drain_limit=5.0)
@@ -213,6 +238,16 @@ class Limits(Kept):
         for _ in range(5):
             self.passes(8)
             self.be.unacknowledged -= 1
+        self.running()
+
+    def test_the_fe_takes_a_little_at_a_time(self) -> None:
+        """What it takes of the answer after its end is progress."""
+        self.begin(half_close_timeout=10.0)
+        self.ends(self.fe)
+        self.sends(self.be, b"x" * 10)
+        for _ in range(5):
+            self.passes(8)
+            self.fe.unacknowledged -= 1
         self.running()
 
     def test_drain_quiet_of_a_minute(self) -> None:
@@ -273,6 +308,14 @@ class BeEnds(Kept):
     def test_ended_by_the_gateway(self) -> None:
         self.session.finish(Cause.DRAIN, "stop")
         self.over("drain", "reset", "reset")
+
+    def test_bytes_to_the_fe_are_progress(self) -> None:
+        self.begin(idle_timeout=4.0)
+        for _ in range(5):
+            self.passes(3)
+            self.sends(self.be, b"x")
+            self.fe.acknowledge()
+        self.running()
 
     def test_idle(self) -> None:
         self.begin(idle_timeout=4.0)

@@ -140,6 +140,20 @@ class Hellos(Bed):
         self.assertEqual(self.hellos[link].client_id, "b")
         self.assertEqual(peer.got, b"")
 
+    async def test_numbered_as_asked(self) -> None:
+        """Other connections to the same switchboard have the numbers between."""
+        first, numbers = self.number, iter((7, 9))
+        plane = DataPlane(reactor, Settings(interface="127.0.0.1", splice=False), self, numbers)
+        self.addCleanup(plane.release)
+        self.number = listen_on_a_free_port(plane, "127.0.0.1", socket.AF_INET)
+        links = [(await self.come(role="FE"))[1] for _ in range(2)]
+        self.assertEqual(links, [7, 9])
+        self.number = first
+        for closing in plane.stop_listening():
+            await closing
+        plane.close()
+        await self.until(lambda: not plane.open_connections())
+
     async def test_waiting_be_with_ack(self) -> None:
         peer, link = await self.come(role="BE", ack=True)
         self.plane.wait(fx.Wait(link))

@@ -13,14 +13,15 @@ from tests.live import CONTROL_PORT, LATE, SECRET, Control11, Gateway, live
 class Registering(TestCase):
     """register and auth (section 3)."""
 
-    def refused(self, client: Control, code: str) -> None:
-        """The answer is auth with this code, then an end of stream."""
+    def refused(self, client: Control, code: str) -> str:
+        """The answer is auth with this code, then an end of stream; what its error says."""
         found = client.rest()
         self.assertEqual([m["type"] for m in found], ["auth"])
         payload = found[0]["payload"]
         self.assertEqual((payload["status"], payload["error_code"]), ("error", code))
         self.assertTrue(payload["error"])
         self.assertNotIn(SECRET, payload["error"])
+        return str(payload["error"])
 
     @live()
     def test_auth_ok(self, gateway: Gateway) -> None:
@@ -91,7 +92,7 @@ class Registering(TestCase):
         for kind, payload in (("ping", {"c_send": 1}), ("port_state_q", {}), ("teleport", {})):
             client = gateway.control()
             client.say(kind, payload)
-            self.refused(client, "REGISTER_REQUIRED")
+            self.assertIn(f'"{kind}"', self.refused(client, "REGISTER_REQUIRED"))
 
     @live(control={"register_timeout": 0.3})
     def test_register_timeout(self, gateway: Gateway) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
-from tests.guide_peer import DEADLINE, Data, EndedError, WasResetError, hello_line
+from tests.guide_peer import DEADLINE, Data, EndedError, Peer, WasResetError, hello_line
 from tests.live import LATE, Data11, Gateway, live
 
 
@@ -23,14 +23,19 @@ def unacknowledged(peer: Data) -> int:
     return int(struct.unpack("i", fcntl.ioctl(peer.socket, termios.TIOCOUTQ, bytes(4)))[0])
 
 
-def unread_by_the_gateway(peer: Data) -> int:
-    """Bytes that the gateway's system has, and that the gateway has not read."""
+def at_the_gateway(peer: Peer) -> list[str]:
+    """What the system tells of the gateway's end of a connection, a line of /proc/net/tcp."""
     wanted = [_in_hex(peer.socket.getpeername()), _in_hex(peer.socket.getsockname())]
     for line in Path("/proc/net/tcp").read_text().splitlines():
         words = line.split()
         if words[1:3] == wanted:
-            return int(words[4].partition(":")[2], 16)
+            return words
     raise AssertionError("the connection is not there")
+
+
+def unread_by_the_gateway(peer: Data) -> int:
+    """Bytes that the gateway's system has, and that the gateway has not read."""
+    return int(at_the_gateway(peer)[4].partition(":")[2], 16)
 
 
 def _in_hex(address: tuple[str, int]) -> str:

@@ -38,6 +38,7 @@ class Limits(TestCase):
 
         took = gateway.background(chatter).result()
         self.assertTrue(0.5 < took < 0.6 + LATE, took)
+        self.assertEqual(client.expect("session_end")["cause"], "limit")
         client.state(lambda state: state["zmq_empty_ports"] == gateway.zmq)
 
     @live(data={"drain_quiet": 0.1, "half_close_timeout": 0.5})

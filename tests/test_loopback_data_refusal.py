@@ -10,6 +10,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import Data
 from tests.live import LATE, Data11, Gateway, live
+from tests.test_loopback_data_hello import unread_by_the_gateway
 
 ELSEWHERE = "127.0.0.21"
 
@@ -213,6 +214,20 @@ class WaitingFE(TestCase):
             self.assertEqual(fe.receive(6), b"answer")
             fe.close(), be.close()
             self.fe[0].state(lambda state: state["zmq_busy"] == 0)
+
+    @live()
+    def test_is_not_read(self, gateway: Gateway) -> None:
+        """Section 5: what it sends meanwhile stays in its socket."""
+        session_id = self.leased(gateway)
+        fe = gateway.entering(gateway.zmq[0], session_id=session_id)
+        self.assertRaises(TimeoutError, fe.fill, 0.1)  # its HELLO has been read
+        fe.send(b"early bird")
+        self.assertRaises(TimeoutError, fe.fill, 0.1)
+        self.assertEqual(unread_by_the_gateway(fe), 10)
+        be = gateway.dial11(gateway.zmq[0])
+        be.hello("BE")
+        be.paired()
+        self.assertEqual(be.receive(10), b"early bird")
 
     @live(data={"hello_timeout": 0.4})
     def test_port_empty_after_hello_timeout(self, gateway: Gateway) -> None:

@@ -14,6 +14,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import Control, Data, EndedError, Peer, WasResetError
 from tests.live import CONTROL_PORT, SECRET, Gateway, Peers, Timed, live, twistd
+from tests.test_loopback_proxy import BALANCER, TRUSTED, version_2
 
 HERE, ELSEWHERE = "127.55.0.1", "127.55.0.2"
 
@@ -42,7 +43,11 @@ class ControlConnections(Case):
         witness = gateway.be()
         mine = [gateway.fe(source=HERE) for _ in range(3)]
         for _ in range(5):
-            self.closed(gateway.control(source=HERE))
+            try:
+                one_more = gateway.control(source=HERE)
+            except ConnectionResetError:
+                continue  # it was reset before the system told us that it was there
+            self.closed(one_more)
         gateway.fe(source=ELSEWHERE)
         line = witness.find("log", lambda line: "control_per_source" in str(line))["payload"]
         self.assertIn(HERE, line)
@@ -96,6 +101,20 @@ class FailedRegistrations(Case):
             self.assertEqual(answers[-1]["error_code"], "RATE_LIMITED")
             answers.append(register(gateway))
         self.assertGreater(len(answers), 1)
+
+    @live(limits={"failures_per_minute": 2}, proxy_protocol=TRUSTED)
+    def test_ipv6_by_64_bits(self, gateway: Gateway) -> None:
+        """Section 1: a source of IPv6 is a /64, whatever address of it comes."""
+
+        def come(address: str, secret: str) -> dict[str, Any]:
+            client = gateway.control(source=BALANCER)
+            client.send(version_2(address))
+            return client.register("FE", secret)
+
+        for address in ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2"):
+            self.assertEqual(come(address, "wrong")["error_code"], "AUTH_FAILED")
+        self.assertEqual(come("2001:db8:0:1::3", SECRET)["error_code"], "RATE_LIMITED")
+        self.assertEqual(come("2001:db8:0:2::3", SECRET)["status"], "ok")
 
     @live(limits={"failures_per_minute": 2})
     def test_other_mistakes_are_no_guesses(self, gateway: Gateway) -> None:

@@ -145,7 +145,8 @@ class Rights(TestCase):
         self.assertTrue(other.acquire()["session_id"])
 
 
-SECONDS = 3.0
+SECONDS = 5.0
+"""For which a rate is measured: as long as it is promised for."""
 
 
 class Flow:
@@ -190,7 +191,7 @@ def _receive(link: Data11) -> float:
 
 
 class Bandwidth(TestCase):
-    """Within 5 % at the receiver."""
+    """Within 5 % at the receiver, over five seconds."""
 
     def check(self, rate: float, wanted: int) -> None:
         self.assertTrue(0.95 * wanted <= rate <= 1.05 * wanted, f"{rate:.0f} bits/s of {wanted}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -127,6 +128,51 @@ class StartLines(ProcessCase):
         self.assertEqual({line["level"] for line in lines}, {"debug", "info", "warn"})
         for line in lines:
             self.assertTrue(line["time"].endswith("Z") and line["message"], line)
+
+
+class Limited(Subprocess):
+    """A gateway that begins with other limits of descriptors."""
+
+    soft, hard = 0, 0
+
+    def program(self) -> tuple[str, ...]:
+        """Set them, then twistd."""
+        return (
+            "-c",
+            f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, {(self.soft, self.hard)})"
+            "; from twisted.scripts.twistd import run; run()",
+        )
+
+
+class Descriptors(ProcessCase):
+    """The limit of descriptors (section 1)."""
+
+    NEEDED = 50 + 50 + 256 + 1024 + (1 + 3) + 2 * 3
+
+    def limited(self, soft: int, hard: int) -> Limited:
+        """A gateway that has been started with these limits."""
+        gateway = Limited(random_host(), 3, 0)
+        gateway.soft, gateway.hard = soft, hard
+        gateway.start(self.mktemp(), {})
+        return gateway
+
+    def test_raised(self) -> None:
+        """Where the hard limit allows, the soft one is raised to what is needed, at least."""
+        gateway = self.limited(200, self.NEEDED)
+        with killed_in_the_end(gateway):
+            gateway.wait_until_listening()
+            gateway.fe().ping()
+            soft, hard = resource.prlimit(gateway.process.pid, resource.RLIMIT_NOFILE)
+            self.assertEqual((soft, hard), (self.NEEDED, self.NEEDED))
+            self.stopped(gateway)
+
+    def test_too_few(self) -> None:
+        """Where it does not: one error that says by how much it falls short, and exit 1."""
+        gateway = self.limited(200, self.NEEDED - 7)
+        with killed_in_the_end(gateway):
+            status, written = gateway.ended()
+        self.assertEqual((status, "Traceback" in written), (1, False), written)
+        self.assertEqual(len([x for x in written.splitlines() if "7 too few" in x]), 1, written)
 
 
 class Listeners(ProcessCase):

@@ -106,6 +106,42 @@ class Required(TestCase):
                 self.assertEqual(other.answer_to(data)["payload"]["error_code"], "REPLAYED")
 
     @signing_gateway("require")
+    def test_register(self, local: LocalGateway, files: KeyFiles) -> None:
+        """One that was heard on the way, or is old, opens nothing to whoever plays it back."""
+        asked = {"role": "FE", "secret": local.gateway.secret, "client_id": "victim"}
+
+        def told(data: bytes) -> dict[str, Any]:
+            with dialled(local, files) as control:
+                auth: dict[str, Any] = control.answer_to(data)
+                self.assertEqual(auth["type"], "auth")
+                return auth["payload"]
+
+        with registered(local, files) as control:
+            heard = signed(control.signer, "register", asked)
+            self.assertEqual(told(heard)["status"], "ok")
+            self.assertEqual(told(heard)["error_code"], "REPLAYED")
+            late = signed(control.signer, "register", asked, ago=31)
+            self.assertEqual(told(late)["error_code"], "SIGNATURE_INVALID")
+            control.say_signed("ping", {"c_send": 1})
+            control.expect("pong")
+
+    @signing_gateway("require")
+    def test_played_back_too_often(self, local: LocalGateway, files: KeyFiles) -> None:
+        """It counts as a registration that failed: 30 a minute (section 1, limits)."""
+        with registered(local, files) as control:
+            heard = signed(control.signer, "register", {"role": "FE", "secret": "wrong"})
+        codes = []
+        for _ in range(31):
+            with dialled(local, files) as control:
+                codes.append(control.answer_to(heard)["payload"]["error_code"])
+        fresh = {"role": "FE", "secret": local.gateway.secret}
+        with dialled(local, files) as control:
+            control.say_signed("register", fresh)
+            refused = control.expect("auth", status="error")
+        self.assertEqual(codes[:2], ["AUTH_FAILED", "REPLAYED"])
+        self.assertEqual(refused["error_code"], "RATE_LIMITED")
+
+    @signing_gateway("require")
     def test_gateway_signs_all(self, local: LocalGateway, files: KeyFiles) -> None:
         verifier = Verifier(files.public, Signing.REQUIRE)
         with dialled(local, files) as control:

@@ -8,7 +8,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import Control
 from tests.live import Gateway, live
-from tests.srt_peer import Ended, Rejected, SrtPeer, missing
+from tests.srt_peer import Rejected, SrtPeer, missing
 
 OPEN = {"admission": "open"}
 BE = "#!::u=cam,m=publish"
@@ -20,7 +20,9 @@ class SrtCase(TestCase):
 
     skip = missing() or None
 
-    def call(self, gateway: Gateway, streamid: str | bytes = "", port: int = 0, **options: Any) -> SrtPeer:
+    def call(
+        self, gateway: Gateway, streamid: str | bytes = "", port: int = 0, **options: Any
+    ) -> SrtPeer:
         options.setdefault("latency", 20)
         peer = SrtPeer.connect(gateway.host, port or gateway.srt[0], streamid, **options)
         gateway.before_closing(peer.close)
@@ -32,7 +34,10 @@ class SrtCase(TestCase):
 
 def numbered(first: int, count: int, size: int = 200) -> list[bytes]:
     """Messages that tell which they are."""
-    return [number.to_bytes(4, "big") + bytes(size + number % 700) for number in range(first, first + count)]
+    return [
+        number.to_bytes(4, "big") + bytes(size + number % 700)
+        for number in range(first, first + count)
+    ]
 
 
 class SessionTests(SrtCase):
@@ -72,9 +77,9 @@ class SessionTests(SrtCase):
         messages = numbered(0, 500)
         for message in messages:
             be.send(message)
+        be.drain()
         be.close()
-        self.assertEqual([fe.receive() for _ in messages], messages)
-        self.assertRaises(Ended, fe.receive)
+        self.assertEqual(fe.receive_all(late=False), messages)
 
     @live(real_srt={}, data=OPEN)
     def test_refused(self, gateway: Gateway) -> None:
@@ -96,7 +101,26 @@ class SessionTests(SrtCase):
             self.assertEqual([fe.receive() for _ in messages], messages)
             fe.close()
             watcher.state(lambda state: state["srt_busy"] == 0)
-            be.send(b"to nobody")
+
+    @live(real_srt={}, data={"admission": "open", "be_on_fe_close": "keep"})
+    def test_what_came_before_the_port_was_ready_is_nobodys(self, gateway: Gateway) -> None:
+        """Though it is due a latency later, when the next session runs."""
+        watcher = gateway.fe11("watcher")
+        port = gateway.srt[0]
+        be = self.call(gateway, BE, latency=600)
+        self.ready(watcher, port)
+        fe = self.call(gateway, FE)
+        be.send(b"first")
+        self.assertEqual(fe.receive(), b"first")
+        for _ in range(10):
+            be.send(b"not for you")
+        be.drain()
+        fe.close()
+        watcher.state(lambda state: state["srt_busy"] == 0)
+        self.ready(watcher, port)
+        fe = self.call(gateway, FE)
+        be.send(b"second")
+        self.assertEqual(fe.receive(), b"second")
 
     @live(real_srt={"bridge": True}, data=OPEN)
     def test_bridge_to_a_tcp_fe(self, gateway: Gateway) -> None:
@@ -124,6 +148,7 @@ class SessionTests(SrtCase):
         messages = numbered(0, 100)
         for message in messages:
             fe.send(message)
+        fe.drain()
         fe.close()
         self.assertEqual(be.receive(sum(map(len, messages))), b"".join(messages))
         self.assertEqual(be.rest(), (b"", "end"))

@@ -162,6 +162,23 @@ class Process(TestCase):
             status, written = gateway.ended()
             self.assertEqual((status, "Traceback" in written), (0, False), written)
 
+    def test_second_signal(self) -> None:
+        """An operator who cannot wait: sessions are ended at once, and the exit status is 0."""
+        with twistd(self.mktemp(), data={"drain_timeout": NEVER}) as gateway:
+            client, _ = gateway.fe11("phone"), gateway.be()
+            be = gateway.waiting(gateway.zmq[0])
+            fe = gateway.entering(gateway.zmq[0], "phone")
+            fe.expect("RLX1PAIRED")
+            be.expect("RLX1PAIRED")
+            gateway.terminate()
+            while client.acquire()["error_code"] != "DRAINING":
+                continue
+            gateway.terminate()
+            self.assertEqual(client.expect("session_end")["cause"], "drain")
+            self.assertEqual((fe.rest()[0], be.rest()[0]), (b"", b""))
+            status, written = gateway.ended()
+            self.assertEqual((status, "Traceback" in written), (0, False), written)
+
     def test_taken_port(self) -> None:
         """Section 9: one clear error that names the port, exit 1, no traceback."""
         for taken in ("control", "data"):

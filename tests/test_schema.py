@@ -47,6 +47,7 @@ REQUESTS: tuple[ms.Message, ...] = (
     ms.PortStateQuery(need_zmq=True),
     ms.PortAcquire(need_zmq=True),
     ms.PortAcquire(need_zmq=True, need_srt=True, ttl_seconds=600, service="web.a-1", be="b"),
+    ms.PortAcquire(need_srt=True, transport="srt"),
     ms.PortRelease(session_id="sess"),
     ms.PortRelease(session_id="sess", zmq_port=30110, srt_port=30010),
     ms.KeyExchange(public_key="PEM"),
@@ -63,7 +64,13 @@ REPLIES: tuple[ms.Message | str, ...] = (
         zmq_ready_ports=(1, 65535),
         services={"web": ms.ServiceCount(zmq_ready=3, srt_ready=0)},
     ),
+    msgspec.structs.replace(
+        _NOTHING,
+        srt_native_ready_ports=(1, 65535),
+        services={"web": ms.ServiceCount(zmq_ready=0, srt_ready=0, srt_native_ready=1)},
+    ),
     ms.PortGrant(request_id="", session_id="sess", expires_at=1, zmq_port=1, ticket="t", host="h"),
+    ms.PortGrant(request_id="", session_id="s", expires_at=1, srt_port=1, transport="srt"),
     ms.PortGrant(
         request_id="r", session_id="", expires_at=0, error_code=Code.PORT_EXHAUSTED, error="none"
     ),
@@ -110,7 +117,8 @@ WRONG: dict[str, tuple[dict[str, Any], ...]] = {
         {}, {"need_zmq": False}, {"need_zmq": True, "ttl_seconds": 601},
         {"need_zmq": True, "ttl_seconds": -1}, {"need_srt": True, "service": "Web"},
         {"need_srt": True, "service": "w" * 65}, {"need_srt": True, "be": "b" * 129},
-        {"need_srt": True, "request_id": "r" * 257},
+        {"need_srt": True, "request_id": "r" * 257}, {"need_srt": True, "transport": "udp"},
+        {"need_srt": True, "transport": ""}, {"need_zmq": True, "transport": "srt"},
     ),
     "RLX1HELLO": (
         {}, {"role": "GW"}, {"role": "BE", "ack": True, "on_fe_close": "keep"},

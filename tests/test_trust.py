@@ -12,7 +12,7 @@ from relayx.core.codec import decode_envelope, encode
 from relayx.core.errors import PeerError
 from relayx.core.messages import Ping
 from relayx.security.keydir import signing_key
-from relayx.security.keyring import add_key
+from relayx.security.keyring import add_key, rotate
 from relayx.security.keys import KeyType
 from relayx.security.policy import OnExpired, Signing
 from relayx.security.signing import Signer
@@ -29,13 +29,35 @@ class Watching(SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(START)
         self.said: list[tuple[str, str, str]] = []
+        self.fields: list[dict[str, str]] = []
         self.directory = self.mktemp()
         add_key(self.directory, KeyType.P256, 20, START, "gw-1")
-        self.watch = KeyWatch(self.clock, lambda *line, **_: self.said.append(line))
+        self.watch = KeyWatch(self.clock, self.say)
+
+    def say(self, *line: str, **fields: str) -> None:
+        self.said.append((line[0], line[1], line[2]))
+        self.fields.append(fields)
 
     def use(self, on_expired: OnExpired = OnExpired.WARN) -> None:
         security = Security(signing=Signing.ACCEPT, keys=self.directory, on_expired=on_expired)
         self.watch.use(read_keys(security))
+
+    def test_changes(self) -> None:
+        """Each key that comes into force or goes out of it is told, by its name."""
+        self.use()
+        self.use()
+        self.assertEqual(self.said, [("info", "key_changed", "the gateway signs with key gw-1")])
+        rotate(self.directory, KeyType.P256, 20, START, "gw-2")
+        self.use()
+        both = Security(signing=Signing.ACCEPT, keys=self.directory, trusted_keys=self.directory)
+        self.watch.use(read_keys(both))
+        self.watch.use(read_keys(Security()))
+        self.assertEqual({event for _, event, _ in self.said}, {"key_changed"})
+        self.assertEqual(
+            [(fields["kid"], fields["kid_before"]) for fields in self.fields],
+            [("gw-1", ""), ("gw-2", "gw-1"), ("gw-2", ""), ("gw-1", ""),
+             ("", "gw-2"), ("", "gw-2"), ("", "gw-1")],
+        )  # fmt: skip
 
     def line(self) -> bytes:
         """A message as it would go out now."""
@@ -45,6 +67,7 @@ class Watching(SynchronousTestCase):
     def test_alarms(self) -> None:
         """At 14, 7 and 1 days and at the end, one each, however often it is looked at."""
         self.use()
+        self.said.clear()
         self.watch.start()
         self.addCleanup(self.watch.close)
         told = []
@@ -62,13 +85,29 @@ class Watching(SynchronousTestCase):
             self.assertIn(words, text)
             self.assertIn("gw-1", text)
         self.assertIn("security.on_expired is warn", told[-1][-1])
+        self.assertEqual({fields["kid"] for fields in self.fields}, {"gw-1"})
+
+    def test_end_is_told_when_it_comes(self) -> None:
+        """Not an hour later, whenever the gateway was started."""
+        self.clock.advance(19.5 * DAY + 1234)
+        self.use()
+        self.watch.start()
+        self.addCleanup(self.watch.close)
+        self.said.clear()
+        self.clock.pump([LOOK] * 11 + [3600 - 1234 - 1])
+        self.assertEqual(self.said, [])
+        self.clock.advance(2)
+        self.assertEqual(
+            [(level, event) for level, event, _ in self.said], [("error", "key_expiry")]
+        )
+        self.assertIn("gw-1 has expired", self.said[0][2])
 
     def test_near_its_end_at_the_start(self) -> None:
         self.clock.advance(19.5 * DAY)
         self.use()
         self.watch.start()
         self.watch.close()
-        self.assertEqual([level for level, _, _ in self.said], ["error"])
+        self.assertEqual([level for level, _, _ in self.said], ["info", "error"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_expired_warn(self) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 from msgspec import Meta
 
-from relayx.core.messages import Protocol, Role, Transport
+from relayx.core.messages import Protocol, Role
 
 MOST_ITEMS = 1000
 """Of one page."""
@@ -158,12 +158,14 @@ class Port(Shown, frozen=True, kw_only=True):
     address: Annotated[str, Meta(description="of the BE that is there")]
     session_id: Annotated[str, Meta(description="of the lease that keeps the port")]
     transport: Annotated[
-        str, Meta(description='of the BE that is there, tcp or srt; "" where none is')
+        str, Meta(description='tcp or srt, by which the BE is connected; "" for none')
     ]
     pairing_id: Annotated[
-        str, Meta(description="of the session that runs; the first of several that share a BE")
+        str, Meta(description="of the session that runs; of the first, where several do")
     ]
-    sessions: Annotated[int, Meta(description="that run; several where FEs share a BE by SRT")]
+    sessions: Annotated[
+        int, Meta(description="how many run there; more than 1 where FEs share an SRT stream")
+    ]
 
 
 class Lease(Shown, frozen=True, kw_only=True):
@@ -216,7 +218,7 @@ class End(Shown, frozen=True, kw_only=True):
 
     client_id: str
     address: str
-    transport: Transport
+    transport: Annotated[str, Meta(description="tcp or srt, by which it is connected")]
     link: Annotated[SrtLink | None, Meta(description="null for TCP")]
     pushed_back: Annotated[
         bool, Meta(description="whether it is not read now, since the other side is slower")

@@ -64,7 +64,8 @@ def reason(error: BaseException | None) -> str:
 def run(main: Main, *, verbose: int = 0) -> NoReturn:
     """Run `main` to its end and exit with its status.
 
-    :param verbose: 0 logs what must never happen alone, 1 what the client library does, 2 all.
+    :param verbose: 0 logs what must never happen, and what lets no port wait; 1 what the client
+        library does; 2 all of it.
     """
     from twisted.internet import reactor
 
@@ -142,7 +143,10 @@ def report(failure: Failure) -> int:
 def log_to_stderr(verbose: int) -> None:
     """Send Twisted's log to stderr, one line an event, from the level that `verbose` says."""
     level = _LEVELS[min(verbose, len(_LEVELS) - 1)]
-    keep = FilteringLogObserver(_write_line, [LogLevelFilterPredicate(level)])  # type: ignore[arg-type]
+    shows = LogLevelFilterPredicate(level)
+    if verbose <= 0:  # what somebody has to change before anything can work
+        shows.setLogLevelForNamespace("relayx.client.waiting", LogLevel.error)
+    keep = FilteringLogObserver(_write_line, [shows])  # type: ignore[arg-type]
     globalLogBeginner.beginLoggingTo([keep], redirectStandardIO=False, discardBuffer=True)
 
 

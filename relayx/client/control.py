@@ -39,6 +39,7 @@ from relayx.core.messages import (
     PortStateQuery,
     Register,
     Role,
+    Transport,
 )
 from relayx.security.trust import Trust
 
@@ -152,10 +153,14 @@ class ControlClient:
         ttl_seconds: int = 30,
         service: str = "",
         be: str | None = None,
+        transport: str = Transport.TCP,
         timeout: float | None = None,
         trace_id: str = "",
     ) -> Deferred[PortGrant]:
         """Lease one port of each protocol asked for (contract section 5).
+
+        With `transport` "srt" the srt port is one for a connection by SRT, which is some other
+        program's to make (ffmpeg, for one): the library connects by TCP alone.
 
         ``PORT_EXHAUSTED`` and ``RATE_LIMITED`` are tried again with backoff, for `timeout`
         seconds (None: without end, 0: not at all). Cancelling gives back what is granted later.
@@ -163,8 +168,9 @@ class ControlClient:
         Fails with `Refused`, `ControlLost`, `TimedOut` or `Stopped`.
         """
         asked = PortAcquire(
-            need_zmq=need_zmq, need_srt=need_srt, ttl_seconds=ttl_seconds, service=service, be=be
-        )
+            need_zmq=need_zmq, need_srt=need_srt, ttl_seconds=ttl_seconds, service=service, be=be,
+            transport=transport,
+        )  # fmt: skip
         return Deferred.fromCoroutine(self._acquire(asked, timeout, trace_id))
 
     async def _acquire(self, asked: PortAcquire, timeout: float | None, trace_id: str) -> PortGrant:

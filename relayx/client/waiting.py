@@ -75,6 +75,7 @@ class WaitingPorts:
         self._beyond: set[int] = set()
         self._refusals: dict[int, tuple[int, float]] = {}
         self._all_until = 0.0
+        self._told = ""
         self._timer: IDelayedCall | None = None
         self._filling = False
         self._fill_more = False
@@ -235,6 +236,7 @@ class WaitingPorts:
                 wait.connection.abort()
             await wait.connection.when_waiting()
             wait.ready = True
+            self._told = ""
             wait.ready_at = self._reactor.seconds()
             self._backoff.reset()
             await wait.connection.when_paired()
@@ -257,7 +259,7 @@ class WaitingPorts:
     def _failed(self, port: int, wait: Wait, error: Exception) -> None:
         del self._held[port]
         self._beyond.discard(port)
-        tell = self._log.error if isinstance(error, TlsFailed) else self._log.debug
+        tell = self._log.error if self._is_news(error) else self._log.debug
         tell(
             "{protocol} port {port}: {error}", protocol=self._protocol, port=port, error=str(error)
         )
@@ -268,3 +270,11 @@ class WaitingPorts:
         else:
             self._all_until = now + self._backoff.next()
         self._fill()
+
+    def _is_news(self, error: Exception) -> bool:
+        """Whether somebody has to change something, and has not been told of it yet."""
+        ours = isinstance(error, Refused) and error.code == Code.HELLO_INVALID
+        if not ours and not isinstance(error, TlsFailed):
+            return False
+        told, self._told = self._told, str(error)
+        return told != self._told

@@ -26,6 +26,7 @@ from relayx.core.codec import (
     decode_envelope,
     decode_payload,
     encode,
+    shown,
 )
 from relayx.core.errors import Code, FramingError, PeerError
 from relayx.core.messages import REQUESTS, Error, Message, Ping, Pong, Register
@@ -56,6 +57,9 @@ class Events(Protocol):
 
     def failed_to_register(self, conn: int, address: str, error: PeerError) -> None:
         """A connection did not register as it should."""
+
+    def distrusted(self, conn: int, address: str, error: PeerError) -> None:
+        """A client that has asked to register sent a message whose signature is not good."""
 
     def requested(self, conn: int, message: Message, msg_id: str, trace_id: str) -> None:
         """A registered client sent a message."""
@@ -257,6 +261,7 @@ class ControlProtocol(LineReceiver):
         """A message whose signature is missing or wrong: it is answered and not acted upon."""
         if self._asked:
             self._send_error(error)
+            self.factory.distrusted(self, error)
         else:
             self._asked = True
             self.factory.newcomers.discard(self)
@@ -275,7 +280,7 @@ class ControlProtocol(LineReceiver):
             events.requested(self.conn, message, envelope.msg_id, envelope.trace_id)
 
     def _reject(self, envelope: Envelope) -> None:
-        text = "the first message must be register"
+        text = f"the first message is {shown(envelope.type)}; it must be register"
         error = PeerError(Code.REGISTER_REQUIRED, text, trace_id=envelope.trace_id)
         self.factory.events.failed_to_register(self.conn, self.address, error)
 
@@ -458,6 +463,11 @@ class ControlFactory(ServerFactory):
                 f"{limit} control connections are open from {source}, limits.control_per_source",
             )  # fmt: skip
         connection.turn_away()
+
+    def distrusted(self, connection: ControlProtocol, error: PeerError) -> None:
+        """A message of a connection is not acted upon; told once a minute for each reason."""
+        if self._told.may(f"{connection.conn} {error.code}", self.reactor.seconds()):
+            self.events.distrusted(connection.conn, connection.address, error)
 
     def _no_register(self, connection: ControlProtocol) -> None:
         timeout = self.settings.register_timeout

@@ -149,7 +149,12 @@ def check_fe(sight: Sight, link: Link, port: Port, now: float) -> bool:
             f"the BE of port {port.number} publishes, and so does the FE, by m=publish; allowed: "
             "m=request, or m=bidirectional"
         )
-    lease = _lease_named(link, port)
+    try:
+        lease = _lease_named(link, port)
+    except PeerError as error:
+        if error.code is Code.TTL_EXPIRED:  # comes behind every NOT_ADMITTED
+            check_protocol(link, sight.policies, sight.roster)
+        raise
     by_name = lease is not None
     if lease is None and port.lease is not None:
         held = port.lease

@@ -163,13 +163,8 @@ def decode_envelope(raw: bytes) -> Envelope:
         text = f"envelope: {error}"
         raise PeerError(Code.INVALID_MESSAGE, text, msg_id=msg_id, trace_id=trace_id) from None
     for name, value in (("msg_id", envelope.msg_id), ("trace_id", envelope.trace_id)):
-        if not fits(value):
-            raise PeerError(
-                Code.INVALID_REQUEST,
-                f"{name} is longer than {MAX_ID_BYTES} bytes",
-                msg_id=msg_id,
-                trace_id=trace_id,
-            )
+        if fault := id_fault(name, value):
+            raise PeerError(Code.INVALID_REQUEST, fault, msg_id=msg_id, trace_id=trace_id)
     return envelope
 
 
@@ -230,6 +225,24 @@ def fits(value: str) -> bool:
 def is_client_id(value: str) -> bool:
     """Whether `value` may name a client: 0 to 128 printable characters."""
     return len(value) <= MAX_CLIENT_ID and value.isprintable()
+
+
+def id_fault(name: str, value: str) -> str:
+    """What is wrong with an id, "" where nothing is; the id itself is not told."""
+    if fits(value):
+        return ""
+    count = len(value.encode("utf-8", "replace"))
+    return f"{name} has {count} bytes; allowed: at most {MAX_ID_BYTES}"
+
+
+def client_id_fault(name: str, value: str) -> str:
+    """What is wrong with a client's id, "" where nothing is."""
+    if is_client_id(value):
+        return ""
+    return (
+        f"{name} is {shown(value)}, {len(value)} characters; "
+        f"allowed: 0 to {MAX_CLIENT_ID} printable characters"
+    )
 
 
 def shown(value: str, limit: int = 64) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 from msgspec import Meta
 
-from relayx.core.codec import fits, is_client_id, shown
+from relayx.core.codec import client_id_fault, id_fault, shown
 from relayx.core.errors import Code, PeerError
 from relayx.core.messages import Role, shown_fields
 
@@ -102,12 +102,13 @@ def _asks(body: bytes) -> bool:
 
 
 def _fault(hello: Hello) -> str:
-    if not is_client_id(hello.client_id):
-        return "client_id is not 0 to 128 printable characters"
+    fault = client_id_fault("client_id", hello.client_id)
+    for name, value in (("session_id", hello.session_id), ("ticket", hello.ticket)):
+        fault = fault or id_fault(name, value)
+    if fault:
+        return fault
     if not SERVICE.fullmatch(hello.service):
         return f"service {shown(hello.service)} is not {SERVICE_ALLOWED}"
-    if not fits(hello.session_id) or not fits(hello.ticket):
-        return "session_id or ticket is longer than 256 bytes"
     if hello.on_fe_close not in ("", "close", "keep"):
         return f"on_fe_close is {shown(hello.on_fe_close)}; allowed: close, keep"
     if hello.proxy and (hello.proxy != "v2" or hello.role is not Role.BE):

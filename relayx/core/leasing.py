@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from relayx.core.board import Board
-from relayx.core.codec import fits, is_client_id, shown
+from relayx.core.codec import client_id_fault, fits, id_fault, shown
 from relayx.core.directory import Client
 from relayx.core.errors import Code, PeerError
 from relayx.core.hello import SERVICE, SERVICE_ALLOWED
@@ -228,10 +228,8 @@ class Leasing:
 
 
 def _check(asked: PortAcquire) -> None:
-    fault = ""
-    if not fits(asked.request_id):
-        fault = "request_id is longer than 256 bytes"
-    elif not (asked.need_zmq or asked.need_srt):
+    fault = id_fault("request_id", asked.request_id) or client_id_fault("be", asked.be or "")
+    if not (asked.need_zmq or asked.need_srt):
         fault = "need_zmq and need_srt are both false; ask for one or both"
     elif not 0 <= asked.ttl_seconds <= MAX_TTL:
         fault = (
@@ -239,8 +237,6 @@ def _check(asked: PortAcquire) -> None:
         )
     elif not SERVICE.fullmatch(asked.service):
         fault = f"service {shown(asked.service)} is not {SERVICE_ALLOWED}"
-    elif asked.be is not None and not is_client_id(asked.be):
-        fault = "be is not 0 to 128 printable characters"
     elif asked.transport not in list(Transport):
         fault = f"transport is {shown(asked.transport)}; allowed: tcp and srt"
     elif asked.transport == Transport.SRT and not asked.need_srt:

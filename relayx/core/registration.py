@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from relayx.core import effects as fx
 from relayx.core.board import Board
-from relayx.core.codec import fits, is_client_id, shown
+from relayx.core.codec import client_id_fault, id_fault, shown
 from relayx.core.directory import TAKEOVERS_TOLD, Client
 from relayx.core.errors import Code, PeerError
 from relayx.core.leasing import Leasing
@@ -102,10 +102,9 @@ class Registration:
             raise PeerError(
                 Code.INVALID_REQUEST, f"role is {shown(asked.role)}; allowed: FE and BE"
             )
-        if not is_client_id(asked.client_id):
-            raise PeerError(Code.INVALID_REQUEST, "client_id is not 0 to 128 printable characters")
-        if not fits(asked.instance):
-            raise PeerError(Code.INVALID_REQUEST, "instance is longer than 256 bytes")
+        fault = client_id_fault("client_id", asked.client_id)
+        if fault := fault or id_fault("instance", asked.instance):
+            raise PeerError(Code.INVALID_REQUEST, fault)
         return Role(asked.role)
 
     def _check_capacity(self, role: Role, replaced: list[Client]) -> None:
@@ -191,7 +190,8 @@ class Registration:
                     "warn", "takeovers",
                     f"{client.role} {client.client_id} was taken over more than {TAKEOVERS_TOLD} "
                     "times within a minute; do two processes use the same client_id?",
-                    role=str(client.role), client_id=client.client_id, trace_id=trace_id,
+                    role=str(client.role), client_id=client.client_id, address=client.address,
+                    trace_id=trace_id,
                 )  # fmt: skip
         if client.public_key is None:
             client.public_key = old.public_key
@@ -284,9 +284,8 @@ def _check_identity(asked: Register, identity: str | None) -> None:
     if not identity:
         text = "the subject of the client's certificate has not exactly one common name"
         raise PeerError(Code.AUTH_FAILED, text)
-    if not is_client_id(identity):
-        text = "the common name of the client's certificate is not 1 to 128 printable characters"
-        raise PeerError(Code.AUTH_FAILED, text)
+    if fault := client_id_fault("the common name of the client's certificate", identity):
+        raise PeerError(Code.AUTH_FAILED, fault)
     if asked.client_id not in ("", identity):
         text = (
             f"client_id is {shown(asked.client_id)}; allowed with this certificate: "

@@ -106,6 +106,12 @@ class Switchboard:
             self._dispatch(now, client, message, msg_id, trace_id)
         except PeerError as error:
             self.board.reply_error(conn, error)
+            self.board.note(
+                "info", "message_refused",
+                f"a message of {client.role} {client.client_id} is refused: {error}",
+                role=str(client.role), client_id=client.client_id, address=client.address,
+                error_code=str(error.code), trace_id=error.trace_id,
+            )  # fmt: skip
         return self.board.take(trace_id)
 
     def _dispatch(

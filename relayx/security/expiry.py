@@ -55,3 +55,13 @@ def expiry_alarms(keys: Iterable[HasExpiry], now: float) -> list[Alarm]:
             if due:
                 found.append(Alarm(key.kid, min(due) if left > 0 else 0, key.expires))
     return found
+
+
+def next_alarm(keys: Iterable[HasExpiry], now: float) -> float | None:
+    """Seconds until another alarm is due, None where none will be.
+
+    :param now: seconds since the epoch.
+    """
+    ends = [key.expires for key in keys if key.expires is not None]
+    left = [end - days * DAY - now for end in ends for days in (*ALARM_DAYS, 0)]
+    return min((seconds for seconds in left if seconds > 0), default=None)

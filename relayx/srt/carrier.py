@@ -74,14 +74,18 @@ class Wires:
         if not engine.has(sock):
             engine.tell(carrier.gone)
             return
-        kept = engine.take(sock, self)
+        waiting = engine.take(sock, self)
         gauge = Gauge(time.monotonic(), engine.library.statistics(sock))
         wire = self._wires[sock] = Wire(sock, carrier, engine.latency(sock), gauge)
         engine.tell(carrier.measured, gauge.state, Dropped())
         engine.read_by(sock, lambda event: self._happened(wire, event))
-        if kept:
-            engine.tell(carrier.came, kept)
-        engine.pump.read(sock, True)
+        if waiting is not None and waiting.early:
+            engine.tell(carrier.came, list(waiting.early))
+        if waiting is not None and waiting.ended:
+            wire.latency = waiting.latency / 1000
+            self._end(wire)
+        else:
+            engine.pump.read(sock, True)
 
     def read(self, sock: int, reads: bool) -> None:
         """Read on, or no more for now; its end is still seen."""
@@ -178,8 +182,12 @@ class Wires:
         messages, ended = self._engine.receive(wire.sock)
         if messages:
             self._engine.tell(wire.carrier.came, messages)
-        if ended and wire.broken_until is None:
-            # What has come already is due up to a latency later.
+        if ended:
+            self._end(wire)
+
+    def _end(self, wire: Wire) -> None:
+        """It has ended; what has come already is due up to a latency later."""
+        if wire.broken_until is None:
             wire.broken_until = time.monotonic() + wire.latency
             self._engine.pump.remove(wire.sock)
 

@@ -51,13 +51,18 @@ class Waiting:
     """A socket that is in no session: what it sends is kept for its first one, or thrown away.
 
     :ivar buffered: it sends bytes and not messages (SRT's buffer mode).
+    :ivar latency: milliseconds after its end in which what it has sent may still come due.
+    :ivar ended: it has ended, and may have sent what is still to be read.
     """
 
-    __slots__ = ("buffered", "early", "size")
+    __slots__ = ("buffered", "early", "ended", "latency", "since", "size")
 
     def __init__(self, keeps: bool, buffered: bool = False) -> None:
         self.early: deque[bytes] | None = deque() if keeps else None
         self.buffered = buffered
+        self.ended = False
+        self.latency = 0
+        self.since = time.monotonic()
         self.size = 0
 
     def take(self, message: bytes) -> None:
@@ -72,6 +77,11 @@ class Waiting:
         self.size += len(message)
         while self.size > EARLY_LIMIT and not self.buffered:
             self.size -= len(self.early.popleft())
+
+    @property
+    def clean_at(self) -> float:
+        """When all is due that a kept BE had sent before it waited, which is no later session's."""
+        return self.since + self.latency / 1000 if self.early is None else 0.0
 
     @property
     def is_full(self) -> bool:
@@ -152,19 +162,28 @@ class Engine:
         self.add(sock)
 
     def wait(self, sock: int, waiting: Waiting, gone: Callable[[], None], *, reads: bool) -> None:
-        """Have a socket wait for a session: `gone` is called once when it ends."""
+        """Have a socket wait for a session.
+
+        :param gone: called once when it ends; it stays until it is closed or taken.
+        """
         self._owners.pop(sock, None)
         self._waiting[sock] = waiting, gone
+        waiting.latency = self.latency(sock)
         self.pump.read(sock, reads)
 
-    def take(self, sock: int, owner: Party) -> list[bytes]:
-        """A socket that waits is its owner's from now on; what came early."""
-        self._owners[sock] = owner
+    def take(self, sock: int, owner: Party) -> Waiting | None:
+        """A socket that waits is its owner's from now on; None where it does not wait."""
         found = self._waiting.pop(sock, None)
-        return list(found[0].early or ()) if found is not None else []
+        if found is None:
+            return None
+        self._owners[sock] = owner
+        waiting = found[0]
+        if waiting.ended:
+            self.pump.add(sock, reads=False, latency=waiting.latency)
+        return waiting
 
     def has(self, sock: int) -> bool:
-        """Whether a socket is in, and has not ended."""
+        """Whether a socket waits or is taken."""
         return sock in self._waiting or sock in self._owners
 
     def read_by(self, sock: int, reader: Callable[[Event], None] | None) -> None:
@@ -272,5 +291,6 @@ class Engine:
                 if waiting.is_full:
                     self.pump.read(sock, False)
         if ended:
-            self.close(sock)
+            waiting.ended = True
+            self.pump.remove(sock)
             gone()

@@ -325,11 +325,15 @@ class SrtPlane:
         self._events.connected_by_srt(connection)
 
     def _lost(self, sock: int) -> None:
-        """A connection that was in no session has ended."""
+        """A connection that waits has ended.
+
+        An FE's may have sent what its BE is to have, so it goes on waiting, as one does by TCP
+        that has ended its stream; and so does one that is paired already, in the session.
+        """
         link = self._by_sock.get(sock)
         connection = None if link is None else self._connections.get(link)
-        if connection is not None and connection.waiting:
-            self._forget(connection)
+        if connection is not None and connection.waiting and connection.hello.role is Role.BE:
+            self._close(connection.link)
             self._events.link_lost(connection.link)
 
     def _forget(self, connection: SrtConnection) -> None:

@@ -211,6 +211,27 @@ int relayx_discard(relayx_pump *p, int sock)
     return 0;
 }
 
+static void end(relayx_pump *p, spot *s)
+{
+    /* What has come already is due up to a latency later. */
+    if (s->broken)
+        return;
+    s->broken = 1;
+    s->broken_until = now_ns() + (int64_t)s->latency_ms * 1000000;
+    p->tails++;
+    watch(p, s);
+}
+
+int relayx_end(relayx_pump *p, int sock)
+{
+    spot *s = find(p, sock);
+    if (!s)
+        return -1;
+    s->joined = 1;
+    end(p, s);
+    return 0;
+}
+
 static lane *lane_of(relayx_pump *p, int from, int to)
 {
     spot *s = find(p, from);
@@ -348,13 +369,7 @@ static int move(relayx_pump *p, spot *s, int *moved)
         int code = size == 0 ? 2001 : p->srt.error(NULL);
         if (code / 1000 == AGAIN)
             return 0;
-        if (!s->broken) {
-            /* What has come already is due up to a latency later. */
-            s->broken = 1;
-            s->broken_until = now_ns() + (int64_t)s->latency_ms * 1000000;
-            p->tails++;
-            watch(p, s);
-        }
+        end(p, s);
         return now_ns() >= s->broken_until;
     }
     return 0;
@@ -411,12 +426,9 @@ int relayx_run(relayx_pump *p, int64_t timeout_ms, relayx_event *out, int room)
                 out[found++] = (relayx_event){readable[i], RELAYX_READABLE};
                 continue;
             }
-            if (s->stuck && !s->broken) { /* not read, so this is its end */
-                s->broken = 1;
-                s->broken_until = now_ns() + (int64_t)s->latency_ms * 1000000;
-                p->tails++;
-                watch(p, s);
-            } else
+            if (s->stuck) /* not read, so this is its end */
+                end(p, s);
+            else
                 move(p, s, &moved);
         }
         if (p->tails)

@@ -93,6 +93,9 @@ class Pump(Protocol):
     def discard(self, sock: int) -> None:
         """Throw away what a socket sends that is joined with nobody."""
 
+    def end(self, sock: int) -> None:
+        """Take a socket for ended: move what it had sent, then tell of it."""
+
     def counted(self, source: int, target: int) -> Counts:
         """What was moved from one to the other."""
 
@@ -167,6 +170,10 @@ class CPump:
     def discard(self, sock: int) -> None:
         """See :class:`Pump`."""
         self._lib.relayx_discard(self._pump, sock)
+
+    def end(self, sock: int) -> None:
+        """See :class:`Pump`."""
+        self._lib.relayx_end(self._pump, sock)
 
     def counted(self, source: int, target: int) -> Counts:
         """See :class:`Pump`."""
@@ -293,6 +300,13 @@ class PythonPump:
         if spot is not None:
             self._take(spot)
 
+    def end(self, sock: int) -> None:
+        """See :class:`Pump`."""
+        spot = self._spots.get(sock)
+        if spot is not None:
+            spot.joined = True
+            self._break(spot)
+
     def counted(self, source: int, target: int) -> Counts:
         """See :class:`Pump`."""
         spot = self._spots.get(source)
@@ -405,6 +419,8 @@ class PythonPump:
 
     def _break(self, spot: _Spot) -> None:
         """It has ended; what has come already is due up to a latency later."""
+        if spot.broken_until is not None:
+            return
         spot.broken_until = time.monotonic() + spot.latency
         self._tails[spot.sock] = spot
         self._watch(spot)
@@ -419,8 +435,7 @@ class PythonPump:
                 for lane in list(spot.lanes.values()):
                     self._give(lane, size)
                 continue
-            ended = size == 0 or error(self._ffi.NULL) // 1000 != _AGAIN
-            if ended and spot.broken_until is None:
+            if size == 0 or error(self._ffi.NULL) // 1000 != _AGAIN:
                 self._break(spot)
             break
         return moved

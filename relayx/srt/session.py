@@ -61,8 +61,8 @@ class Paired:
     """
 
     __slots__ = ("be", "be_dropping", "began", "cause", "closing", "deliver_by", "early", "fe",
-                 "fe_dropping", "keep", "pairing_id", "settled", "shared", "text", "to_be",
-                 "to_fe")  # fmt: skip
+                 "fe_dropping", "joins_at", "keep", "pairing_id", "settled", "shared", "text",
+                 "to_be", "to_fe")  # fmt: skip
 
     def __init__(self, pairing_id: str, fe: int, be: int, *, keep: bool, shared: bool) -> None:
         self.pairing_id = pairing_id
@@ -79,6 +79,7 @@ class Paired:
         self.closing: int | None = None  # the socket that is yet to get all that the other sent
         self.settled: float | None = None  # since when it has
         self.deliver_by = 0.0
+        self.joins_at = 0.0  # from when on the FE gets what the BE sends; 0.0: it does
 
 
 class Sessions:
@@ -114,14 +115,15 @@ class Sessions:
         engine, pump, fe, be = self._engine, self._engine.pump, session.fe, session.be
         gone = [sock for sock in (fe, be) if not engine.has(sock)]
         self._sessions[session.pairing_id] = session
-        early = engine.take(be, self)
-        engine.take(fe, self)
+        waited = {sock: engine.take(sock, self) for sock in (fe, be)}
+        of_be = waited[be]
         for sock in (fe, be):
             self._of_sock.setdefault(sock, {})[session.pairing_id] = session
             if sock not in self._gauges:
                 self._gauges[sock] = Gauge(session.began, engine.library.statistics(sock))
         session.fe_dropping = Dropping(session.began, self._gauges[fe].state.send_dropped)
         session.be_dropping = Dropping(session.began, self._gauges[be].state.send_dropped)
+        early = (of_be.early or ()) if of_be is not None else ()
         send = engine.library.lib.srt_sendmsg
         sent = [send(fe, message, len(message), -1, 1) for message in early]
         session.early = Counts(
@@ -129,11 +131,17 @@ class Sessions:
             bytes=sum(size for size in sent if size > 0),
             dropped=sum(size <= 0 for size in sent),
         )
-        pump.join(be, fe, holds=not session.shared)
+        if of_be is not None and of_be.clean_at > session.began:
+            session.joins_at = of_be.clean_at
+        else:
+            pump.join(be, fe, holds=not session.shared)
         if session.shared:
             pump.discard(fe)
         else:
             pump.join(fe, be, holds=True)
+        for sock, waiting in waited.items():
+            if waiting is not None and waiting.ended:
+                pump.end(sock)
         if gone:
             session.cause, session.text = _why(fe in gone, dead=False)
             self._end(session, kept=gone == [fe])
@@ -166,6 +174,11 @@ class Sessions:
         """See :class:`~relayx.srt.engine.Party`."""
         busy = False
         for session in list(self._sessions.values()):
+            if session.joins_at:
+                busy = True
+                if now >= session.joins_at:
+                    session.joins_at = 0.0
+                    self._engine.pump.join(session.be, session.fe, holds=not session.shared)
             if session.closing is None:
                 continue
             if self._is_delivered(session, session.closing, now):

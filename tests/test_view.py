@@ -1,0 +1,64 @@
+"""What the admin API shows of ports and sessions by SRT, which several FEs may share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+
+from relayx.admin import queries
+from relayx.core.messages import Protocol, Role, Transport
+from relayx.data.plane import DataPlane, Settings
+from relayx.view import View
+from tests.common import SRT, ZMQ, Room
+
+NATIVE = Transport.SRT
+
+
+class Shared(SynchronousTestCase):
+    """A BE by SRT with two FEs, beside one by TCP that waits."""
+
+    def setUp(self) -> None:
+        self.room = Room(srt_fan_out=2)
+        self.room.fe11("f")
+        self.room.be11("b")
+        self.room.offer(SRT[0], "b", by=NATIVE, publishes=True)
+        for _ in range(2):
+            self.room.dial(SRT[0], "f", by=NATIVE)
+        self.room.offer(ZMQ[0], "b")
+        reactor = MemoryReactorClock()
+        reactor.advance(self.room.now)
+        plane = DataPlane(reactor, Settings(splice=False), self)  # type: ignore[arg-type]
+        self.view = View(self.room.switchboard, plane, reactor)
+
+    def ports(self, **query: Any) -> list[Any]:
+        return list(self.view.ports(queries.PortQuery(**query)).items)
+
+    def test_ports(self) -> None:
+        (busy,) = self.ports(state="busy")
+        self.assertEqual(
+            (busy.port, busy.transport, busy.sessions, busy.pairing_id, busy.client_id),
+            (SRT[0], "srt", 2, "pair-1", "b"),
+        )
+        (ready,) = self.ports(state="ready")
+        self.assertEqual((ready.transport, ready.sessions, ready.pairing_id), ("tcp", 0, ""))
+        self.assertEqual({port.transport for port in self.ports(state="empty")}, {""})
+
+    def test_one_busy_port(self) -> None:
+        self.assertEqual(self.view.ports_by_protocol()[Protocol.SRT].busy, 1)
+        self.assertEqual(self.view.session_count().running, 2)
+
+    def test_sessions(self) -> None:
+        found = self.view.sessions(queries.SessionQuery(port=SRT[0])).items
+        self.assertEqual([session.pairing_id for session in found], ["pair-1", "pair-2"])
+        self.assertEqual({end.transport for s in found for end in (s.fe, s.be)}, {"srt"})
+
+    def test_clients_count_each(self) -> None:
+        found = self.view.clients(queries.ClientQuery()).items
+        self.assertEqual({c.role: c.sessions for c in found}, {Role.FE: 2, Role.BE: 2})
+
+    def test_the_first_is_over(self) -> None:
+        self.room.over("pair-1", kept=True)
+        (busy,) = self.ports(state="busy")
+        self.assertEqual((busy.sessions, busy.pairing_id), (1, "pair-2"))

@@ -7,7 +7,7 @@ the planes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -33,6 +33,7 @@ from relayx.core.pairing import Outcome
 from relayx.core.switchboard import Switchboard
 from relayx.entrance import Entrance
 from relayx.impact import Impact
+from relayx.linkfeedback import LinkFeedback
 from relayx.listening import Listening, StartError
 from relayx.logs import LEVELS, Renderer
 from relayx.metrics import CONTENT_TYPE, Metrics, Sources
@@ -54,6 +55,7 @@ from relayx.settings import (
     rules,
     srt_settings,
 )
+from relayx.slowlinks import SlowLinks, Watched
 from relayx.srt.connection import SrtConnection
 from relayx.trust import KeyWatch, read_keys
 
@@ -119,6 +121,8 @@ class GatewayService(Service):
             reactor, self.switchboard, self.control, self.data, self._pair, self._tell,
             self._performed,
         )  # fmt: skip
+        self._feedback = LinkFeedback(reactor, self.switchboard, self.control, self.data)
+        self._slow = SlowLinks(reactor, self.say)
         self._listening = Listening(reactor, config, self.control, self.data, inherited)
         self._stopping: Deferred[None] | None = None
         self._late: Any = None
@@ -481,6 +485,22 @@ class GatewayService(Service):
 
     def links_measured(self) -> None:
         """See srt.plane.Events."""
+        self._feedback.measured()
+        self._slow.look(self._srt_sides())
+
+    def _srt_sides(self) -> Iterator[Watched]:
+        for session in self.switchboard.board.sessions.values():
+            if Transport.SRT not in (session.fe.transport, session.be.transport):
+                continue
+            look = self.data.look(session.pairing_id)
+            if look is None:
+                continue
+            for link, side in ((session.fe, look.fe), (session.be, look.be)):
+                if side.link is not None:
+                    yield Watched(
+                        session.pairing_id, link.port.number, link.role, link.client_id,
+                        link.address, session.trace_id, side.link, side.dropped,
+                    )  # fmt: skip
 
     def link_lost(self, link: int) -> None:
         """See data.plane.Events."""

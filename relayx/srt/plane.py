@@ -25,6 +25,7 @@ from relayx.srt.binding import Library, Peer, SrtError
 from relayx.srt.carrier import Wires
 from relayx.srt.connection import SrtConnection
 from relayx.srt.dialing import Caller
+from relayx.srt.dropping import Dropped
 from relayx.srt.engine import Engine, Waiting
 from relayx.srt.lent import LentConnection
 from relayx.srt.options import FILE
@@ -32,6 +33,7 @@ from relayx.srt.pump import Counts
 from relayx.srt.session import Paired, Report, Sessions
 from relayx.srt.settings import Dial, SrtSettings
 from relayx.srt.statistics import LinkState
+from relayx.srt.totals import Totals
 
 BACKLOG = 256
 MOST_REFUSED = 1000
@@ -64,7 +66,7 @@ class Events(Protocol):
         """A session's port leaves ``busy``."""
 
     def links_measured(self) -> None:
-        """The state of the links of running sessions is new."""
+        """The links of running sessions have been measured, once a second."""
 
 
 class Running(NamedTuple):
@@ -86,6 +88,7 @@ class SrtPlane:
     :param reactor: an IReactorTime and IReactorFromThreads.
     :param links: numbers of data connections, of which no other plane takes the same.
     :param look: copies the rules' state.
+    :ivar totals: what the links of each port have come to.
     :ivar refusals: how many callers were turned away in their handshakes, by SRT's code.
     """
 
@@ -110,8 +113,12 @@ class SrtPlane:
         self._build_call: Any = None
         self._may_build_at = 0.0
         self._engine = Engine(library, reactor.callFromThread, compiled=compiled)
-        self._sessions = Sessions(self._engine, self._over, self._reported, self._kept_in_engine)
+        self._sessions = Sessions(
+            self._engine, self._over, self._reported, self._kept_in_engine, self._note
+        )  # fmt: skip
         self._wires = Wires(self._engine)
+        self._wires.measured = events.links_measured
+        self.totals = Totals()
         self._listeners: dict[int, int] = {}
         self._connections: dict[int, SrtConnection] = {}
         self._by_sock: dict[int, int] = {}
@@ -123,7 +130,6 @@ class SrtPlane:
         self._telling = False
         self._callers: list[Caller] = []
         self.refusals: dict[int, int] = {}
-        self.messages_dropped = 0
         self._engine.start()
 
     # ports
@@ -333,6 +339,8 @@ class SrtPlane:
     def _forget(self, connection: SrtConnection) -> None:
         connection.waiting = False
         self._by_sock.pop(connection.sock, None)
+        self.totals.ended(connection.link)
+        self.totals.session_over(f"link {connection.link}")
         found = self._connections.pop(connection.link, None)
         if found is not None and found.caller is not None:
             found.caller.ended()
@@ -396,15 +404,24 @@ class SrtPlane:
             lost(lent)
 
         message = self._settings.payloadsize or _NO_MESSAGE_LIMIT
-        return LentConnection(
+        lent = LentConnection(
             connection, self._engine, self._wires, message, ended, self._take_back
         )  # fmt: skip
+        lent.transport.measured_by = lambda *state: self._measured(connection, *state)
+        return lent
+
+    def _measured(self, connection: SrtConnection, state: LinkState, dropped: Dropped) -> None:
+        link, port, role = connection.link, connection.port, connection.hello.role
+        if self.has(link):
+            self.totals.measured(link, port, role, state)
+            self.totals.dropped(f"link {link}", port, {role: dropped.messages})
 
     def _take_back(self, connection: SrtConnection) -> None:
         """A kept BE's session with a TCP connection is over."""
         connection.waiting = True
 
         def release() -> None:
+            self._engine.tell(self._rests, connection.link)
             sock = connection.sock
             if self._wires.release(sock):
                 self._engine.pump.discard(sock)
@@ -413,6 +430,10 @@ class SrtPlane:
                 self._tell_lost(sock)
 
         self._engine.order(release)
+
+    def _rests(self, link: int) -> None:
+        self.totals.rests(link)
+        self.totals.session_over(f"link {link}")
 
     def end_session(self, effect: fx.EndSession) -> None:
         """Close both sides of a session at once."""
@@ -426,19 +447,37 @@ class SrtPlane:
         self._reports.pop(pairing_id, None)
         if running is None:
             return
-        self.messages_dropped += outcome.messages_dropped
+        self.totals.session_over(pairing_id)
         self._forget(running.fe)
+        watched = any(other.be is running.be for other in self._running.values())
         if outcome.be_kept:
             running.be.waiting = True
-        elif not any(other.be is running.be for other in self._running.values()):
+            if not watched:
+                self.totals.rests(running.be.link)
+        elif not watched:
             self._forget(running.be)
         self._events.session_over(pairing_id, outcome)
 
     def _reported(self, reports: list[Report]) -> None:
+        measured = False
         for report in reports:
-            if report.pairing_id in self._running:
-                self._reports[report.pairing_id] = report
-        self._events.links_measured()
+            before = self._reports.get(report.pairing_id)
+            if before is not None and before.fe is not report.fe:
+                measured = True
+            self._note(report)
+        if measured:
+            self._events.links_measured()
+
+    def _note(self, report: Report) -> None:
+        running = self._running.get(report.pairing_id)
+        if running is None:
+            return
+        self._reports[report.pairing_id] = report
+        fe, be, totals = running.fe, running.be, self.totals
+        totals.measured(fe.link, fe.port, Role.FE, report.fe)
+        totals.measured(be.link, be.port, Role.BE, report.be)
+        dropped = {Role.FE: report.fe_dropped.messages, Role.BE: report.be_dropped.messages}
+        totals.dropped(report.pairing_id, be.port, dropped)
 
     def running(self) -> Collection[Running]:
         """The sessions that run."""

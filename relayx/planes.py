@@ -179,6 +179,11 @@ class Planes:
         if self.srt is not None:
             self.srt.dial()
 
+    def refresh(self) -> None:
+        """Whoever comes from now on is decided on by the rules' state as it is."""
+        if self.srt is not None:
+            self.srt.refresh()
+
     def changed(self) -> None:
         """The rules' state may have changed."""
         if self.srt is not None:

@@ -177,8 +177,8 @@ class SrtGateway(SrtRelay):
         told = ["relayx", "-c", "config.yaml", "--env-file", "secrets.json"]
         child = Child([*TWISTD, "--pidfile=twistd.pid", *told], directory, environment)
         until_it_listens(child, lambda: dial((host, CONTROL_PORT))).close()
-        # A handshake while Python still starts is slow, and by as much libsrt takes the peer's clock
-        # to be behind: it would delay that connection's messages for good.
+        # A handshake while Python still starts is slow, and by as much libsrt takes the peer's
+        # clock to be behind: it would delay that connection's messages for good.
         time.sleep(1)
         return [child]
 

@@ -207,7 +207,8 @@ class SrtPlane:
     def changed(self) -> None:
         """The rules' state is not what it was: callers are decided on by a new copy of it.
 
-        Copying costs time, so it is done at once, but no more than a tenth of all time.
+        Copying costs time, so it is done at once, but no more than a tenth of all time, unless
+        somebody is told of the new state, see :meth:`refresh`.
         """
         if self._build_call is None:
             wait = max(0.0, self._may_build_at - time.monotonic())
@@ -217,6 +218,12 @@ class SrtPlane:
                 self._build()
         for caller in self._callers:
             caller.consider()
+
+    def refresh(self) -> None:
+        """Decide by the state as it is now: somebody is about to be told of it, and may call."""
+        if self._build_call is not None:
+            self._build_call.cancel()
+        self._build()
 
     def _wanted(self, dial: Dial) -> bool:
         port = self._snapshot.ports.get(dial.port)

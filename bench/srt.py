@@ -8,6 +8,7 @@ fault: a message that was lost, altered or out of order.
 from __future__ import annotations
 
 import json
+import operator
 import statistics
 import subprocess
 import tempfile
@@ -173,12 +174,9 @@ def table(row: Row, found: dict[str, list[Result]], base: str) -> list[str]:
             values = [one.values[key] for one in results if key in one.values]
             text += f"{statistics.median(values):12,.{digits}f}" if values else f"{'-':>12}"
         pairs = list(zip(results, found.get(base, []), strict=False))
-        for key, compared in (
-            ("cpu_per_gb", lambda own, other: own / other),
-            ("delay_p99", lambda own, other: own - other),
-        ):
+        for key, compared in (("cpu_per_gb", operator.truediv), ("delay_p99", operator.sub)):
             values = [
-                compared(own.values[key], other.values[key])
+                float(compared(own.values[key], other.values[key]))
                 for own, other in pairs
                 if key in own.values and key in other.values
             ]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
+import os
 import random
 import select
 import selectors
@@ -266,7 +267,7 @@ def main() -> None:
     ) as running:
         print("listening {}:{}".format(*running.address), flush=True)
         while ready := select.select([ends, sys.stdin], [], [])[0]:
-            if ends in ready or not sys.stdin.buffer.read1():
+            if ends in ready or not os.read(sys.stdin.fileno(), _ROOM):
                 break
     counts = {"to_target": running.to_target, "from_target": running.from_target}
     print(json.dumps({way: asdict(one) for way, one in counts.items()}), flush=True)

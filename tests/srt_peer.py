@@ -175,8 +175,8 @@ class Ended(SrtError):
 
 
 @functools.cache
-def _library() -> tuple[FFI, Any]:
-    ffi = FFI()
+def _library() -> tuple[Any, Any]:
+    ffi: Any = FFI()
     ffi.cdef(_DECLARATIONS)
     for name in (*NAMES, ctypes.util.find_library("srt"), ctypes.util.find_library("srt-gnutls")):
         if name is None:
@@ -185,9 +185,9 @@ def _library() -> tuple[FFI, Any]:
             opened = ffi.dlopen(name)
         except OSError:
             continue
-        opened.srt_startup()  # type: ignore[attr-defined]
-        opened.srt_setloglevel(2)  # type: ignore[attr-defined]  # a refusal is no news here
-        atexit.register(opened.srt_cleanup)  # type: ignore[attr-defined]
+        opened.srt_startup()
+        opened.srt_setloglevel(2)  # a refusal is no news here
+        atexit.register(opened.srt_cleanup)
         return ffi, opened
     raise OSError("no libsrt")
 

@@ -48,6 +48,74 @@ class Quick(TestCase):
         self.assertTrue((folder / "quick.svg").read_text().startswith("<svg"))
 
 
+class Srt(TestCase):
+    """The bench of SRT on srt-live-transmit, which is what the gateway is compared with."""
+
+    def test_quick(self) -> None:
+        """Every message arrives, and later than the latency of both legs."""
+        found = importlib.util.find_spec("bench")
+        if found is None or not found.origin:
+            raise SkipTest("bench/ is not where the tests run")
+        if not shutil.which("srt-live-transmit"):
+            raise SkipTest("srt-live-transmit is not installed (Debian package srt-tools)")
+        compiler = shutil.which(os.environ.get("CC") or "cc")
+        if (
+            not compiler
+            or subprocess.run(
+                [compiler, "-E", "-"],
+                input=b"#include <srt/srt.h>\n",
+                capture_output=True,
+                check=False,
+            ).returncode
+        ):
+            raise SkipTest("no C compiler, or no headers of libsrt (libsrt-openssl-dev)")
+        file = Path(self.mktemp()).absolute()
+        root = str(Path(found.origin).parent.parent)
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+        ended = subprocess.run(
+            [
+                *(sys.executable, "-m", "bench.srt", "--rounds", "1", "--seconds", "1"),
+                *("--only", "delay50", "--peers", "srt-live-transmit", "--json", str(file)),
+            ],
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        self.assertEqual(ended.returncode, 0, ended.stdout + ended.stderr)
+        (result,) = json.loads(file.read_text())["rows"]["delay50"]["srt-live-transmit"]
+        self.assertEqual(result["raw"]["sent"], result["raw"]["received"])
+        self.assertGreater(result["raw"]["sent"], 1000)
+        self.assertGreater(result["values"]["delay_p50"], 95)
+
+    def test_judged(self) -> None:
+        """What is lost, altered or out of order is a fault, and so is a wrong count of resends."""
+        if importlib.util.find_spec("bench") is None:
+            raise SkipTest("bench/ is not where the tests run")
+        judged = importlib.import_module("bench.srt").judged
+        whole = {
+            "sent": 100,
+            "lost": 0,
+            "out_of_order": 0,
+            "corrupt": 0,
+            "stuck_ms": 0,
+            "bytes": 2e9,
+            "seconds": 2.0,
+            "mbit_per_s": 8000.0,
+            "cpu": 3.0,
+            "load_cpu": 1.0,
+            "delay": {"p50_us": 100e3, "p99_us": 120e3},
+            "source": {"retransmitted": 5},
+        }
+        result = judged(dict(whole), [{"to_target": {"retransmitted": 5}}])
+        self.assertEqual(result.faults, [])
+        self.assertEqual((result.values["cpu_per_gb"], result.values["cpu_percent"]), (1.5, 150))
+        for key in ("lost", "out_of_order", "corrupt", "stuck_ms"):
+            self.assertEqual(len(judged({**whole, key: 1}, []).faults), 1, key)
+        self.assertEqual(len(judged(dict(whole), [{"to_target": {"retransmitted": 4}}]).faults), 1)
+
+
 class Operations(TestCase):
     """What is read out of what wrk says."""
 

@@ -12,12 +12,12 @@ What there is to know of ffmpeg's ``srt`` protocol, as found with 5.1 (ffmpeg-pr
   shorter; ``pkt_size`` is only for other sizes.
 * A refusal is "Input/output error" and status 1; the reason's number is in no line.
 * At the end of its input a publisher closes at once, and what the other side has not played is
-  lost there (live mode): through srt-live-transmit the last 6 frames of 125. ``linger`` does not
-  help, nor do null packets at the end of the file, which ffmpeg does not pass on. So
-  :func:`make` makes a second more than is compared, and a reader stops at so many frames.
+  lost there (live mode): through srt-live-transmit the last 6 frames of 125, with ``linger`` 5.
+  So :func:`make` makes a second more than is compared, and a reader stops at so many frames.
 * A reader that comes late misses the beginning and, with ``-c copy``, begins with a key frame.
-* A reader ends with status 0 when the other side closes; a publisher whose other side closes
-  ends with status 1.
+* When the other side closes, both say "Input/output error"; a reader ends with status 0 and its
+  file is whole, a publisher with status 1.
+* A reader looks at up to five seconds of a slow stream before it writes its first frame.
 """
 
 from __future__ import annotations

@@ -37,12 +37,15 @@ BACKLOG = 256
 MOST_REFUSED = 1000
 """Refusals that may wait to be logged; in a storm, older ones are only counted."""
 
-_LOOK_AFTER = 0.2
-"""Seconds from a handshake that goes on to a look at what became of it: libsrt knows why it failed
-for a second."""
+_LOOK_AFTER = 0.02
+"""Seconds from a handshake that goes on to a look at what became of it."""
 
 _BUILD_SHARE = 10
 _NO_MESSAGE_LIMIT = 1316
+_FAILED_TEXT = (
+    "its handshake failed after it was let in, which libsrt tells the caller alone why: the "
+    "passphrase is another, one side has none, or one is in buffer mode without t=file"
+)
 _END_TEXT = {
     Cause.BE_LOST: "the BE's control connection ended and did not come back in time",
     Cause.DRAIN: "the gateway is stopping",
@@ -57,7 +60,7 @@ class Events(Protocol):
         """A connection is there, and who it is."""
 
     def refused_by_srt(self, port: int, address: str, code: str, reject: int, text: str) -> None:
-        """A caller was turned away in its handshake."""
+        """A caller was turned away in its handshake; `reject`: 0 where libsrt did that itself."""
 
     def link_lost(self, link: int) -> None:
         """A connection that waited has ended."""
@@ -271,9 +274,7 @@ class SrtPlane:
         library = self._library
         for sock, (number, peer, _) in list(self._decided.items()):
             if library.state(sock) >= CLOSED and self._decided.pop(sock, None) is not None:
-                reason = library.reject_reason(sock)
-                text = f"its handshake failed: {library.reject_text(reason)}"
-                self._refuse(number, peer, Code.NOT_ADMITTED, reason, text)
+                self._refuse(number, peer, Code.NOT_ADMITTED, 0, _FAILED_TEXT)
         if not self._decided:
             self._looking = False
         if self._decided:  # also by a thread of libsrt's since

@@ -56,8 +56,10 @@ class Paired:
     :param trace_id: for the log.
     """
 
-    __slots__ = ("be", "began", "cause", "closing", "deliver_by", "early", "fe", "keep", "pairing_id",
-                 "settled", "shared", "text", "to_be", "to_fe", "undelivered")  # fmt: skip
+    __slots__ = (
+        "be", "began", "cause", "closing", "deliver_by", "early", "fe", "keep", "pairing_id",
+        "settled", "shared", "text", "to_be", "to_fe", "undelivered",
+    )  # fmt: skip
 
     def __init__(self, pairing_id: str, fe: int, be: int, *, keep: bool, shared: bool) -> None:
         self.pairing_id = pairing_id

@@ -479,7 +479,8 @@ class GatewayService(Service):
         """See srt.plane.Events."""
         self.say(
             "warn" if code == Code.NOT_ADMITTED else "info", "refused",
-            f"srt port {port} refuses {address} with {reject}: {code}: {text}",
+            f"srt port {port} refuses {address} with {reject or 'a reason of libsrt'}: "
+            f"{code}: {text}",
             port=port, address=address, error_code=str(code),
         )  # fmt: skip
 

@@ -26,8 +26,8 @@ ASYNC_SEND, ASYNC_RECEIVE, TIMED_OUT = 6001, 6002, 6003
 """Error codes that only mean: not now."""
 
 EPOLL_IN, EPOLL_OUT, EPOLL_ERR = 1, 4, 8
-CONNECTED, BROKEN = 5, 6
-"""Two of a socket's states, see :meth:`Library.state`."""
+CONNECTED, BROKEN, CLOSED = 5, 6, 8
+"""Some of a socket's states, see :meth:`Library.state`."""
 
 _FATAL_ONLY = 2
 _ADDRESS_ROOM = 128

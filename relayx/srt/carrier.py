@@ -49,6 +49,7 @@ class Wire:
         self.carrier = carrier
         self.out: deque[bytes] = deque()
         self.latency = latency / 1000
+        self.skip_until = 0.0
         self.broken_until: float | None = None
         self.closing = False
         self.settled: float | None = None
@@ -79,6 +80,8 @@ class Wires:
         wire = self._wires[sock] = Wire(sock, carrier, engine.latency(sock), gauge)
         engine.tell(carrier.measured, gauge.state, Dropped())
         engine.read_by(sock, lambda event: self._happened(wire, event))
+        if waiting is not None:
+            wire.skip_until = waiting.clean_at
         if waiting is not None and waiting.early:
             engine.tell(carrier.came, list(waiting.early))
         if waiting is not None and waiting.ended:
@@ -179,7 +182,7 @@ class Wires:
             self._read(wire)
 
     def _read(self, wire: Wire) -> None:
-        messages, ended = self._engine.receive(wire.sock)
+        messages, ended = self._engine.receive(wire.sock, wire.skip_until)
         if messages:
             self._engine.tell(wire.carrier.came, messages)
         if ended:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from relayx.core import effects as fx
-from relayx.core.errors import PeerError
+from relayx.core.errors import Code, PeerError
 from relayx.core.glance import Decision, Snapshot, decide
 from relayx.core.hello import Hello
 from relayx.core.messages import Cause, Role
@@ -21,14 +21,14 @@ from relayx.core.messages import Protocol as PortProtocol
 from relayx.core.pairing import Outcome, Stalls
 from relayx.core.ports import Status
 from relayx.core.streamid import Type, parse_stream_id, reject_of
-from relayx.srt.binding import Library, Peer, SrtError
+from relayx.srt.binding import CLOSED, Library, Peer, SrtError
 from relayx.srt.carrier import Wires
 from relayx.srt.connection import SrtConnection
 from relayx.srt.dialing import Caller
 from relayx.srt.dropping import Dropped
 from relayx.srt.engine import Engine, Waiting
 from relayx.srt.lent import LentConnection
-from relayx.srt.options import FILE
+from relayx.srt.options import FILE, OPTIONS, Kind
 from relayx.srt.pump import Counts
 from relayx.srt.session import Paired, Report, Sessions
 from relayx.srt.settings import Dial, SrtSettings
@@ -39,10 +39,15 @@ BACKLOG = 256
 MOST_REFUSED = 1000
 """Refusals that may wait to be logged; in a storm, older ones are only counted."""
 
-_DECIDED_MOST = 4096
-_DECIDED_FOR = 30.0
+_LOOK_AFTER = 0.02
+"""Seconds from a handshake that goes on to a look at what became of it."""
+
 _BUILD_SHARE = 10
 _NO_MESSAGE_LIMIT = 1316
+_FAILED_TEXT = (
+    "its handshake failed after it was let in, which libsrt tells the caller alone why: the "
+    "passphrase is another, one side has none, or one is in buffer mode without t=file"
+)
 _END_TEXT = {
     Cause.BE_LOST: "the BE's control connection ended and did not come back in time",
     Cause.DRAIN: "the gateway is stopping",
@@ -57,7 +62,7 @@ class Events(Protocol):
         """A connection is there, and who it is."""
 
     def refused_by_srt(self, port: int, address: str, code: str, reject: int, text: str) -> None:
-        """A caller was turned away in its handshake."""
+        """A caller was turned away in its handshake; `reject`: 0 where libsrt did that itself."""
 
     def link_lost(self, link: int) -> None:
         """A connection that waited has ended."""
@@ -120,15 +125,19 @@ class SrtPlane:
         self._wires.measured = events.links_measured
         self.totals = Totals()
         self._listeners: dict[int, int] = {}
+        self._options_of: dict[int, tuple[Any, str]] = {}  # what a listener was made with
         self._connections: dict[int, SrtConnection] = {}
         self._by_sock: dict[int, int] = {}
         self._running: dict[str, Running] = {}
         self._reports: dict[str, Report] = {}
         self._lent: dict[int, LentConnection] = {}
-        self._decided: dict[int, tuple[float, Decision]] = {}
+        self._decided: dict[int, tuple[int, Peer, Decision]] = {}
+        self._looking = False  # at what becomes of them
+        self._look_call: Any = None
         self._refused: deque[tuple[int, str, str, int, str]] = deque(maxlen=MOST_REFUSED)
         self._telling = False
         self._callers: list[Caller] = []
+        self._closed = False
         self.refusals: dict[int, int] = {}
         self._engine.start()
 
@@ -149,6 +158,7 @@ class SrtPlane:
             library.close(sock)
             raise
         self._listeners[number] = sock
+        self._options_of[number] = settings.options, settings.passphrase
         self._engine.order(
             self._engine.add_listener, sock, lambda *came: self._accepted(number, *came)
         )
@@ -166,6 +176,7 @@ class SrtPlane:
         """Accept no more on one port; its connections stay."""
         sock = self._listeners.pop(number, None)
         if sock is not None:
+            del self._options_of[number]
             self._engine.order(self._engine.remove_listener, sock)
 
     def stop_listening(self) -> None:
@@ -181,26 +192,11 @@ class SrtPlane:
     def change(self, settings: SrtSettings) -> None:
         """Go by other settings from now on; connections that are there keep theirs.
 
-        What was agreed on in a handshake cannot change, so listeners are made anew.
-
-        :raises SrtError: where a port cannot be listened on with them.
+        What was agreed on in a handshake cannot change. A socket that listens takes no other
+        options either, and is not made anew, since its port could be lost over it; those that it
+        accepts get them one by one.
         """
-        before, self._settings = self._settings, settings
-        if (before.options, before.passphrase) != (settings.options, settings.passphrase):
-            for sock in self._listeners.values():
-                self._set_late_options(sock)
-
-    def _set_late_options(self, sock: int) -> None:
-        """Have connections that a listener accepts from now on go by other options."""
-        for name, value in self._settings.options:
-            try:
-                self._library.set(sock, name, value)
-            except SrtError:  # one that only a new socket takes
-                pass
-        try:
-            self._library.set(sock, "passphrase", self._settings.passphrase)
-        except SrtError:
-            pass
+        self._settings = settings
 
     # who may come
 
@@ -253,21 +249,50 @@ class SrtPlane:
         """Whether a caller may come, in a thread of libsrt's: 0, or the reason why not."""
         try:
             asked = parse_stream_id(raw)
-            if asked.type is Type.FILE:
-                self._library.set(sock, "transtype", FILE)
         except PeerError as error:
             return self._refuse(number, peer, error.code, reject_of(error), error.text)
-        now = self.reactor.seconds()
-        decision = decide(self._snapshot, now, number, peer.host, asked)
+        decision = decide(self._snapshot, self.reactor.seconds(), number, peer.host, asked)
         if decision.refusal is not None:
             refusal = decision.refusal
             return self._refuse(number, peer, refusal.code, decision.reject, refusal.text)
-        if len(self._decided) >= _DECIDED_MOST:  # handshakes that were never completed
-            for old, (when, _) in list(self._decided.items()):
-                if now - when > _DECIDED_FOR:
-                    self._decided.pop(old, None)
-        self._decided[sock] = now, decision
+        self._set_new_options(number, sock)
+        if asked.type is Type.FILE:
+            self._library.set(sock, "transtype", FILE)
+        self._decided[sock] = number, peer, decision
+        if not self._looking:
+            self._looking = True
+            self.reactor.callFromThread(self._look_later)
         return 0
+
+    def _set_new_options(self, number: int, sock: int) -> None:
+        """Have a connection go by the settings in force, where its listener has older ones."""
+        settings, library = self._settings, self._library
+        made_with = self._options_of.get(number)
+        if made_with is None or made_with == (settings.options, settings.passphrase):
+            return
+        new = dict(settings.options)
+        for name in dict(made_with[0]).keys() - new:  # those that have no default to set are texts
+            library.set(sock, name, "" if OPTIONS[name].kind is Kind.TEXT else 0)
+        for name, value in settings.options:
+            library.set(sock, name, value)
+        library.set(sock, "passphrase", settings.passphrase)
+
+    def _look_later(self) -> None:
+        if not self._closed:
+            self._look_call = self.reactor.callLater(_LOOK_AFTER, self._look_at_handshakes)
+
+    def _look_at_handshakes(self) -> None:
+        """Tell of those that failed after all, over a passphrase for example."""
+        self._look_call = None
+        library = self._library
+        for sock, (number, peer, _) in list(self._decided.items()):
+            if library.state(sock) >= CLOSED and self._decided.pop(sock, None) is not None:
+                self._refuse(number, peer, Code.NOT_ADMITTED, 0, _FAILED_TEXT)
+        if not self._decided:
+            self._looking = False
+        if self._decided:  # also by a thread of libsrt's since
+            self._looking = True
+            self._look_later()
 
     def _refuse(self, number: int, peer: Peer, code: str, reject: int, text: str) -> int:
         self._refused.append((number, peer.host, code, reject, text))
@@ -289,7 +314,7 @@ class SrtPlane:
         if found is None:
             self._library.close(sock)
             return
-        decision = found[1]
+        decision = found[2]
         self._engine.add(sock)
         self._wait_in_engine(sock, decision.hello.role, decision.buffered)
         came = SrtConnection(
@@ -319,9 +344,8 @@ class SrtPlane:
         self._engine.tell(self._lost, sock)
 
     def _kept_in_engine(self, sock: int) -> None:
-        self._engine.wait(
-            sock, Waiting(keeps=False), lambda: self._tell_lost(sock), reads=True
-        )  # fmt: skip
+        waiting = Waiting(keeps=False, buffered=self._engine.is_buffered(sock))
+        self._engine.wait(sock, waiting, lambda: self._tell_lost(sock), reads=True)
 
     # connections
 
@@ -511,9 +535,13 @@ class SrtPlane:
 
     def close(self) -> None:
         """Close every connection that is left."""
+        self._closed = True
         self.stop_listening()
         for caller in self._callers:
             caller.close()
+        if self._look_call is not None:
+            self._look_call.cancel()
+            self._look_call = None
         for link in list(self._connections):
             self._close(link)
         if self._build_call is not None:

@@ -22,8 +22,8 @@ from relayx.srt.pump import Counts
 from relayx.srt.statistics import Gauge, LinkState, described
 
 DELIVERY_LIMIT = 10.0
-"""Seconds for what is still on its way when a side has ended; libsrt drops what is too late long
-before, unless it is told not to."""
+"""Seconds without progress for what is still on its way when a side has ended; in live mode, libsrt
+drops what is too late long before, unless it is told not to."""
 
 _MARGIN = 0.05
 
@@ -60,9 +60,11 @@ class Paired:
     :param trace_id: for the log.
     """
 
-    __slots__ = ("be", "be_dropping", "began", "cause", "closing", "deliver_by", "early", "fe",
-                 "fe_dropping", "joins_at", "keep", "pairing_id", "settled", "shared", "text",
-                 "to_be", "to_fe")  # fmt: skip
+    __slots__ = (
+        "be", "be_dropping", "began", "cause", "closing", "deliver_by", "early", "fe",
+        "fe_dropping", "joins_at", "keep", "pairing_id", "settled", "shared", "text", "to_be",
+        "to_fe", "undelivered",
+    )  # fmt: skip
 
     def __init__(self, pairing_id: str, fe: int, be: int, *, keep: bool, shared: bool) -> None:
         self.pairing_id = pairing_id
@@ -79,7 +81,7 @@ class Paired:
         self.closing: int | None = None  # the socket that is yet to get all that the other sent
         self.settled: float | None = None  # since when it has
         self.deliver_by = 0.0
-        self.joins_at = 0.0  # from when on the FE gets what the BE sends; 0.0: it does
+        self.undelivered = 0  # bytes, at the latest look
 
 
 class Sessions:
@@ -131,10 +133,9 @@ class Sessions:
             bytes=sum(size for size in sent if size > 0),
             dropped=sum(size <= 0 for size in sent),
         )
-        if of_be is not None and of_be.clean_at > session.began:
-            session.joins_at = of_be.clean_at
-        else:
-            pump.join(be, fe, holds=not session.shared)
+        if of_be is not None and of_be.clean_at:
+            pump.skip(be, of_be.clean_at)
+        pump.join(be, fe, holds=not session.shared)
         if session.shared:
             pump.discard(fe)
         else:
@@ -174,11 +175,6 @@ class Sessions:
         """See :class:`~relayx.srt.engine.Party`."""
         busy = False
         for session in list(self._sessions.values()):
-            if session.joins_at:
-                busy = True
-                if now >= session.joins_at:
-                    session.joins_at = 0.0
-                    self._engine.pump.join(session.be, session.fe, holds=not session.shared)
             if session.closing is None:
                 continue
             if self._is_delivered(session, session.closing, now):
@@ -194,9 +190,15 @@ class Sessions:
         those that it has not given away yet when the connection is closed.
         """
         engine = self._engine
-        if now >= session.deliver_by or not engine.is_connected(sock):
+        if not engine.is_connected(sock):
             return True
-        if engine.library.unsent(sock):
+        left = engine.library.unsent(sock)
+        if left != session.undelivered:  # it goes on, however slowly
+            session.undelivered = left
+            session.deliver_by = now + DELIVERY_LIMIT
+        if now >= session.deliver_by:
+            return True
+        if left:
             session.settled = None
             return False
         if session.settled is None:

@@ -39,8 +39,8 @@ from relayx.srt.statistics import LinkState
 from relayx.srt.totals import Key, PortLinks
 
 
-class SrtMissingError(RelayError):
-    """``srt.enabled`` is yes, and SRT cannot be had; the text says why, and what has it."""
+class SrtUnusableError(RelayError):
+    """SRT cannot be had as it is configured; the text says why."""
 
 
 class Events(DataEvents, SrtEvents, typing.Protocol):
@@ -106,7 +106,7 @@ class Planes:
         """Have SRT from now on, as far as it is wanted and there; what to tell, "" for nothing.
 
         :param path: a file of libsrt, "" for the system's.
-        :raises SrtMissingError: where it is demanded and not there.
+        :raises SrtUnusableError: where it is demanded and not there, or an option is wrong.
         """
         self._srt_settings = settings
         self._calls = {dial.port for dial in settings.dial if dial.rendezvous}
@@ -116,12 +116,18 @@ class Planes:
             library: Library = load(path)
         except LibraryMissingError as missing:
             if settings.enabled == "yes":
-                raise SrtMissingError(f"srt.enabled is yes: {missing}") from None
+                raise SrtUnusableError(f"srt.enabled is yes: {missing}") from None
             return f"the srt ports take TCP alone: {missing}"
         self.srt = SrtPlane(
             self._reactor, library, settings, _Counting(self._events, self._ledger), self._links,
             self._look,
         )  # fmt: skip
+        try:
+            self.srt.check_options()
+        except SrtError as error:
+            raise SrtUnusableError(
+                f"srt: libsrt {library.version} does not take it: {error}"
+            ) from None
         return f"SRT by libsrt {library.version}"
 
     # ports
@@ -137,9 +143,9 @@ class Planes:
             return
         try:
             self.srt.listen(number)
-        except (SrtError, OSError) as error:
+        except OSError as error:
             self.data.stop_listening_on(number)
-            problem = OSError(errno.EADDRINUSE, f"UDP, for SRT: {error}")
+            problem = OSError(error.errno or errno.EADDRINUSE, f"{error.strerror} (UDP, for SRT)")
             raise CannotListenError(self._srt_settings.interface, number, problem) from None
 
     def stop_listening_on(self, number: int) -> None:

@@ -43,7 +43,7 @@ from relayx.net.newcomers import LINGER
 from relayx.net.sources import Failures
 from relayx.net.tls import TlsFileError
 from relayx.performing import Performing
-from relayx.planes import Planes, SrtMissingError
+from relayx.planes import Planes, SrtUnusableError
 from relayx.reloading import Parts, Reloading, StartedFrom
 from relayx.repeats import Repeats, Unrepeating
 from relayx.security.keydir import KeyFileError
@@ -275,7 +275,7 @@ class GatewayService(Service):
             return
         try:
             told = self.data.begin_srt(srt_settings(self.config, self.secrets))
-        except SrtMissingError as error:
+        except SrtUnusableError as error:
             raise StartError(str(error)) from None
         self.say("info", "srt", told)
 

@@ -9,6 +9,7 @@ int srt_cleanup(void);
 uint32_t srt_getversion(void);
 SRTSOCKET srt_create_socket(void);
 int srt_bind(SRTSOCKET u, const void *name, int namelen);
+int srt_bind_acquire(SRTSOCKET u, int sys_udp_sock);
 int srt_listen(SRTSOCKET u, int backlog);
 SRTSOCKET srt_accept(SRTSOCKET u, void *addr, int *addrlen);
 typedef int srt_listen_callback_fn(void *opaq, SRTSOCKET ns, int hsversion,

@@ -7,10 +7,13 @@ before its handshake ends; and by the rules themselves once the connection is th
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
+
+from twisted.logger import Logger
 
 from relayx.core import effects as fx
 from relayx.core.errors import Code, PeerError
@@ -34,6 +37,9 @@ from relayx.srt.session import Paired, Report, Sessions
 from relayx.srt.settings import Dial, SrtSettings
 from relayx.srt.statistics import LinkState
 from relayx.srt.totals import Totals
+from relayx.srt.udpport import UdpPort
+
+_log = Logger(namespace="relayx.srt")
 
 BACKLOG = 256
 MOST_REFUSED = 1000
@@ -124,7 +130,8 @@ class SrtPlane:
         self._wires = Wires(self._engine)
         self._wires.measured = events.links_measured
         self.totals = Totals()
-        self._listeners: dict[int, int] = {}
+        self._ports: dict[int, UdpPort] = {}
+        self._listeners: dict[int, int] = {}  # of libsrt, where somebody has called
         self._options_of: dict[int, tuple[Any, str]] = {}  # what a listener was made with
         self._connections: dict[int, SrtConnection] = {}
         self._by_sock: dict[int, int] = {}
@@ -143,20 +150,44 @@ class SrtPlane:
 
     # ports
 
-    def listen(self, number: int) -> None:
-        """Listen on the UDP port of one data port.
+    def check_options(self) -> None:
+        """See whether libsrt takes the options.
 
-        :raises SrtError: where it cannot be bound, or an option is wrong.
+        :raises SrtError: naming the first that it does not.
         """
-        settings, library = self._settings, self._library
-        sock = library.create()
+        sock = self._library.create()
         try:
             self._set_options(sock)
-            library.bind(sock, settings.interface, number)
-            library.listen(sock, BACKLOG, lambda *came: self._decide(number, *came))
-        except (SrtError, OSError):
-            library.close(sock)
-            raise
+        finally:
+            self._library.close(sock)
+
+    def listen(self, number: int) -> None:
+        """Take callers on the UDP port of one data port.
+
+        :raises OSError: where it cannot be bound.
+        """
+        self._ports[number] = UdpPort(
+            self.reactor, self._settings.interface, number, lambda: self._called(number)
+        )
+
+    def _called(self, number: int) -> None:
+        """Somebody calls on a port: libsrt listens there from now on."""
+        library, sock = self._library, None
+        descriptor = self._ports[number].take()
+        try:
+            sock = library.create()
+            self._set_options(sock)
+            library.listen_by(
+                sock, descriptor, BACKLOG, lambda *came: self._decide(number, *came)
+            )  # fmt: skip
+        except SrtError as error:
+            _log.error("{text}", text=f"srt port {number} takes no SRT: {error}")
+            if sock is None:
+                os.close(descriptor)
+            else:
+                library.close(sock)
+            return
+        settings = self._settings
         self._listeners[number] = sock
         self._options_of[number] = settings.options, settings.passphrase
         self._engine.order(
@@ -174,6 +205,9 @@ class SrtPlane:
 
     def stop_listening_on(self, number: int) -> None:
         """Accept no more on one port; its connections stay."""
+        port = self._ports.pop(number, None)
+        if port is not None:
+            port.close()
         sock = self._listeners.pop(number, None)
         if sock is not None:
             del self._options_of[number]
@@ -181,13 +215,13 @@ class SrtPlane:
 
     def stop_listening(self) -> None:
         """Accept no more."""
-        for number in list(self._listeners):
+        for number in list(self._ports):
             self.stop_listening_on(number)
 
     @property
     def listening(self) -> set[int]:
         """The ports that are listened on."""
-        return set(self._listeners)
+        return set(self._ports)
 
     def change(self, settings: SrtSettings) -> None:
         """Go by other settings from now on; connections that are there keep theirs.

@@ -62,7 +62,8 @@ class UdpPort:
         self.close()
 
     def take(self) -> int:
-        """A descriptor of the socket, for libsrt, which closes it."""
+        """A descriptor of the socket, for libsrt, which closes it and waits on it in a thread."""
+        self._socket.setblocking(True)
         return os.dup(self._socket.fileno())
 
     def close(self) -> None:

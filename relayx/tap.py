@@ -97,7 +97,7 @@ class Runner(MultiService):
         self._renderer = Renderer(loaded.config.log.level, loaded.config.log.format)
         self._unrepeating: Unrepeating | None = None
         self._requests = Requests(reactor, self._reload)
-        self._watch = FileWatch(reactor, self._paths, self._requests.ask)
+        self._watch = FileWatch(reactor, self._paths, self._requests.ask, self._not_told)
         self._supervisor = notifier_here()
         self.gateway = GatewayService(
             loaded.config, loaded.secrets, reactor, inherited_here(), self._origin
@@ -197,6 +197,9 @@ class Runner(MultiService):
 
     def _paths(self) -> list[str]:
         return self._origin.paths(self.gateway.config)
+
+    def _not_told(self, why: str) -> None:
+        self.gateway.say("warn", "config_warning", f"reload.watch: {why}")
 
     def _reloaded(self, config: Config) -> None:
         """Another configuration is in force, or the first one."""

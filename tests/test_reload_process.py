@@ -7,6 +7,8 @@ import os
 import random
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import Future
@@ -190,3 +192,44 @@ class Watched(TestCase):
             gateway.terminate()
             status, written = gateway.ended()
         self.assertEqual((status, "Traceback" in written), (0, False), written)
+        self.assertNotIn("inotify", written)
+
+    def test_where_inotify_fails(self) -> None:
+        """No watches are left for this user: that is logged once, and changes are seen."""
+        if not may_limit_watches():
+            self.skipTest("a user namespace with a limit of its own cannot be made here")
+        gateway = Unwatched(random_host(), 1, 0)
+        where, watch = self.mktemp(), {"reload": {"watch": "on"}}
+        gateway.write(where, watch)
+        gateway.launch("-c", "config.yaml", "--env-file", "secrets.json")
+        with killed_in_the_end(gateway):
+            gateway.wait_for("fs.inotify.max_user_watches")
+            gateway.wait_until_listening()
+            for revision in (2, 3):
+                rewrite(gateway, where, {**watch, "relay": {"max_fe": 9 + revision}})
+                gateway.wait_for(f"configuration revision {revision}")
+            gateway.terminate()
+            status, written = gateway.ended()
+        self.assertEqual((status, "Traceback" in written), (0, False), written)
+        self.assertEqual(written.count("looked at each second"), 1)
+
+
+LIMIT_WATCHES = ("unshare", "--user", "--map-root-user", "sh", "-c")
+NO_WATCHES = "echo 0 > /proc/sys/user/max_inotify_watches"
+
+
+def may_limit_watches() -> bool:
+    """Whether a process may be given a limit of inotify watches of its own."""
+    try:
+        return subprocess.run([*LIMIT_WATCHES, NO_WATCHES], check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+class Unwatched(Subprocess):
+    """A gateway that may watch no directory."""
+
+    def program(self) -> tuple[str, ...]:
+        flag, code = super().program()
+        run = (*LIMIT_WATCHES, f'{NO_WATCHES} && exec "$@"', "sh", sys.executable, flag, code)
+        return ("-c", f"import os, sys; os.execvp({run[0]!r}, [*{run!r}, *sys.argv[1:]])")

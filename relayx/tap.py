@@ -187,13 +187,14 @@ class Runner(MultiService):
     # reloading
 
     def _reload(self) -> None:
-        serves = bool(self.gateway.running)  # else it is refused, and the supervisor knows more
-        if serves:
-            self._supervisor.reloading()
+        if self.gateway.draining.draining:
+            text = "a reload was asked for, and is ignored: the gateway is stopping"
+            self.gateway.say("info", "reload_ignored", text)
+            return
+        self._supervisor.reloading()
         with suppress(ConfigError):  # it is logged
             self.gateway.reload()
-        if serves:
-            self._supervisor.ready(self.gateway.summary())
+        self._supervisor.ready(self.gateway.summary())
 
     def _paths(self) -> list[str]:
         return self._origin.paths(self.gateway.config)

@@ -331,7 +331,7 @@ class Errors(TestCase):
         answer = get(gateway, "/healthz", X_Long="y" * 9000)
         self.assertEqual((answer.status, answer.code), (431, "HEADER_TOO_LARGE"))
         many = {f"X_{number}": "" for number in range(70)}
-        self.assertEqual(get(gateway, "/healthz", **many).status, 400)
+        self.assertEqual(get(gateway, "/healthz", **many).code, "REQUEST_INVALID")
 
     @live(http=HTTP, secrets={"admin_token": TOKEN})
     def test_headers_that_are_no_text(self, gateway: Gateway) -> None:
@@ -349,11 +349,25 @@ class Errors(TestCase):
 
     @live(http=HTTP)
     def test_keeping_alive(self, gateway: Gateway) -> None:
-        """Several requests on one connection, errors among them; garbage ends it."""
+        """Several requests on one connection, errors among them."""
         found = on_one_connection(gateway, "/healthz", "/nothing", "/readyz")
         self.assertEqual(found, ([200, 404, 200], 1))
-        with socket.create_connection(http_address(gateway), DEADLINE) as raw:
-            raw.sendall(b"\x16\x03\x01 garbage\r\n\r\n")
-            self.assertTrue(raw.recv(100).startswith(b"HTTP/1.1 400"))
-            self.assertEqual(raw.recv(100), b"")
-        self.assertEqual(json.loads(get(gateway, "/healthz").body)["status"], "ok")
+
+    @live(http=HTTP)
+    def test_malformed(self, gateway: Gateway) -> None:
+        """What is no HTTP is answered once, in JSON too, and its connection is closed."""
+        many = b"".join(b"X-%d: \r\n" % number for number in range(70))
+        for asked in (
+            b"\x16\x03\x01 garbage", b"GET /healthz", b"GET /healthz HTTP/1.1\r\nno colon",
+            b"GET /healthz HTTP/1.1\r\nContent-Length: x", b"GET / HTTP/1.1\r\nA b: c",
+            b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nnot-a-length",
+            b"GET / HTTP/1.1\r\n" + many,
+        ):  # fmt: skip
+            with socket.create_connection(http_address(gateway), DEADLINE) as raw:
+                raw.sendall(asked + b"\r\n\r\n")
+                answer = b"".join(iter(lambda raw=raw: raw.recv(4096), b""))  # type: ignore[misc]
+            head, _, body = answer.partition(b"\r\n\r\n")
+            self.assertTrue(head.startswith(b"HTTP/1.1 400"), (asked, answer))
+            self.assertIn(b"Content-Type: application/json", head)
+            self.assertEqual(json.loads(body)["error_code"], "REQUEST_INVALID")
+        self.assertEqual(get(gateway, "/healthz").json["status"], "ok")

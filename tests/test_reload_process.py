@@ -18,7 +18,8 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import DEADLINE, Data
-from tests.live import SECRET, Subprocess, killed_in_the_end, random_host, twistd
+from tests.live import NEVER, SECRET, Subprocess, killed_in_the_end, random_host, twistd
+from tests.relayx_process import run_relayx
 
 CHUNK = 1 << 16
 
@@ -57,6 +58,11 @@ class Endless:
 
 def hang_up(gateway: Subprocess) -> None:
     gateway.process.send_signal(signal.SIGHUP)
+
+
+def drained_by_command(gateway: Subprocess) -> None:
+    url = f"http://{gateway.host}:8080"
+    assert run_relayx("drain", "--admin", url).ended() == 0
 
 
 def rewrite(gateway: Subprocess, where: str, sections: dict[str, Any]) -> None:
@@ -137,6 +143,26 @@ class Hangups(TestCase):
         self.assertLessEqual(reloads, 2 + seconds / 0.25)
         self.assertGreater(reloads, 0)
         self.assertNotIn("stays at revision", written)
+
+    def test_while_draining(self) -> None:
+        """Ignored, with a line that says so: neither applied nor a reload that failed."""
+        where = self.mktemp()
+        for drain in (Subprocess.terminate, drained_by_command):
+            sections = {
+                "data": {"drain_timeout": NEVER, "admission": "open"},
+                "http": {"endpoint": "tcp:8080:interface={host}"},
+            }
+            with twistd(where, **sections) as gateway:
+                fe, be = gateway.pair(gateway.zmq[0])
+                drain(gateway)
+                gateway.wait_for("stopping: 1 sessions run")
+                rewrite(gateway, where, {**sections, "relay": {"max_fe": 9}})
+                hang_up(gateway)
+                gateway.wait_for("is ignored: the gateway is stopping")
+                fe.close(), be.close()
+                status, written = gateway.ended()
+            self.assertEqual((status, "Traceback" in written), (0, False), written)
+            self.assertNotIn("revision", written)
 
     def test_relative_paths_of_a_daemon_elsewhere(self) -> None:
         """``--rundir`` leaves the directory that the files are in."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,8 +32,6 @@ MISSING = next(
     ),
     "",
 )  # fmt: skip
-PICTURES = os.environ.get("RELAYX_PICTURES", "")
-"""A directory to write the pictures of docs/images to; "" for not writing them."""
 
 
 class Page:
@@ -62,11 +59,6 @@ class Page:
     def text(self, selector: str) -> str:
         """What stands there."""
         return str(self.one(selector).text)
-
-    def picture(self, name: str) -> None:
-        """Keep a picture, where pictures are wanted."""
-        if PICTURES:
-            self.driver.save_screenshot(os.path.join(PICTURES, name))
 
 
 @contextmanager
@@ -122,7 +114,6 @@ class Dashboard(TestCase):
             self.assertEqual(len(page.all(".port.ready")), 12)
             self.assertEqual(page.one(".port.busy").text, "B")
             self.assertIn("busy", page.one(".port.busy").accessible_name)
-            page.picture("dashboard-light.png")
             fe.shutdown()
             be.shutdown()
             page.until(lambda: not page.all("#s-rows tr"))
@@ -146,7 +137,6 @@ class Dashboard(TestCase):
             self.assertNotIn(TOKEN, driver.current_url)
             fe, be = gateway.pair(gateway.zmq[0])
             close = page.until(lambda: (page.all("#s-rows button") or [None])[0])
-            page.picture("dashboard-dark.png")
             self.assertIn("Close the session of", close.accessible_name)
             close.send_keys(Keys.ENTER)
             page.until(lambda: page.one("#closing").is_displayed())

@@ -1,13 +1,15 @@
 """Makes the pictures of docs/images: ``python -m twisted.trial tests.pictures``, by hand.
 
-They are of a gateway at work for some minutes, with names as an operator may see them. Where they are
-to show a version, relayx has to be installed.
+They are of a gateway at work for some minutes, with names as an operator may see them. relayx has
+to be installed, for they show its version.
 """
 
 from __future__ import annotations
 
-import selectors
+import math
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,49 +20,51 @@ from tests.admin_peer import HTTP, TOKEN, get, until
 from tests.live import Gateway, live
 from tests.test_admin_dashboard import MISSING, Page, browser
 
-CHUNK = bytes(1 << 16)
+IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 POINTS = 30
 """Of the chart, five seconds each."""
 
 BACK_ENDS = {
-    "cam-north-gate": "cameras", "cam-loading-dock": "cameras", "render-01": "render",
-    "render-02": "render", "quotes": "market-data",
+    "cam-loading-dock": "cameras", "cam-north-gate": "cameras", "quotes": "market-data",
+    "render-01": "render",
 }  # fmt: skip
-FRONT_ENDS = ("control-room", "lobby-wall", "studio-7", "desk-london")
-SESSIONS = (
-    (0, "cam-north-gate", "control-room", "srt"), (2, "render-01", "studio-7", "zmq"),
-    (7, "cam-loading-dock", "lobby-wall", "srt"), (13, "quotes", "desk-london", "zmq"),
-    (19, "cam-north-gate", "lobby-wall", "srt"),
-)  # fmt: skip
-"""When each begins, in points of the chart; its back end, its front end, and its protocol."""
-
+FRONT_ENDS = ("control-room", "desk-london", "studio-7")
 MB = 1_000_000
-BANDWIDTHS = (("cam-*", 6 * MB), ("render-*", 11 * MB), ("quotes", MB // 4))
+SESSIONS = (
+    (0, "cam-north-gate", "control-room", "srt", 2.1 * MB),
+    (2, "render-01", "studio-7", "zmq", 5.6 * MB),
+    (9, "cam-loading-dock", "control-room", "srt", 1.4 * MB),
+    (15, "quotes", "desk-london", "zmq", 0.08 * MB),
+)
+"""When each begins, in points of the chart; its back end, its front end, its protocol, and bytes a
+second."""
+
+TICK = 0.05
+MOST_HEIGHT = 1500
 
 
 class Traffic(threading.Thread):
-    """Bytes from one end of each session to the other, as fast as the gateway lets them go."""
+    """Bytes from one end of each session to the other, more and less of them as time goes."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self._selector = selectors.DefaultSelector()
+        self._sessions: list[tuple[Any, Any, float]] = []
         self._enough = threading.Event()
 
-    def add(self, source: Any, sink: Any) -> None:
-        """One more session."""
-        for link, event in ((source, selectors.EVENT_WRITE), (sink, selectors.EVENT_READ)):
-            link.socket.setblocking(False)
-            self._selector.register(link.socket, event)
+    def add(self, source: Any, sink: Any, rate: float) -> None:
+        """One more session, with so many bytes a second on average."""
+        sink.socket.setblocking(False)
+        self._sessions.append((source, sink, rate))
 
     def run(self) -> None:
         """Until it is enough."""
-        while not self._enough.is_set():
-            for key, event in self._selector.select(0.1):
-                peer: Any = key.fileobj
-                if event & selectors.EVENT_WRITE:
-                    peer.send(CHUNK)
-                else:
-                    peer.recv(1 << 20)
+        while not self._enough.wait(TICK):
+            now = time.monotonic()
+            for number, (source, sink, rate) in enumerate(self._sessions):
+                wave = 1 + 0.25 * math.sin(now / (5 + number)) + 0.15 * math.sin(now / 2.3)
+                source.send(bytes(int(rate * TICK * wave)))
+                with suppress(BlockingIOError):
+                    sink.socket.recv(MB)
 
     def end(self) -> None:
         """Move nothing more."""
@@ -79,13 +83,10 @@ class Pictures(TestCase):
         secrets={"admin_token": TOKEN},
         zmq=60,
         srt=40,
-        clients=[{"match": name, "bandwidth": limit} for name, limit in BANDWIDTHS],
         data={"be_on_fe_close": "close"},
     )
     def test_dashboard(self, gateway: Gateway) -> None:
         self.assertNotEqual(relayx.__version__, "0+unknown", "install it first")
-        images = Path(relayx.__file__).parent.parent / "docs" / "images"
-        images = images if images.is_dir() else Path.cwd().parent
         for name in BACK_ENDS:
             gateway.be11(name)
         clients = {name: gateway.fe11(name) for name in FRONT_ENDS}
@@ -93,14 +94,14 @@ class Pictures(TestCase):
         traffic = Traffic()
         traffic.start()
         gateway.before_closing(traffic.end)
-        for when, be_name, fe_name, protocol in SESSIONS:
+        for when, be_name, fe_name, protocol, rate in SESSIONS:
             self.wait_for_points(gateway, when)
             port, service = next(free[protocol]), BACK_ENDS[be_name]
             be = gateway.waiting(port, be_name, service=service)
             fe = gateway.entering(port, fe_name, service=service)
             fe.expect("RLX1PAIRED")
             be.expect("RLX1PAIRED")
-            traffic.add(be, fe)
+            traffic.add(be, fe, rate)
         for be_name, service in BACK_ENDS.items():
             for protocol in ("srt", "zmq", "zmq") if service != "cameras" else ("srt", "srt"):
                 gateway.waiting(next(free[protocol]), be_name, service=service)
@@ -109,19 +110,27 @@ class Pictures(TestCase):
         with browser((1280, 1100)) as driver:
             page = self.entered(driver, gateway)
             height = driver.execute_script("return document.documentElement.scrollHeight")
-            size = {"width": 1280, "height": height, "deviceScaleFactor": 1, "mobile": False}
+            size = {
+                "width": 1280,
+                "height": min(height, MOST_HEIGHT),
+                "deviceScaleFactor": 1,
+                "mobile": False,
+            }
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
             self.assertEqual(len(page.all("#s-rows tr")), len(SESSIONS))
-            driver.save_screenshot(str(images / "dashboard-light.png"))
+            driver.save_screenshot(str(IMAGES / "dashboard-light.png"))
         with browser((400, 860), dark=True) as driver:
             self.entered(driver, gateway)
-            driver.save_screenshot(str(images / "dashboard-dark.png"))
+            driver.save_screenshot(str(IMAGES / "dashboard-dark.png"))
 
     def wait_for_points(self, gateway: Gateway, count: int) -> None:
         """Until the chart is so long."""
-        for least in range(1, count + 1):
-            path = "/api/v1/history"
-            until(lambda least=least: len(get(gateway, path, token=TOKEN).json["points"]) >= least)
+
+        def points() -> int:
+            return len(get(gateway, "/api/v1/history", token=TOKEN).json["points"])
+
+        while (now := points()) < count:
+            until(lambda now=now: points() > now)
 
     def entered(self, driver: Any, gateway: Gateway) -> Page:
         """The page, with all that runs on it."""

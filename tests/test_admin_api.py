@@ -132,6 +132,21 @@ class Reading(TestCase):
         fe.socket.setblocking(True)
         fe.shutdown()
 
+    @live(http=HTTP, clients=[{"match": "slow", "bandwidth": 80_000}], zmq=1)
+    def test_session_at_its_limit(self, gateway: Gateway) -> None:
+        """Nobody is slow where a limit holds a side back."""
+        gateway.fe("slow"), gateway.be("camera")
+        gateway.waiting(gateway.zmq[0], "camera")
+        fe = gateway.entering(gateway.zmq[0], "slow")
+        fe.expect("RLX1PAIRED")
+        fe.send(bytes(30_000))
+        end = until(lambda: self.held_back(gateway))
+        self.assertEqual((end["pushed_back"], end["stalled"]), (False, 0))
+
+    def held_back(self, gateway: Gateway) -> Any:
+        end = self.items(gateway, "sessions")[0]["fe"]
+        return end if end["held_back"] else None
+
     @live(http=HTTP, zmq=30, srt=30)
     def test_pages(self, gateway: Gateway) -> None:
         """Every port once, whatever the pages; totals on each."""

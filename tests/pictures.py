@@ -6,10 +6,10 @@ to be installed, for they show its version.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class Traffic(threading.Thread):
             for number, (source, sink, rate) in enumerate(self._sessions):
                 wave = 1 + 0.25 * math.sin(now / (5 + number)) + 0.15 * math.sin(now / 2.3)
                 source.send(bytes(int(rate * TICK * wave)))
-                with suppress(BlockingIOError):
+                with contextlib.suppress(BlockingIOError):
                     sink.socket.recv(MB)
 
     def end(self) -> None:

@@ -7,7 +7,10 @@ import socket
 from typing import Any
 
 import msgspec
+from treq.client import HTTPClient
+from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent
 
 from relayx.admin import model
 from relayx.admin.routes import ROUTES
@@ -16,6 +19,7 @@ from tests.admin_peer import (
     TOKEN,
     UNANSWERED,
     Asking,
+    answer_to,
     change,
     get,
     http_address,
@@ -23,7 +27,7 @@ from tests.admin_peer import (
     until,
 )
 from tests.guide_peer import DEADLINE, EndedError, WasResetError
-from tests.live import Gateway, live
+from tests.live import Gateway, Peers, live, random_host, service_for
 from tests.reloading import Filed, filed
 
 try:
@@ -45,6 +49,22 @@ class Reading(TestCase):
         head = change(gateway, "HEAD", "/healthz")
         self.assertEqual((head.status, head.body), (200, b""))
         self.assertEqual(head.headers["Content-Length"], "15")
+
+    async def test_not_ready_yet(self) -> None:
+        """While the gateway starts it listens already, and says that it is not ready."""
+        service = service_for(Peers(random_host(), 1, 0), {"http": HTTP})
+        client = HTTPClient(Agent(reactor))
+        service.privilegedStartService()
+        try:
+            url = f"http://127.0.0.1:{service.http_address.port}/readyz"
+            starting = await answer_to(client, "GET", url)
+            service.startService()
+            serving = await answer_to(client, "GET", url)
+        finally:
+            await service.stopService()
+        self.assertEqual((starting.status, starting.json["ready"]), (503, False))
+        self.assertEqual(starting.json["reasons"], ["the gateway is starting"])
+        self.assertEqual((serving.status, serving.json["ready"]), (200, True))
 
     @live(http=HTTP, zmq=3, srt=2)
     def test_status(self, gateway: Gateway) -> None:

@@ -96,15 +96,23 @@ class Hangups(TestCase):
             hang_up(gateway)
             gateway.wait_for("stays at revision 2")
             gateway.fe()
-            rewrite(gateway, where, {"log": {"level": "error"}})
+            rewrite(gateway, where, {"relay": {"max_be": 1}, "log": {"level": "error"}})
             hang_up(gateway)
-            hang_up(gateway)
-            client = gateway.fe("quiet")
-            client.ping()
+            while "max_be" not in self.refusal_of_a_probe(gateway):
+                continue
+            gateway.fe("quiet").ping()
             written = self.stopped(gateway)
+        self.assertNotIn("quiet", written)
         self.assertIn('"message":"relay.max_fe: 50 -> 9"', written)
         self.assertIn("relay.zmq_end_port", written)
         self.assertIn("config.yaml: does not exist", written)
+
+    def refusal_of_a_probe(self, gateway: Subprocess) -> str:
+        """Why one more back end is refused, "" where it is not."""
+        probe = gateway.control()
+        told: str = probe.register("BE", SECRET, "probe").get("error", "")
+        probe.close()
+        return told
 
     def test_storm(self) -> None:
         """100 in a second while sessions run: few reloads, the last one counts, no byte is lost."""

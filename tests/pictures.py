@@ -53,8 +53,9 @@ class Traffic(threading.Thread):
 
     def add(self, source: Any, sink: Any, rate: float) -> None:
         """One more session, with so many bytes a second on average."""
-        sink.socket.setblocking(False)
-        self._sessions.append((source, sink, rate))
+        for link in (source, sink):
+            link.socket.setblocking(False)
+        self._sessions.append((source.socket, sink.socket, rate))
 
     def run(self) -> None:
         """Until it is enough."""
@@ -62,9 +63,11 @@ class Traffic(threading.Thread):
             now = time.monotonic()
             for number, (source, sink, rate) in enumerate(self._sessions):
                 wave = 1 + 0.25 * math.sin(now / (5 + number)) + 0.15 * math.sin(now / 2.3)
-                source.send(bytes(int(rate * TICK * wave)))
                 with contextlib.suppress(BlockingIOError):
-                    sink.socket.recv(MB)
+                    source.send(bytes(int(rate * TICK * wave)))
+                with contextlib.suppress(BlockingIOError):
+                    while sink.recv(MB):
+                        continue
 
     def end(self) -> None:
         """Move nothing more."""

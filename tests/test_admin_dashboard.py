@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,6 +115,9 @@ class Dashboard(TestCase):
             self.assertEqual(len(page.all(".port.ready")), 12)
             self.assertEqual(page.one(".port.busy").text, "B")
             self.assertIn("busy", page.one(".port.busy").accessible_name)
+            page.until(lambda: "MB/s" in page.text("#peak"))
+            self.assertGreater(len(page.one("#curve").get_attribute("points").split()), 1)
+            self.assertGreater(self.lightness(driver), 200)
             fe.shutdown()
             be.shutdown()
             page.until(lambda: not page.all("#s-rows tr"))
@@ -151,6 +155,7 @@ class Dashboard(TestCase):
             page.until(lambda: "admin" in page.text("#events"))
             width = driver.execute_script("return document.documentElement.scrollWidth")
             self.assertLessEqual(width, 400)
+            self.assertLess(self.lightness(driver), 50)
             self.assert_quiet(driver)
 
     @live(http=HTTP)
@@ -163,6 +168,12 @@ class Dashboard(TestCase):
             first = page.one(".grid .port")
             first.send_keys(Keys.ARROW_RIGHT)
             self.assertIn(str(gateway.srt[1]), page.text("#port"))
+
+    def lightness(self, driver: Any) -> float:
+        """Of the page's ground: 0 is black, 255 white."""
+        colour = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
+        red, green, blue = map(int, re.findall(r"\d+", colour)[:3])
+        return (red + green + blue) / 3
 
     def assert_quiet(self, driver: Any) -> None:
         """The browser found nothing to complain about, but requests that were to be refused."""

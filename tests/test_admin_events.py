@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import socket
 import tracemalloc
@@ -11,10 +10,10 @@ from itertools import islice
 from twisted.trial.unittest import TestCase
 
 from relayx.admin.events import MOST_READERS, PATIENCE
-from tests.admin_peer import HTTP, TOKEN, UNANSWERED, Asking, change, get, http_address, until
+from tests.admin_peer import HTTP, TOKEN, Asking, get, http_address, on_one_connection, until
 from tests.guide_peer import DEADLINE
 from tests.live import Gateway, live
-from tests.reloading import Filed, filed
+from tests.reloading import Filed, filed, in_the_reactor
 
 
 class Streams(TestCase):
@@ -94,10 +93,14 @@ class Streams(TestCase):
         tracemalloc.start()
         try:
             before = self.events_in_memory()
-            for number in range(3000):
-                with contextlib.suppress(*UNANSWERED):
-                    change(gateway, "DELETE", f"/api/v1/clients/nobody-{number}")
-                gateway.service.say("info", "test", f"line {number} {'x' * 1000}")
+            for turn in range(30):
+                for number in range(100):
+                    text = f"line {turn} {number} {'x' * 1000}"
+                    in_the_reactor(gateway.service.say, "info", "test", text)
+                # on one connection: each new one is a line in the log, which is kept in memory
+                # where several processes run tests
+                statuses, _ = on_one_connection(gateway, *["/api/v1/status"] * 100)
+                self.assertEqual(set(statuses), {200})
             grown = self.events_in_memory() - before
         finally:
             tracemalloc.stop()

@@ -203,16 +203,18 @@ class View:
 
     def _end(self, link: Link, running: DataSession | None, *, fe: bool) -> model.End:
         """One end of a session."""
-        pushed_back, stalled, throttled = False, 0.0, 0.0
+        pushed_back, held_back, stalled, throttled = False, False, 0.0, 0.0
         if running is not None:
             side, stalls = running.fe if fe else running.be, running.stalls
-            pushed_back = running.pump.pushed_back(side.transport)
+            held_back = running.pump.throttled(side.transport)
+            pushed_back = running.pump.pushed_back(side.transport) and not held_back
             stalled = stalls.fe if fe else stalls.be
             throttled = stalls.fe_throttled if fe else stalls.be_throttled
         return model.End(
             client_id=self._whose(link),
             address=link.address,
             pushed_back=pushed_back,
+            held_back=held_back,
             stalled=round(stalled, 3),
             throttled=round(throttled, 3),
         )

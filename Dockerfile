@@ -13,9 +13,9 @@ RUN python -m venv /opt/relayx
 COPY pyproject.toml setup.cfg README.rst LICENSE ./
 COPY relayx relayx
 COPY twisted twisted
-RUN /opt/relayx/bin/pip install --no-cache-dir .
 # Twisted looks for its plugins once, and remembers them here, where nobody may write later.
-RUN /opt/relayx/bin/twistd --help
+RUN /opt/relayx/bin/pip install --no-cache-dir . \
+    && /opt/relayx/bin/twistd --help
 
 FROM python:3.12-slim
 LABEL org.opencontainers.image.title="relayx" \

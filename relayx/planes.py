@@ -27,6 +27,7 @@ from relayx.data.ledger import Ledger, Moved
 from relayx.data.plane import DataPlane, Held
 from relayx.data.plane import Events as DataEvents
 from relayx.data.plane import Settings as DataSettings
+from relayx.data.pump import Pump
 from relayx.data.session import Session
 from relayx.srt.binding import Library, LibraryMissingError, SrtError, load
 from relayx.srt.carrier import SrtCarrier
@@ -50,10 +51,14 @@ class Events(DataEvents, SrtEvents, typing.Protocol):
 class Side(NamedTuple):
     """One end of a session.
 
+    :ivar pushed_back: whether it is not read because of the other, or because of a limit.
+    :ivar held_back: whether that is a limit.
     :ivar link: the state of its connection where that is SRT, None where it is TCP.
     :ivar dropped: what it did not get.
     """
 
+    pushed_back: bool = False
+    held_back: bool = False
     link: LinkState | None = None
     dropped: Dropped = Dropped()
 
@@ -64,7 +69,6 @@ class Look(NamedTuple):
     :ivar to_be: bytes delivered to the BE; `to_fe` those to the FE.
     :ivar started: in the reactor's seconds.
     :ivar cause: why it is ending, None while it is not.
-    :ivar fe_pushed_back: whether the FE is not read because of the BE; `be_pushed_back` likewise.
     :ivar fe: how the FE's connection is; `be` the BE's.
     """
 
@@ -74,8 +78,6 @@ class Look(NamedTuple):
     cause: Cause | None
     keep: bool
     stalls: Stalls
-    fe_pushed_back: bool
-    be_pushed_back: bool
     fe: Side
     be: Side
 
@@ -139,7 +141,7 @@ class Planes:
         :raises twisted.internet.error.CannotListenError: where it cannot be bound.
         """
         self.data.listen(number, adopted)
-        if self.srt is None or protocol is not Protocol.SRT or number in self._calls:
+        if self.srt is None or not self._takes_srt(number, protocol):
             return
         try:
             self.srt.listen(number)
@@ -147,6 +149,18 @@ class Planes:
             self.data.stop_listening_on(number)
             problem = OSError(error.errno or errno.EADDRINUSE, f"{error.strerror} (UDP, for SRT)")
             raise CannotListenError(self._srt_settings.interface, number, problem) from None
+
+    def try_listening(self, number: int, protocol: Protocol) -> None:
+        """Find out whether :meth:`listen` would work, and listen on nothing.
+
+        :raises OSError: where it would not.
+        """
+        self.data.try_listening(number)
+        if self._takes_srt(number, protocol) and self.srt is not None:
+            self.srt.try_listening(number)
+
+    def _takes_srt(self, number: int, protocol: Protocol) -> bool:
+        return self.srt is not None and protocol is Protocol.SRT and number not in self._calls
 
     def stop_listening_on(self, number: int) -> None:
         """Accept no more on one port; its connections stay."""
@@ -258,8 +272,9 @@ class Planes:
         running, report = found
         return Look(
             report.to_be.bytes, report.to_fe.bytes, running.started, None, running.keep,
-            Stalls(fe=report.to_fe.stalled, be=report.to_be.stalled), False, False,
-            Side(report.fe, report.fe_dropped), Side(report.be, report.be_dropped),
+            Stalls(fe=report.to_fe.stalled, be=report.to_be.stalled),
+            Side(link=report.fe, dropped=report.fe_dropped),
+            Side(link=report.be, dropped=report.be_dropped),
         )  # fmt: skip
 
     def sessions_by_protocol(self) -> Counter[Protocol]:
@@ -344,13 +359,15 @@ class _Counting:
 
 
 def _look(session: Session) -> Look:
-    fe, be, pump = session.fe, session.be, session.pump
+    fe, be = session.fe, session.be
     return Look(
         be.delivered, fe.delivered, session.started, session.cause, session.keep, session.stalls,
-        pump.pushed_back(fe.transport), pump.pushed_back(be.transport),
-        _side(fe.transport), _side(be.transport),
+        _side(fe.transport, session.pump), _side(be.transport, session.pump),
     )  # fmt: skip
 
 
-def _side(carrier: Carrier) -> Side:
-    return Side(carrier.link, carrier.dropped) if isinstance(carrier, SrtCarrier) else Side()
+def _side(carrier: Carrier, pump: Pump) -> Side:
+    pushed_back, held_back = pump.pushed_back(carrier), pump.throttled(carrier)
+    if isinstance(carrier, SrtCarrier):
+        return Side(pushed_back, held_back, carrier.link, carrier.dropped)
+    return Side(pushed_back, held_back)

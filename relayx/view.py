@@ -18,7 +18,7 @@ from relayx.core.leases import Lease
 from relayx.core.messages import Protocol, Role
 from relayx.core.ports import Link, Port, Session, Status
 from relayx.core.switchboard import Switchboard
-from relayx.planes import Look, Planes
+from relayx.planes import Look, Planes, Side
 from relayx.rates import Rates
 from relayx.srt.dropping import Dropped
 from relayx.srt.statistics import LinkState
@@ -204,21 +204,19 @@ class View:
 
     def _end(self, link: Link, running: Look | None, *, fe: bool) -> model.End:
         """One end of a session."""
-        pushed_back, stalled, throttled = False, 0.0, 0.0
+        stalled = throttled = 0.0
+        side = Side()
         if running is not None:
-            stalls = running.stalls
-            pushed_back = running.fe_pushed_back if fe else running.be_pushed_back
+            side, stalls = running.fe if fe else running.be, running.stalls
             stalled = stalls.fe if fe else stalls.be
             throttled = stalls.fe_throttled if fe else stalls.be_throttled
-        side = None if running is None else running.fe if fe else running.be
         return model.End(
             client_id=self._whose(link),
             address=link.address,
             transport=link.transport,
-            link=None
-            if side is None or side.link is None
-            else _shown_link(side.link, side.dropped),
-            pushed_back=pushed_back,
+            link=None if side.link is None else _shown_link(side.link, side.dropped),
+            pushed_back=side.pushed_back and not side.held_back,
+            held_back=side.held_back,
             stalled=round(stalled, 3),
             throttled=round(throttled, 3),
         )

@@ -18,16 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from twisted.internet import defer, reactor, threads
 from twisted.trial.unittest import SynchronousTestCase, TestCase
-from twisted.web.resource import Resource
-from twisted.web.server import Site
 
-from relayx.metrics import CONTENT_TYPE
+from tests.admin_peer import HTTP, http_address
 from tests.guide_peer import DEADLINE
 from tests.live import Gateway, live
 from tests.scrapes import scrape, unstarted
-from tests.test_loopback_data_regressions import OPEN, ask
+from tests.test_loopback_data_regressions import OPEN
 
 OPS = Path(__file__).resolve().parent.parent / "ops"
 RULES = OPS / "prometheus" / "alerts.yml"
@@ -130,21 +127,6 @@ class Promtool(SynchronousTestCase):
         self.assertEqual(done.stderr + done.stdout, b"")
 
 
-class Page(Resource):
-    """Serves one gateway's metrics."""
-
-    isLeaf = True
-
-    def __init__(self, gateway: Gateway) -> None:
-        super().__init__()
-        self._metrics = gateway.service.metrics
-
-    def render_GET(self, request: Any) -> bytes:
-        request.setHeader(b"content-type", CONTENT_TYPE.encode())
-        request.setHeader(b"connection", b"close")
-        return self._metrics.render()
-
-
 class Prometheus:
     """One that scrapes a gateway, in a process of its own, on the gateway's loopback address."""
 
@@ -215,24 +197,16 @@ class Prometheus:
 
 @contextmanager
 def watched(gateway: Gateway, directory: str) -> Iterator[Prometheus]:
-    """A Prometheus that is ready, and scrapes the gateway's metrics."""
+    """A Prometheus that is ready, and scrapes the gateway's ``/metrics``."""
     where = Path(directory)
     where.mkdir()
-    listening: Any = ask(
-        lambda: reactor.listenTCP(0, Site(Page(gateway)), interface=gateway.host)  # type: ignore[attr-defined]
-    )
+    address = ":".join(map(str, http_address(gateway)))
+    prometheus = Prometheus(where, gateway.host, address)
     try:
-        target = f"{gateway.host}:{listening.getHost().port}"
-        prometheus = Prometheus(where, gateway.host, target)
-        try:
-            prometheus.until(lambda: prometheus.get("/-/ready"), "ready")
-            yield prometheus
-        finally:
-            prometheus.end()
+        prometheus.until(lambda: prometheus.get("/-/ready"), "ready")
+        yield prometheus
     finally:
-        threads.blockingCallFromThread(
-            reactor, lambda: defer.maybeDeferred(listening.stopListening)
-        )
+        prometheus.end()
 
 
 class Watched(TestCase):
@@ -240,7 +214,7 @@ class Watched(TestCase):
 
     skip = missing("prometheus")
 
-    @live(data=OPEN)
+    @live(data=OPEN, http=HTTP)
     def test_a_gateway_at_work(self, gateway: Gateway) -> None:
         client = gateway.fe11("f")
         gateway.be("b").say("port_alloc", {})

@@ -136,7 +136,7 @@ def instructions(text: str) -> list[tuple[str, str]]:
 
 
 class Image(TestCase):
-    """``Dockerfile``: what a linter would look at. ``ops/try_image.py`` runs its steps."""
+    """``Dockerfile``: what its linter does not look at. ``ops/try_image.py`` runs its steps."""
 
     def setUp(self) -> None:
         self.told = instructions((ROOT / "Dockerfile").read_text())

@@ -223,6 +223,9 @@ class End(Shown, frozen=True, kw_only=True):
     pushed_back: Annotated[
         bool, Meta(description="whether it is not read now, since the other side is slower")
     ]
+    held_back: Annotated[
+        bool, Meta(description="whether it is not read now because of a bandwidth limit")
+    ]
     stalled: Annotated[
         float, Meta(description="seconds for which it took nothing, and so the other was not read")
     ]

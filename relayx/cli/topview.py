@@ -43,7 +43,7 @@ def span(seconds: float) -> str:
     return f"{hours}h{whole // 60 % 60:02}m" if hours < 48 else f"{hours // 24}d{hours % 24:02}h"
 
 
-def spark(history: History, now: float, width: int = 60) -> Text:
+def spark(history: History, now: float, width: int = 50) -> Text:
     """Throughput of the last minutes, a bar a point."""
     late = history.points[-(width - 1) :]
     rates = [*(point.throughput for point in late), now]
@@ -92,13 +92,17 @@ def _sessions(seen: Seen, most: int) -> RenderableType:
     title = f"{found.total} sessions"
     if len(fastest) < found.total:
         title += f", the fastest {len(fastest)}"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, expand=True)
     for name, right in (
         ("FE", False), ("BE", False), ("port", True), ("service", False), ("state", False),
         ("to BE", True), ("to FE", True), ("bytes", True), ("for", True), *_link_columns(fastest),
     ):  # fmt: skip
         table.add_column(
-            name, justify="right" if right else "left", overflow="ellipsis", no_wrap=True
+            name,
+            justify="right" if right else "left",
+            overflow="ellipsis",
+            no_wrap=True,
+            ratio=1 if name in ("FE", "BE") else None,  # ids give way where it is narrow
         )
     for session in fastest:
         table.add_row(
@@ -141,6 +145,8 @@ def _state(session: Session) -> str:
             return f"{name} drops"
     if session.fe.pushed_back or session.be.pushed_back:
         return "BE slow" if session.fe.pushed_back else "FE slow"
+    if session.fe.held_back or session.be.held_back:
+        return "at limit"
     return session.cause or str(session.state)
 
 

@@ -170,6 +170,14 @@ class SrtPlane:
             self.reactor, self._settings.interface, number, lambda: self._called(number)
         )
 
+    def try_listening(self, number: int) -> None:
+        """Find out whether :meth:`listen` would work, and listen on nothing.
+
+        :raises OSError: where it would not.
+        """
+        if number not in self._ports:
+            UdpPort(self.reactor, self._settings.interface, number, lambda: None).close()
+
     def _called(self, number: int) -> None:
         """Somebody calls on a port: libsrt listens there from now on."""
         library, sock = self._library, None

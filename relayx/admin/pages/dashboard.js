@@ -279,9 +279,10 @@ function fillSession(row, session) {
   const drops = [["FE", session.fe], ["BE", session.be]].filter(([, of]) => of.link && of.link.dropping)
     .map(([who]) => `the ${who} reads too slowly, messages are dropped`).join(", ");
   const slow = drops ? drops : session.fe.pushed_back ? "the BE is slower" : session.be.pushed_back ? "the FE is slower" : "";
+  const limited = session.fe.held_back || session.be.held_back ? "at its bandwidth limit" : "";
   const waits = [["BE", session.be.stalled], ["FE", session.fe.stalled]].filter(([, seconds]) => seconds >= 1)
     .map(([who, seconds]) => `${time(seconds)} for the ${who}`).join(", ");
-  put(state, session.state, [session.cause || slow, waits && `waited ${waits}`].filter(Boolean).join("; "), slow && "held");
+  put(state, session.state, [session.cause || slow || limited, waits && `waited ${waits}`].filter(Boolean).join("; "), slow && "held");
   put(toBe, rate(session.fe_to_be_rate), amount(session.fe_to_be_bytes));
   put(toFe, rate(session.be_to_fe_rate), amount(session.be_to_fe_bytes));
   put(since, time(session.seconds));

@@ -157,7 +157,7 @@ class Engine:
         self.pump.add(sock, reads=False, latency=self.latency(sock))
 
     def renew(self, sock: int) -> None:
-        """Take a socket that was being connected in anew, by what was agreed on."""
+        """Take a connected socket in anew: by what was agreed on, joined with nobody, not read."""
         self.pump.remove(sock)
         self.add(sock)
 

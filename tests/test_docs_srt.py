@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -143,8 +144,57 @@ class Recipes(TestCase):
         return self.recipes(scenario)
 
 
+class Tour(TestCase):
+    """README's live video, from the state in which its tour ends."""
+
+    timeout = 600
+    skip = MISSING or video.missing() or None
+
+    def test_video(self) -> Any:
+        """A viewer gets the picture of a camera, by the configuration that the tour writes."""
+        return deferToThread(self.scenario)
+
+    def scenario(self) -> None:
+        init, gateway, back, front = tour()
+        steps = named_blocks(ROOT / "README.rst")
+        alone = Alone(Path(self.mktemp()))
+        try:
+            alone.run(init)
+            alone.start(gateway).said("SRT by libsrt")
+            alone.start(back).said("registered at")
+            alone.start(front).said("listening on")
+            status = alone.start("relayx status --watch --json")
+            alone.start(steps["video-publish"])
+            status.until(lambda line: '"native_ready_ports": [30000]' in line)
+            told = alone.run(steps["video-watch"])
+            self.assertRegex(told, rf"(?m)^{WATCHED}\b")
+            self.assertEqual(video.frames(alone.folder / "seen.ts"), WATCHED)
+            self.assertTrue((alone.folder / "seen.png").read_bytes().startswith(b"\x89PNG"))
+        finally:
+            alone.close()
+
+
+def tour() -> list[str]:
+    """What README's tour has one do: init and check, the gateway, the service, the client."""
+    text = (ROOT / "README.rst").read_text()
+    told = text.split("Five minutes: a web server behind NAT", 1)[1].split("Live video", 1)[0]
+    lines = re.findall(r"^       (\S.*)$", told, re.MULTILINE)
+    start = next(n for n, line in enumerate(lines) if line.startswith("twistd"))
+    offer = next(n for n, line in enumerate(lines) if line.startswith("relayx be"))
+    front = next(n for n, line in enumerate(lines) if line.startswith("relayx fe"))
+    return ["\n".join(lines[:start]), lines[start], lines[offer], lines[front]]
+
+
 class Pages(SynchronousTestCase):
-    """What the page has."""
+    """What the pages have."""
+
+    def test_few(self) -> None:
+        """README's live video is ten commands at most, those that install included."""
+        part = (ROOT / "README.rst").read_text().split("Live video through the gateway", 1)[1]
+        part = part.split("What else is there", 1)[0]
+        commands = re.findall(r"^ {3,4}(?=[a-z.])\S.*$", part, re.MULTILINE)
+        self.assertLessEqual(len(commands), 10)
+        self.assertGreaterEqual(len(commands), 7)
 
     def test_all_are_run(self) -> None:
         """Every recipe of the page is one that the tests run."""

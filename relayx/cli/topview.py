@@ -95,7 +95,7 @@ def _sessions(seen: Seen, most: int) -> RenderableType:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for name, right in (
         ("FE", False), ("BE", False), ("port", True), ("service", False), ("state", False),
-        ("to BE", True), ("to FE", True), ("bytes", True), ("for", True),
+        ("to BE", True), ("to FE", True), ("bytes", True), ("for", True), *_link_columns(fastest),
     ):  # fmt: skip
         table.add_column(
             name, justify="right" if right else "left", overflow="ellipsis", no_wrap=True
@@ -111,11 +111,34 @@ def _sessions(seen: Seen, most: int) -> RenderableType:
             f"{amount(session.be_to_fe_rate)}/s",
             amount(session.fe_to_be_bytes + session.be_to_fe_bytes),
             span(session.seconds),
+            *(_links(session) if _link_columns(fastest) else ()),
         )
     return table
 
 
+def _link_columns(sessions: list[Session]) -> list[tuple[str, bool]]:
+    """What there is to show of SRT links, where there is any; FE and BE in this order."""
+    if not any(end.link for session in sessions for end in (session.fe, session.be)):
+        return []
+    return [("RTT ms", True), ("loss %", True), ("dropped", True)]
+
+
+def _links(session: Session) -> tuple[str, str, str]:
+    links = (session.fe.link, session.be.link)
+    return (
+        " / ".join("-" if link is None else f"{link.rtt_ms:.1f}" for link in links),
+        " / ".join(
+            "-" if link is None else f"{max(link.send_loss_percent, link.recv_loss_percent):.1f}"
+            for link in links
+        ),
+        " / ".join("-" if link is None else str(link.messages_dropped) for link in links),
+    )
+
+
 def _state(session: Session) -> str:
+    for name, end in (("FE", session.fe), ("BE", session.be)):
+        if end.link is not None and end.link.dropping:
+            return f"{name} drops"
     if session.fe.pushed_back or session.be.pushed_back:
         return "BE slow" if session.fe.pushed_back else "FE slow"
     return session.cause or str(session.state)

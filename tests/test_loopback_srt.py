@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from tests.live import Gateway, live
 from tests.srt_live import BE, FE, KEEP, OPEN, SrtCase, numbered
+from tests.srt_peer import SrtPeer
 
 
 class SessionTests(SrtCase):
@@ -104,6 +107,42 @@ class SessionTests(SrtCase):
         self.assertEqual(fe.rest(), (b"", "end"))
         fe.close()
         self.assertEqual(watcher.state(lambda state: state["srt_busy"] == 0)["srt_busy"], 0)
+
+    @live(real_srt={"bridge": True}, data=KEEP)
+    def test_bridge_to_a_kept_be(self, gateway: Gateway) -> None:
+        """FEs by TCP and by SRT in turn get what one publisher sends while they are there."""
+        watcher = gateway.fe11("watcher")
+        port = gateway.srt[0]
+        be = self.call(gateway, BE)
+        for turn in range(4):
+            self.ready(watcher, port)
+            messages = numbered(turn * 100, 50)
+            if turn % 2:
+                by_tcp = gateway.entering(port, "eye")
+                by_tcp.expect("RLX1PAIRED")
+                for message in messages:
+                    be.send(message)
+                self.assertEqual(by_tcp.receive(sum(map(len, messages))), b"".join(messages))
+                by_tcp.close()
+            else:
+                by_srt = self.call(gateway, FE)
+                self.until_seen(be, by_srt)
+                for message in messages:
+                    be.send(message)
+                self.assertEqual([by_srt.receive() for _ in messages], messages)
+                by_srt.close()
+            watcher.state(lambda state: state["srt_busy"] == 0)
+
+    def until_seen(self, be: SrtPeer, fe: SrtPeer) -> None:
+        """Send until an FE gets it: what came before its session is nobody's."""
+        sent = got = 0
+        while not got:
+            sent += 1
+            be.send(sent.to_bytes(4, "big"))
+            with contextlib.suppress(TimeoutError):
+                got = int.from_bytes(fe.receive(timeout=0.5), "big")
+        while got < sent:
+            got = int.from_bytes(fe.receive(), "big")
 
     @live(real_srt={"bridge": True}, data=OPEN)
     def test_bridge_to_a_tcp_be(self, gateway: Gateway) -> None:

@@ -88,6 +88,7 @@ class Wires:
             wire.latency = waiting.latency / 1000
             self._end(wire)
         else:
+            engine.renew(sock)  # what a kept BE sent between sessions was thrown away by the pump
             engine.pump.read(sock, True)
 
     def read(self, sock: int, reads: bool) -> None:

@@ -8,6 +8,7 @@ the reactor's thread, which orders by :meth:`Engine.order`; what happens is told
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -32,6 +33,20 @@ EARLY_LIMIT = 65536
 _MESSAGE_ROOM = 65536
 _MESSAGES_A_TURN = 64
 _log = Logger(namespace="relayx.srt")
+
+
+_ONE = (1).to_bytes(8, sys.byteorder)
+
+
+def _wake_pair() -> tuple[int, int]:
+    """A descriptor that becomes readable when something is written to the other."""
+    if sys.platform == "linux":
+        both = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        return both, both
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.set_blocking(writing, False)
+    return reading, writing
 
 
 class Party(Protocol):
@@ -102,7 +117,7 @@ class Engine:
         self.library = library
         self.tell = from_thread
         self.parties: list[Party] = []
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wake, self._waker = _wake_pair()
         library.start()
         self.pump: Pump = new_pump(library, self._wake, compiled=compiled)
         self._orders: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
@@ -125,17 +140,24 @@ class Engine:
         """Have something done in the engine's thread, in the order of the calls."""
         if not self._stopping:
             self._orders.append((what, args))
-            os.eventfd_write(self._wake, 1)
+            self._wake_up()
 
     def stop(self) -> None:
         """Close every socket, end the thread and libsrt's; returns when that is done."""
         self._stopping = True
-        os.eventfd_write(self._wake, 1)
+        self._wake_up()
         if self._thread.ident is not None:
             self._thread.join()
         self.pump.close()
         self.library.stop()
-        os.close(self._wake)
+        for descriptor in {self._wake, self._waker}:
+            os.close(descriptor)
+
+    def _wake_up(self) -> None:
+        try:
+            os.write(self._waker, _ONE)
+        except BlockingIOError:  # a pipe that is full wakes as well
+            pass
 
     # for the engine's thread
 
@@ -155,7 +177,7 @@ class Engine:
         self.pump.add(sock, reads=False, latency=self.latency(sock))
 
     def renew(self, sock: int) -> None:
-        """Take a socket that was being connected in anew, by what was agreed on."""
+        """Take a connected socket in anew: by what was agreed on, joined with nobody, not read."""
         self.pump.remove(sock)
         self.add(sock)
 

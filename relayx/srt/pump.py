@@ -118,7 +118,7 @@ class Pump(Protocol):
 def new_pump(library: Library, wake: int, *, compiled: bool = True) -> Pump:
     """A pump.
 
-    :param wake: an eventfd that interrupts :meth:`Pump.run`.
+    :param wake: a descriptor that becomes readable to interrupt :meth:`Pump.run`.
     :param compiled: whether the one in C is wanted, if there is one.
     """
     if compiled and _compiled is not None:
@@ -412,7 +412,7 @@ class PythonPump:
             return []
         if wakes[0]:
             try:
-                os.eventfd_read(self._wake)
+                os.read(self._wake, 8)
             except BlockingIOError:
                 pass
             found.append(Event(-1, What.WOKEN))

@@ -10,6 +10,7 @@
 FROM python:3.12-slim AS build
 WORKDIR /src
 # For the pump of SRT, which is C.
+# hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
 RUN python -m venv /opt/relayx
 COPY pyproject.toml setup.cfg setup.py README.rst LICENSE ./
@@ -23,6 +24,7 @@ FROM python:3.12-slim
 LABEL org.opencontainers.image.title="relayx" \
       org.opencontainers.image.description="Relay gateway for services and clients behind NAT" \
       org.opencontainers.image.licenses="MIT"
+# hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends libsrt1.5-openssl \
     && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin relayx \

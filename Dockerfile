@@ -9,18 +9,24 @@
 
 FROM python:3.12-slim AS build
 WORKDIR /src
+# For the pump of SRT, which is C.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
 RUN python -m venv /opt/relayx
-COPY pyproject.toml setup.cfg README.rst LICENSE ./
+COPY pyproject.toml setup.cfg setup.py README.rst LICENSE ./
 COPY relayx relayx
 COPY twisted twisted
-RUN /opt/relayx/bin/pip install --no-cache-dir .
 # Twisted looks for its plugins once, and remembers them here, where nobody may write later.
-RUN /opt/relayx/bin/twistd --help
+RUN /opt/relayx/bin/pip install --no-cache-dir '.[srt]' \
+    && /opt/relayx/bin/twistd --help
 
 FROM python:3.12-slim
 LABEL org.opencontainers.image.title="relayx" \
       org.opencontainers.image.description="Relay gateway for services and clients behind NAT" \
       org.opencontainers.image.licenses="MIT"
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends libsrt1.5-openssl \
+    && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin relayx \
     && install -d /etc/relay-x \
     && install -d -o relayx -g relayx /var/lib/relayx
@@ -31,7 +37,7 @@ ENV PATH=/opt/relayx/bin:$PATH \
     RELAY_CONFIG=/etc/relay-x/config.yaml
 USER 10001
 WORKDIR /var/lib/relayx
-EXPOSE 5555 8080 30000-30200
+EXPOSE 5555 8080 30000-30200 30000-30100/udp
 # It drains on this: running sessions get data.drain_timeout, so give docker stop more than that.
 STOPSIGNAL SIGTERM
 # By the control plane, as a client: another port by RELAYX_GATEWAY, TLS by RELAYX_TLS and RELAYX_CA.

@@ -21,8 +21,9 @@ _NAMES = {level: name for name, level in LEVELS.items()} | {LogLevel.critical: "
 
 FIELDS = frozenset({
     "address", "be", "be_stall_seconds", "be_throttled_seconds", "be_to_fe_bytes", "cause",
-    "client_id", "error_code", "event", "fe", "fe_stall_seconds", "fe_throttled_seconds",
-    "fe_to_be_bytes", "kid", "kid_before", "pairing_id", "port", "protocol", "role", "seconds",
+    "client_id", "dropping_seconds", "error_code", "event", "fe", "fe_stall_seconds",
+    "fe_throttled_seconds", "fe_to_be_bytes", "kid", "kid_before", "latency_ms", "loss_percent",
+    "messages_dropped", "pairing_id", "port", "protocol", "role", "rtt_ms", "seconds",
     "session_id", "srt_port", "trace_id", "zmq_port",
 })  # fmt: skip
 """The fields of an event that are shown; anything else stays inside the process."""

@@ -10,7 +10,7 @@ from relayx.control.protocol import ControlFactory
 from relayx.control.statepush import StatePush
 from relayx.control.telemetry import TelemetryTimer
 from relayx.core import effects as fx
-from relayx.core.messages import PortState
+from relayx.core.messages import Auth, PortGrant, PortState
 from relayx.core.switchboard import Switchboard
 from relayx.planes import Planes
 
@@ -44,6 +44,8 @@ class Performing:
         self._done = done
         self._effects: deque[fx.Effect] = deque()
         self._busy = False
+        self._is_fresh = False
+        self._planes = data
         self._tick_call: Any = None
         self._push = StatePush(reactor, control, self._recipients, self._state)
         self.telemetry = TelemetryTimer(reactor, control, data.bytes_moved)
@@ -68,9 +70,13 @@ class Performing:
         if self._busy:
             return
         self._busy = True
+        self._is_fresh = False
         try:
             while self._effects:
                 effect = self._effects.popleft()
+                if not self._is_fresh and _tells(effect):
+                    self._is_fresh = True
+                    self._planes.refresh()
                 self._carry_out[type(effect)](effect)
         finally:
             self._busy = False
@@ -126,6 +132,7 @@ class Performing:
         return [(client.conn, client.v11) for client in self._switchboard.clients()]
 
     def _state(self, v11: bool) -> PortState:
+        self._planes.refresh()
         return self._switchboard.port_state(v11=v11)
 
     def _registered(self, effect: fx.Registered) -> None:
@@ -143,3 +150,10 @@ class Performing:
 
     def _note(self, effect: fx.Note) -> None:
         self._tell(effect.level, effect.event, effect.text, effect.fields)
+
+
+def _tells(effect: fx.Effect) -> bool:
+    """Whether it tells a client what it may do now, so that it may come at once to do it."""
+    if isinstance(effect, fx.Send | fx.Broadcast):
+        return isinstance(effect.message, Auth | PortGrant | PortState)
+    return False

@@ -11,7 +11,7 @@ import itertools
 import socket
 import typing
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from OpenSSL.SSL import Context
@@ -22,25 +22,45 @@ from relayx.core.errors import RelayError
 from relayx.core.glance import Snapshot
 from relayx.core.messages import Cause, Protocol, Transport
 from relayx.core.pairing import Outcome, Stalls
+from relayx.data.carrier import Carrier
 from relayx.data.ledger import Ledger, Moved
 from relayx.data.plane import DataPlane, Held
 from relayx.data.plane import Events as DataEvents
 from relayx.data.plane import Settings as DataSettings
+from relayx.data.pump import Pump
 from relayx.data.session import Session
 from relayx.srt.binding import Library, LibraryMissingError, SrtError, load
+from relayx.srt.carrier import SrtCarrier
+from relayx.srt.dropping import Dropped
 from relayx.srt.lent import LentConnection
 from relayx.srt.plane import Events as SrtEvents
 from relayx.srt.plane import SrtPlane
-from relayx.srt.session import Report
 from relayx.srt.settings import SrtSettings
+from relayx.srt.statistics import LinkState
+from relayx.srt.totals import Key, PortLinks
 
 
-class SrtMissingError(RelayError):
-    """``srt.enabled`` is yes, and SRT cannot be had; the text says why, and what has it."""
+class SrtUnusableError(RelayError):
+    """SRT cannot be had as it is configured; the text says why."""
 
 
 class Events(DataEvents, SrtEvents, typing.Protocol):
     """Who is told what happens on any plane."""
+
+
+class Side(NamedTuple):
+    """One end of a session.
+
+    :ivar pushed_back: whether it is not read because of the other, or because of a limit.
+    :ivar held_back: whether that is a limit.
+    :ivar link: the state of its connection where that is SRT, None where it is TCP.
+    :ivar dropped: what it did not get.
+    """
+
+    pushed_back: bool = False
+    held_back: bool = False
+    link: LinkState | None = None
+    dropped: Dropped = Dropped()
 
 
 class Look(NamedTuple):
@@ -49,8 +69,7 @@ class Look(NamedTuple):
     :ivar to_be: bytes delivered to the BE; `to_fe` those to the FE.
     :ivar started: in the reactor's seconds.
     :ivar cause: why it is ending, None while it is not.
-    :ivar fe_pushed_back: whether the FE is not read because of the BE; `be_pushed_back` likewise.
-    :ivar links: the state of both links, where both are SRT.
+    :ivar fe: how the FE's connection is; `be` the BE's.
     """
 
     to_be: int
@@ -59,9 +78,8 @@ class Look(NamedTuple):
     cause: Cause | None
     keep: bool
     stalls: Stalls
-    fe_pushed_back: bool
-    be_pushed_back: bool
-    links: Report | None
+    fe: Side
+    be: Side
 
 
 class Planes:
@@ -90,7 +108,7 @@ class Planes:
         """Have SRT from now on, as far as it is wanted and there; what to tell, "" for nothing.
 
         :param path: a file of libsrt, "" for the system's.
-        :raises SrtMissingError: where it is demanded and not there.
+        :raises SrtUnusableError: where it is demanded and not there, or an option is wrong.
         """
         self._srt_settings = settings
         self._calls = {dial.port for dial in settings.dial if dial.rendezvous}
@@ -100,12 +118,18 @@ class Planes:
             library: Library = load(path)
         except LibraryMissingError as missing:
             if settings.enabled == "yes":
-                raise SrtMissingError(f"srt.enabled is yes: {missing}") from None
+                raise SrtUnusableError(f"srt.enabled is yes: {missing}") from None
             return f"the srt ports take TCP alone: {missing}"
         self.srt = SrtPlane(
             self._reactor, library, settings, _Counting(self._events, self._ledger), self._links,
             self._look,
         )  # fmt: skip
+        try:
+            self.srt.check_options()
+        except SrtError as error:
+            raise SrtUnusableError(
+                f"srt: libsrt {library.version} does not take it: {error}"
+            ) from None
         return f"SRT by libsrt {library.version}"
 
     # ports
@@ -117,14 +141,26 @@ class Planes:
         :raises twisted.internet.error.CannotListenError: where it cannot be bound.
         """
         self.data.listen(number, adopted, zmtp=protocol is Protocol.ZMQ)
-        if self.srt is None or protocol is not Protocol.SRT or number in self._calls:
+        if self.srt is None or not self._takes_srt(number, protocol):
             return
         try:
             self.srt.listen(number)
-        except (SrtError, OSError) as error:
+        except OSError as error:
             self.data.stop_listening_on(number)
-            problem = OSError(errno.EADDRINUSE, f"UDP, for SRT: {error}")
+            problem = OSError(error.errno or errno.EADDRINUSE, f"{error.strerror} (UDP, for SRT)")
             raise CannotListenError(self._srt_settings.interface, number, problem) from None
+
+    def try_listening(self, number: int, protocol: Protocol) -> None:
+        """Find out whether :meth:`listen` would work, and listen on nothing.
+
+        :raises OSError: where it would not.
+        """
+        self.data.try_listening(number)
+        if self._takes_srt(number, protocol) and self.srt is not None:
+            self.srt.try_listening(number)
+
+    def _takes_srt(self, number: int, protocol: Protocol) -> bool:
+        return self.srt is not None and protocol is Protocol.SRT and number not in self._calls
 
     def stop_listening_on(self, number: int) -> None:
         """Accept no more on one port; its connections stay."""
@@ -162,6 +198,11 @@ class Planes:
         """Call the peers of ``srt.dial`` from now on."""
         if self.srt is not None:
             self.srt.dial()
+
+    def refresh(self) -> None:
+        """Whoever comes from now on is decided on by the rules' state as it is."""
+        if self.srt is not None:
+            self.srt.refresh()
 
     def changed(self) -> None:
         """The rules' state may have changed."""
@@ -231,7 +272,9 @@ class Planes:
         running, report = found
         return Look(
             report.to_be.bytes, report.to_fe.bytes, running.started, None, running.keep,
-            Stalls(fe=report.to_fe.stalled, be=report.to_be.stalled), False, False, report,
+            Stalls(fe=report.to_fe.stalled, be=report.to_be.stalled),
+            Side(link=report.fe, dropped=report.fe_dropped),
+            Side(link=report.be, dropped=report.be_dropped),
         )  # fmt: skip
 
     def sessions_by_protocol(self) -> Counter[Protocol]:
@@ -262,6 +305,14 @@ class Planes:
     def held(self) -> Held:
         """How many bytes the gateway holds for all TCP connections."""
         return self.data.held()
+
+    def srt_links(self) -> Mapping[Key, PortLinks]:
+        """What the SRT links of each port and role have come to, since the start."""
+        return {} if self.srt is None else self.srt.totals.by_port()
+
+    def srt_rejected(self) -> dict[int, int]:
+        """How many SRT callers were turned away in their handshakes, by the code they read."""
+        return {} if self.srt is None else dict(self.srt.refusals)
 
     def open_connections(self) -> int:
         """How many data connections are open, of whatever kind."""
@@ -308,8 +359,15 @@ class _Counting:
 
 
 def _look(session: Session) -> Look:
-    fe, be, pump = session.fe, session.be, session.pump
+    fe, be = session.fe, session.be
     return Look(
         be.delivered, fe.delivered, session.started, session.cause, session.keep, session.stalls,
-        pump.pushed_back(fe.transport), pump.pushed_back(be.transport), None,
+        _side(fe.transport, session.pump), _side(be.transport, session.pump),
     )  # fmt: skip
+
+
+def _side(carrier: Carrier, pump: Pump) -> Side:
+    pushed_back, held_back = pump.pushed_back(carrier), pump.throttled(carrier)
+    if isinstance(carrier, SrtCarrier):
+        return Side(pushed_back, held_back, carrier.link, carrier.dropped)
+    return Side(pushed_back, held_back)

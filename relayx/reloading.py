@@ -31,6 +31,7 @@ from relayx.core.messages import Protocol as PortProtocol
 from relayx.core.switchboard import Switchboard
 from relayx.impact import Impact
 from relayx.net.address import Networks
+from relayx.net.listening import reason
 from relayx.net.proxied import ProxiedFactory
 from relayx.net.sources import Failures
 from relayx.net.tls import ServerFiles, ServerTls, TlsFileError, load_context
@@ -146,7 +147,10 @@ class Reloading:
         """
         with self._there():
             loaded = self._load(config, secrets)
-            return self._impact(Files.read(loaded.config, loaded.secrets), loaded.sources.config)
+            file = loaded.sources.config
+            impact = self._impact(Files.read(loaded.config, loaded.secrets), file)
+            faults = (*impact.faults, *self._taken(loaded.config, file))
+            return msgspec.structs.replace(impact, faults=faults)
 
     def reload(self, config: Config | None = None, secrets: Secrets | None = None) -> Impact:
         """Read the files and apply what they say, or refuse it as a whole.
@@ -270,13 +274,12 @@ class Reloading:
             raise ConfigError([Fault(error.path, "", "", error.problem)]) from None
         except KeyFileError as error:
             raise ConfigError([Fault(error.path, "", "", error.problem, error.allowed)]) from None
-        for number, protocol in numbers(rules(config).ports):
-            if self.listens and number not in parts.data.listening:
-                key = f"relay.{protocol}_start_port"
-                self._listen(
-                    number, protocol, Fault(file, key, str(number), "cannot be listened on")
-                )
-                undo.callback(parts.data.stop_listening_on, number)
+        for number, protocol, key in self._added(config):
+            try:
+                parts.data.listen(number, protocol)
+            except (CannotListenError, OSError) as error:
+                raise ConfigError([_cannot_listen(file, key, number, error)]) from None
+            undo.callback(parts.data.stop_listening_on, number)
         path = config.audit.file
         try:
             audit = parts.record.open(path) if path != before.audit.file else None
@@ -285,14 +288,25 @@ class Reloading:
             raise ConfigError([Fault(file, "audit.file", path, problem)]) from None
         return _Ready(tls, data_tls, keys, audit)
 
-    def _listen(self, number: int, protocol: PortProtocol, fault: Fault) -> None:
-        try:
-            self._parts.data.listen(number, protocol)
-        except (CannotListenError, OSError) as error:
-            inner = error.socketError if isinstance(error, CannotListenError) else error
-            reason = getattr(inner, "strerror", None) or str(inner)
-            problem = f"{fault.problem}: {reason}"
-            raise ConfigError([msgspec.structs.replace(fault, problem=problem)]) from None
+    def _added(self, config: Config) -> list[tuple[int, PortProtocol, str]]:
+        """The ports that are not listened on yet, each with its protocol and key."""
+        if not self.listens:
+            return []
+        return [
+            (number, protocol, f"relay.{protocol}_start_port")
+            for number, protocol in numbers(rules(config).ports)
+            if number not in self._parts.data.listening
+        ]
+
+    def _taken(self, config: Config, file: str) -> list[Fault]:
+        """A fault for each port that cannot be listened on now."""
+        faults = []
+        for number, protocol, key in self._added(config):
+            try:
+                self._parts.data.try_listening(number, protocol)
+            except OSError as error:
+                faults.append(_cannot_listen(file, key, number, error))
+        return faults
 
     def _switch(self, new: Files, ready: _Ready) -> None:
         """Go by the new configuration."""
@@ -334,3 +348,7 @@ class Reloading:
             tell()
         text = f"the configuration stays at revision {self.revision}: {error}"
         self._say("error", "reload_failed", text)
+
+
+def _cannot_listen(file: str, key: str, number: int, error: BaseException) -> Fault:
+    return Fault(file, key, str(number), f"cannot be listened on: {reason(error)}")

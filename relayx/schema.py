@@ -81,9 +81,11 @@ _LIMITS: dict[str, Schema] = {
     "ttl_seconds": {"minimum": 0, "maximum": MAX_TTL},
     **dict.fromkeys(
         ("ts_ms", "expires_at", "c_send", "s_recv", "s_send", "current_speed", "seconds",
-         "fe_to_be_bytes", "be_to_fe_bytes"),
+         "fe_to_be_bytes", "be_to_fe_bytes", "rtt_ms", "retransmitted", "dropped",
+         "send_buffer_bytes", "send_buffer_ms", "send_rate_bps", "latency_ms"),
         _COUNT,
     ),
+    "loss_percent": {"minimum": 0, "maximum": 100},
     "role": {"enum": list(Role)},
     "cause": {"enum": list(Cause)},
     "error_code": {"enum": list(Code)},
@@ -258,12 +260,15 @@ def _limit(schema: Schema, kind: type[msgspec.Struct]) -> None:
             limit = {"enum": ["", *limit["enum"]]}  # "" is what is left out
         field.update(limit)
         if name == "services":
-            _limit_counts(field["additionalProperties"])
+            _limit_inner(field["additionalProperties"])
+    if "link" in schema["properties"]:
+        _limit_inner(schema["properties"]["link"])
 
 
-def _limit_counts(schema: Schema) -> None:
+def _limit_inner(schema: Schema) -> None:
+    """Limit the fields of an object that stands in another."""
     for name, field in schema["properties"].items():
-        field.update(_LIMITS[name])
+        field.update(_LIMITS.get(name, {}))
 
 
 def _envelope() -> Schema:

@@ -7,7 +7,7 @@ the planes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -33,6 +33,7 @@ from relayx.core.pairing import Outcome
 from relayx.core.switchboard import Switchboard
 from relayx.entrance import Entrance
 from relayx.impact import Impact
+from relayx.linkfeedback import LinkFeedback
 from relayx.listening import Listening, StartError
 from relayx.logs import LEVELS, Renderer
 from relayx.metrics import CONTENT_TYPE, Metrics, Sources
@@ -42,7 +43,7 @@ from relayx.net.newcomers import LINGER
 from relayx.net.sources import Failures
 from relayx.net.tls import TlsFileError
 from relayx.performing import Performing
-from relayx.planes import Planes, SrtMissingError
+from relayx.planes import Planes, SrtUnusableError
 from relayx.reloading import Parts, Reloading, StartedFrom
 from relayx.repeats import Repeats, Unrepeating
 from relayx.security.keydir import KeyFileError
@@ -54,6 +55,7 @@ from relayx.settings import (
     rules,
     srt_settings,
 )
+from relayx.slowlinks import SlowLinks, Watched
 from relayx.srt.connection import SrtConnection
 from relayx.trust import KeyWatch, read_keys
 
@@ -119,6 +121,8 @@ class GatewayService(Service):
             reactor, self.switchboard, self.control, self.data, self._pair, self._tell,
             self._performed,
         )  # fmt: skip
+        self._feedback = LinkFeedback(reactor, self.switchboard, self.control, self.data)
+        self._slow = SlowLinks(reactor, self.say)
         self._listening = Listening(reactor, config, self.control, self.data, inherited)
         self._stopping: Deferred[None] | None = None
         self._late: Any = None
@@ -271,7 +275,7 @@ class GatewayService(Service):
             return
         try:
             told = self.data.begin_srt(srt_settings(self.config, self.secrets))
-        except SrtMissingError as error:
+        except SrtUnusableError as error:
             raise StartError(str(error)) from None
         self.say("info", "srt", told)
 
@@ -485,12 +489,29 @@ class GatewayService(Service):
         """See srt.plane.Events."""
         self.say(
             "warn" if code == Code.NOT_ADMITTED else "info", "refused",
-            f"srt port {port} refuses {address} with {reject}: {code}: {text}",
+            f"srt port {port} refuses {address} with {reject or 'a reason of libsrt'}: "
+            f"{code}: {text}",
             port=port, address=address, error_code=str(code),
         )  # fmt: skip
 
     def links_measured(self) -> None:
         """See srt.plane.Events."""
+        self._feedback.measured()
+        self._slow.look(self._srt_sides())
+
+    def _srt_sides(self) -> Iterator[Watched]:
+        for session in self.switchboard.board.sessions.values():
+            if Transport.SRT not in (session.fe.transport, session.be.transport):
+                continue
+            look = self.data.look(session.pairing_id)
+            if look is None:
+                continue
+            for link, side in ((session.fe, look.fe), (session.be, look.be)):
+                if side.link is not None:
+                    yield Watched(
+                        session.pairing_id, link.port.number, link.role, link.client_id,
+                        link.address, session.trace_id, side.link, side.dropped,
+                    )  # fmt: skip
 
     def link_lost(self, link: int) -> None:
         """See data.plane.Events."""

@@ -97,7 +97,7 @@ class Runner(MultiService):
         self._renderer = Renderer(loaded.config.log.level, loaded.config.log.format)
         self._unrepeating: Unrepeating | None = None
         self._requests = Requests(reactor, self._reload)
-        self._watch = FileWatch(reactor, self._paths, self._requests.ask)
+        self._watch = FileWatch(reactor, self._paths, self._requests.ask, self._not_told)
         self._supervisor = notifier_here()
         self.gateway = GatewayService(
             loaded.config, loaded.secrets, reactor, inherited_here(), self._origin
@@ -187,16 +187,20 @@ class Runner(MultiService):
     # reloading
 
     def _reload(self) -> None:
-        serves = bool(self.gateway.running)  # else it is refused, and the supervisor knows more
-        if serves:
-            self._supervisor.reloading()
+        if self.gateway.draining.draining:
+            text = "a reload was asked for, and is ignored: the gateway is stopping"
+            self.gateway.say("info", "reload_ignored", text)
+            return
+        self._supervisor.reloading()
         with suppress(ConfigError):  # it is logged
             self.gateway.reload()
-        if serves:
-            self._supervisor.ready(self.gateway.summary())
+        self._supervisor.ready(self.gateway.summary())
 
     def _paths(self) -> list[str]:
         return self._origin.paths(self.gateway.config)
+
+    def _not_told(self, why: str) -> None:
+        self.gateway.say("warn", "config_warning", f"reload.watch: {why}")
 
     def _reloaded(self, config: Config) -> None:
         """Another configuration is in force, or the first one."""

@@ -18,8 +18,10 @@ from relayx.core.leases import Lease
 from relayx.core.messages import Protocol, Role
 from relayx.core.ports import Link, Port, Session, Status
 from relayx.core.switchboard import Switchboard
-from relayx.planes import Look, Planes
+from relayx.planes import Look, Planes, Side
 from relayx.rates import Rates
+from relayx.srt.dropping import Dropped
+from relayx.srt.statistics import LinkState
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -202,17 +204,19 @@ class View:
 
     def _end(self, link: Link, running: Look | None, *, fe: bool) -> model.End:
         """One end of a session."""
-        pushed_back, stalled, throttled = False, 0.0, 0.0
+        stalled = throttled = 0.0
+        side = Side()
         if running is not None:
-            stalls = running.stalls
-            pushed_back = running.fe_pushed_back if fe else running.be_pushed_back
+            side, stalls = running.fe if fe else running.be, running.stalls
             stalled = stalls.fe if fe else stalls.be
             throttled = stalls.fe_throttled if fe else stalls.be_throttled
         return model.End(
             client_id=self._whose(link),
             address=link.address,
             transport=link.transport,
-            pushed_back=pushed_back,
+            link=None if side.link is None else _shown_link(side.link, side.dropped),
+            pushed_back=side.pushed_back and not side.held_back,
+            held_back=side.held_back,
             stalled=round(stalled, 3),
             throttled=round(throttled, 3),
         )
@@ -256,6 +260,26 @@ def _shown_port(port: Port) -> model.Port:
         transport="" if be is None else be.transport,
         pairing_id="" if session is None else session.pairing_id,
         sessions=len(port.sessions),
+    )
+
+
+def _shown_link(link: LinkState, dropped: Dropped) -> model.SrtLink:
+    return model.SrtLink(
+        rtt_ms=round(link.rtt_ms, 3),
+        send_rate_bps=round(link.send_rate_bps),
+        recv_rate_bps=round(link.recv_rate_bps),
+        send_loss_percent=round(link.send_loss_percent, 3),
+        recv_loss_percent=round(link.recv_loss_percent, 3),
+        retransmitted=link.retransmitted,
+        sent_late=link.send_dropped,
+        received_late=link.recv_dropped,
+        send_buffer_bytes=link.send_buffer_bytes,
+        send_buffer_ms=link.send_buffer_ms,
+        send_latency_ms=link.send_latency_ms,
+        receive_latency_ms=link.receive_latency_ms,
+        messages_dropped=dropped.messages,
+        dropping_seconds=dropped.seconds,
+        dropping=dropped.now,
     )
 
 

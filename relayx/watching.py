@@ -1,8 +1,8 @@
 """When to reload: files that changed and have settled, and requests that come in storms.
 
-Files are looked at each second rather than by inotify: a look costs a few system calls, sees a
-file that is replaced by a rename, by a link that is turned elsewhere, or on a network file
-system alike, and needs no library.
+The system tells when something happens to the files (:mod:`relayx.notices`). Where it does not,
+they are looked at each second. What counts is always what a look finds: it sees a file that is
+replaced by a rename, by a link that is turned elsewhere, or on a network file system alike.
 """
 
 from __future__ import annotations
@@ -11,9 +11,16 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from relayx.notices import INOTIFY, NoNoticesError, Notices
+
 LOOK = 1.0
-"""Seconds between two looks at the files. What has not changed from one to the next has settled:
-whoever replaces several files is given that long to be done."""
+"""Seconds between two looks at the files, where the system does not tell, and from what it tells
+to the look. What has not changed for so long has settled: whoever replaces several files is given
+that long to be done."""
+
+REST = 30.0
+"""Seconds between two looks where the system tells: it does not of what another machine does to a
+network file system, nor of a directory that was moved with all that is above it."""
 
 GAP = 0.25
 """Seconds between two reloads that were asked for, at least."""
@@ -46,17 +53,28 @@ def _identity(path: str) -> object:
 class FileWatch:
     """Says when files have changed and settled.
 
-    :param clock: an IReactorTime.
+    :param reactor: an IReactorTime, and an IReactorFDSet where the system is to tell.
     :param paths: gives the files and directories, anew at each look.
     :param changed: called where they have; what is wrong with them is its business.
+    :param say: called with why the system does not tell of changes, where it does not.
+    :param inotify: as for :class:`~relayx.notices.Notices`.
     """
 
     def __init__(
-        self, clock: Any, paths: Callable[[], Iterable[str]], changed: Callable[[], None]
+        self,
+        reactor: Any,
+        paths: Callable[[], Iterable[str]],
+        changed: Callable[[], None],
+        say: Callable[[str], None],
+        inotify: Callable[[Any], Any] | None = INOTIFY,
     ) -> None:
-        self._clock = clock
+        self._reactor = reactor
         self._paths = paths
         self._changed = changed
+        self._say = say
+        self._notices = Notices(reactor, self._noticed, inotify)
+        self._is_told = self._has_settled = False
+        self._why = ""
         self._call: Any = None
         self._known: dict[str, Mark] = {}
         self._last: dict[str, Mark] = {}
@@ -67,13 +85,18 @@ class FileWatch:
         return self._call is not None
 
     def start(self) -> None:
-        """Look from now on, for what is other than when note was taken of it."""
+        """Look from now on, for what is other than when note was taken of it.
+
+        Where it looks already, the files are others now, or it is time to try inotify again.
+        """
+        self._be_told()
         if self._call is None:
             self._last = {}
-            self._call = self._clock.callLater(LOOK, self._look)
+            self._call = self._reactor.callLater(LOOK, self._look)
 
     def stop(self) -> None:
         """Look no more."""
+        self._notices.close()
         if self._call is not None:
             self._call.cancel()
             self._call = None
@@ -89,12 +112,33 @@ class FileWatch:
     def _marks(self) -> dict[str, Mark]:
         return {path: mark(path) for path in self._paths()}
 
+    def _be_told(self) -> None:
+        try:
+            self._notices.watch(self._paths())
+        except NoNoticesError as error:
+            self._is_told, why = False, str(error)
+            if why != self._why:
+                self._say(f"the files are looked at each second, for {why}")
+            self._why = why
+        else:
+            self._is_told, self._why = True, ""
+
+    def _noticed(self) -> None:
+        """Something happens to the files: look when it has been still for a while."""
+        self._has_settled = True
+        if self._call is not None:
+            self._call.reset(LOOK)
+
     def _look(self) -> None:
-        self._call = self._clock.callLater(LOOK, self._look)
+        if self._is_told:
+            self._be_told()  # first: what happens behind the look is told again
         now, before = self._marks(), self._last
+        settled, self._has_settled = self._has_settled or now == before, False
         self._last = now
         known = {path: self._known.get(path) for path in now}
-        if now != known and now == before:
+        done = settled or now == known
+        self._call = self._reactor.callLater(REST if self._is_told and done else LOOK, self._look)
+        if now != known and settled:
             self._known = now
             self._changed()
 

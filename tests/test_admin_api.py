@@ -1,20 +1,30 @@
-"""The admin API on real sockets: each route, and each error."""
+"""The admin API on real sockets: each route."""
 
 from __future__ import annotations
 
-import http.client
-import json
 import socket
 from typing import Any
 
 import msgspec
+from treq.client import HTTPClient
+from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent
 
 from relayx.admin import model
 from relayx.admin.routes import ROUTES
-from tests.admin_peer import HTTP, TOKEN, Answer, change, connect, events, get, http_address, until
+from tests.admin_peer import (
+    HTTP,
+    TOKEN,
+    Asking,
+    answer_to,
+    change,
+    get,
+    http_address,
+    until,
+)
 from tests.guide_peer import DEADLINE, EndedError, WasResetError
-from tests.live import Gateway, live
+from tests.live import Gateway, Peers, live, random_host, service_for
 from tests.reloading import Filed, filed
 
 try:
@@ -36,6 +46,22 @@ class Reading(TestCase):
         head = change(gateway, "HEAD", "/healthz")
         self.assertEqual((head.status, head.body), (200, b""))
         self.assertEqual(head.headers["Content-Length"], "15")
+
+    async def test_not_ready_yet(self) -> None:
+        """While the gateway starts it listens already, and says that it is not ready."""
+        service = service_for(Peers(random_host(), 1, 0), {"http": HTTP})
+        client = HTTPClient(Agent(reactor))
+        service.privilegedStartService()
+        try:
+            url = f"http://127.0.0.1:{service.http_address.port}/readyz"
+            starting = await answer_to(client, "GET", url)
+            service.startService()
+            serving = await answer_to(client, "GET", url)
+        finally:
+            await service.stopService()
+        self.assertEqual((starting.status, starting.json["ready"]), (503, False))
+        self.assertEqual(starting.json["reasons"], ["the gateway is starting"])
+        self.assertEqual((serving.status, serving.json["ready"]), (200, True))
 
     @live(http=HTTP, zmq=3, srt=2)
     def test_status(self, gateway: Gateway) -> None:
@@ -126,6 +152,21 @@ class Reading(TestCase):
         until(lambda: self.items(gateway, "sessions")[0]["fe"]["pushed_back"])
         fe.socket.setblocking(True)
         fe.shutdown()
+
+    @live(http=HTTP, clients=[{"match": "slow", "bandwidth": 80_000}], zmq=1)
+    def test_session_at_its_limit(self, gateway: Gateway) -> None:
+        """Nobody is slow where a limit holds a side back."""
+        gateway.fe("slow"), gateway.be("camera")
+        gateway.waiting(gateway.zmq[0], "camera")
+        fe = gateway.entering(gateway.zmq[0], "slow")
+        fe.expect("RLX1PAIRED")
+        fe.send(bytes(30_000))
+        end = until(lambda: self.held_back(gateway))
+        self.assertEqual((end["pushed_back"], end["stalled"]), (False, 0))
+
+    def held_back(self, gateway: Gateway) -> Any:
+        end = self.items(gateway, "sessions")[0]["fe"]
+        return end if end["held_back"] else None
 
     @live(http=HTTP, zmq=30, srt=30)
     def test_pages(self, gateway: Gateway) -> None:
@@ -225,9 +266,9 @@ class Doing(TestCase):
     def test_draining_with_nobody_there(self, gateway: Gateway) -> None:
         """The answer comes before the end, and a stream ends."""
         address = http_address(gateway)
-        stream = connect(gateway)
-        stream.request("GET", "/api/v1/events")
-        told = events(stream.getresponse())
+        stream = Asking(gateway, "/api/v1/events")
+        stream.begun()
+        told = stream.events()
         self.assertEqual(next(told)[0], "history")
         self.assertEqual(change(gateway, "POST", "/api/v1/drain").status, 202)
         gateway.stop().result(DEADLINE)
@@ -278,80 +319,3 @@ class Doing(TestCase):
         change(gateway, "DELETE", "/api/v1/clients/f")
         texts = [event.text for event in gateway.service.admin.recent_events()]  # type: ignore[union-attr]
         self.assertIn("an operator at 127.0.0.1 drops FE f", "\n".join(texts))
-
-
-class Errors(TestCase):
-    """What is wrong is said in JSON, with the right status."""
-
-    @live(http=HTTP)
-    def test_wrong_requests(self, gateway: Gateway) -> None:
-        for method, path, status, code in (
-            ("GET", "/nothing", 404, "NOT_FOUND"),
-            ("GET", "/api/v1/status/", 404, "NOT_FOUND"),
-            ("GET", "/api/v1/%FF", 404, "NOT_FOUND"),
-            ("DELETE", "/api/v1/sessions/", 404, "NOT_FOUND"),
-            ("POST", "/api/v1/status", 405, "METHOD_NOT_ALLOWED"),
-            ("OPTIONS", "/api/v1/status", 405, "METHOD_NOT_ALLOWED"),
-            ("BREW", "/healthz", 405, "METHOD_NOT_ALLOWED"),
-            ("GET", "/api/v1/ports?limit=0", 400, "QUERY_INVALID"),
-            ("GET", "/api/v1/ports?limit=1001", 400, "QUERY_INVALID"),
-            ("GET", "/api/v1/ports?offset=-1", 400, "QUERY_INVALID"),
-            ("GET", "/api/v1/ports?limit=ten", 400, "QUERY_INVALID"),
-            ("GET", "/api/v1/ports?limit=1&limit=2", 400, "QUERY_INVALID"),
-            ("GET", "/api/v1/ports?state=full", 400, "QUERY_INVALID"),
-            ("GET", "/api/v1/ports?colour=red", 400, "QUERY_INVALID"),
-            ("GET", "/api/v1/ports?state", 400, "QUERY_INVALID"),
-            ("GET", "/api/v1/ports?service=%FF", 400, "QUERY_INVALID"),
-            ("GET", "/api/v1/status?x=1", 400, "QUERY_INVALID"),
-            ("GET", "/debug/profile?seconds=0.5", 400, "QUERY_INVALID"),
-            ("GET", "/debug/profile?seconds=61", 400, "QUERY_INVALID"),
-            ("GET", "/debug/profile?seconds=nan", 400, "QUERY_INVALID"),
-            ("GET", "/debug/heap", 404, "HEAP_OFF"),
-            ("POST", "/api/v1/reload?dry_run=perhaps", 400, "QUERY_INVALID"),
-        ):
-            answer = change(gateway, method, path)
-            self.assertEqual((answer.status, answer.code), (status, code), (method, path))
-            self.assertEqual(answer.headers.get_content_type(), "application/json")
-            if status == 405:
-                self.assertTrue(answer.headers["Allow"])
-
-    @live(http=HTTP)
-    def test_sizes(self, gateway: Gateway) -> None:
-        """A body is thrown away, a large one refused; headers have an end."""
-        self.assertEqual(get(gateway, "/healthz", body=b"x" * 4096).status, 200)
-        answer = get(gateway, "/healthz", body=b"x" * 4097)
-        self.assertEqual((answer.status, answer.code), (413, "BODY_TOO_LARGE"))
-        with self.assertRaises((ConnectionError, http.client.HTTPException)):
-            get(gateway, "/healthz", body=b"x" * 20_000_000)
-        answer = get(gateway, "/healthz", X_Long="y" * 9000)
-        self.assertEqual((answer.status, answer.code), (431, "HEADER_TOO_LARGE"))
-        many = {f"X_{number}": "" for number in range(70)}
-        self.assertEqual(get(gateway, "/healthz", **many).status, 400)
-
-    @live(http=HTTP, secrets={"admin_token": TOKEN})
-    def test_headers_that_are_no_text(self, gateway: Gateway) -> None:
-        """Bytes that are no UTF-8 are wrong values, refused as those are."""
-        host = ":".join(map(str, http_address(gateway)))
-        for name, status, code in (
-            ("Host", 421, "HOST_REFUSED"),
-            ("Origin", 403, "ORIGIN_REFUSED"),
-            ("Sec-Fetch-Site", 403, "ORIGIN_REFUSED"),
-            ("Authorization", 401, "TOKEN_REFUSED"),
-        ):
-            told = {"Host": host, name: "\xff\xfe"}
-            answer = get(gateway, "/api/v1/status", **told)
-            self.assertEqual((answer.status, answer.code), (status, code), name)
-
-    @live(http=HTTP)
-    def test_keeping_alive(self, gateway: Gateway) -> None:
-        """Several requests on one connection, errors among them; garbage ends it."""
-        connection = connect(gateway)
-        for path in ("/healthz", "/nothing", "/readyz"):
-            connection.request("GET", path)
-            Answer(connection.getresponse())
-        connection.close()
-        with socket.create_connection(http_address(gateway), DEADLINE) as raw:
-            raw.sendall(b"\x16\x03\x01 garbage\r\n\r\n")
-            self.assertTrue(raw.recv(100).startswith(b"HTTP/1.1 400"))
-            self.assertEqual(raw.recv(100), b"")
-        self.assertEqual(json.loads(get(gateway, "/healthz").body)["status"], "ok")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,8 +33,6 @@ MISSING = next(
     ),
     "",
 )  # fmt: skip
-PICTURES = os.environ.get("RELAYX_PICTURES", "")
-"""A directory to write the pictures of docs/images to; "" for not writing them."""
 
 
 class Page:
@@ -62,11 +60,6 @@ class Page:
     def text(self, selector: str) -> str:
         """What stands there."""
         return str(self.one(selector).text)
-
-    def picture(self, name: str) -> None:
-        """Keep a picture, where pictures are wanted."""
-        if PICTURES:
-            self.driver.save_screenshot(os.path.join(PICTURES, name))
 
 
 @contextmanager
@@ -122,7 +115,9 @@ class Dashboard(TestCase):
             self.assertEqual(len(page.all(".port.ready")), 12)
             self.assertEqual(page.one(".port.busy").text, "B")
             self.assertIn("busy", page.one(".port.busy").accessible_name)
-            page.picture("dashboard-light.png")
+            page.until(lambda: "MB/s" in page.text("#peak"))
+            self.assertGreater(len(page.one("#curve").get_attribute("points").split()), 1)
+            self.assertGreater(self.lightness(driver), 200)
             fe.shutdown()
             be.shutdown()
             page.until(lambda: not page.all("#s-rows tr"))
@@ -146,7 +141,6 @@ class Dashboard(TestCase):
             self.assertNotIn(TOKEN, driver.current_url)
             fe, be = gateway.pair(gateway.zmq[0])
             close = page.until(lambda: (page.all("#s-rows button") or [None])[0])
-            page.picture("dashboard-dark.png")
             self.assertIn("Close the session of", close.accessible_name)
             close.send_keys(Keys.ENTER)
             page.until(lambda: page.one("#closing").is_displayed())
@@ -161,6 +155,7 @@ class Dashboard(TestCase):
             page.until(lambda: "admin" in page.text("#events"))
             width = driver.execute_script("return document.documentElement.scrollWidth")
             self.assertLessEqual(width, 400)
+            self.assertLess(self.lightness(driver), 50)
             self.assert_quiet(driver)
 
     @live(http=HTTP)
@@ -173,6 +168,12 @@ class Dashboard(TestCase):
             first = page.one(".grid .port")
             first.send_keys(Keys.ARROW_RIGHT)
             self.assertIn(str(gateway.srt[1]), page.text("#port"))
+
+    def lightness(self, driver: Any) -> float:
+        """Of the page's ground: 0 is black, 255 white."""
+        colour = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
+        red, green, blue = map(int, re.findall(r"\d+", colour)[:3])
+        return (red + green + blue) / 3
 
     def assert_quiet(self, driver: Any) -> None:
         """The browser found nothing to complain about, but requests that were to be refused."""

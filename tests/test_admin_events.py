@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import http.client
 import socket
 import tracemalloc
 from itertools import islice
@@ -12,10 +10,10 @@ from itertools import islice
 from twisted.trial.unittest import TestCase
 
 from relayx.admin.events import MOST_READERS, PATIENCE
-from tests.admin_peer import HTTP, TOKEN, change, connect, events, get, http_address, until
+from tests.admin_peer import HTTP, TOKEN, Asking, get, http_address, on_one_connection, until
 from tests.guide_peer import DEADLINE
 from tests.live import Gateway, live
-from tests.reloading import Filed, filed
+from tests.reloading import Filed, filed, in_the_reactor
 
 
 class Streams(TestCase):
@@ -25,11 +23,10 @@ class Streams(TestCase):
     def test_what_is_told(self, gateway: Gateway) -> None:
         """History first, then what was logged of late, then snapshots and events as they come."""
         gateway.fe("f"), gateway.be("b")
-        stream = connect(gateway)
-        stream.request("GET", "/api/v1/events")
-        response = stream.getresponse()
-        self.assertEqual(response.headers.get_content_type(), "text/event-stream")
-        told = events(response)
+        stream = Asking(gateway, "/api/v1/events")
+        _, headers = stream.begun()
+        self.assertEqual(headers.get_content_type(), "text/event-stream")
+        told = stream.events()
         self.assertEqual(next(told)[0], "history")
         late = []
         for kind, data in told:
@@ -54,12 +51,10 @@ class Streams(TestCase):
     def test_another_token(self, gateway: Filed) -> None:
         """Whoever reads by the token that was taken back reads no more."""
         gateway.reload({"admin_token": TOKEN})
-        stream = connect(gateway)
-        bearer = {"Authorization": f"Bearer {TOKEN}"}
-        stream.request("GET", "/api/v1/events", None, bearer)
-        response = stream.getresponse()
+        stream = Asking(gateway, "/api/v1/events", token=TOKEN)
+        stream.begun()
         gateway.reload({"admin_token": TOKEN}, log={"level": "warn"})
-        told = events(response)
+        told = stream.events()
         for kind, data in told:
             if kind == "snapshot" and data["status"]["revision"] == 3:
                 break  # a reload without another token has left it alone
@@ -70,21 +65,15 @@ class Streams(TestCase):
     @live(http=HTTP)
     def test_many_readers(self, gateway: Gateway) -> None:
         """One more than there may be is refused, until one goes."""
-        readers = [connect(gateway) for _ in range(MOST_READERS)]
-        responses = []
-        for reader in readers:
-            reader.request("GET", "/api/v1/events")
-            responses.append(reader.getresponse())
-        self.assertEqual({response.status for response in responses}, {200})
+        readers = [Asking(gateway, "/api/v1/events") for _ in range(MOST_READERS)]
+        self.assertEqual({reader.begun()[0] for reader in readers}, {200})
         refused = get(gateway, "/api/v1/events")
         self.assertEqual((refused.status, refused.code), (503, "TOO_MANY_READERS"))
-        responses[0].close()
         readers[0].close()
 
         def one_more() -> bool:
-            again = connect(gateway)
-            again.request("GET", "/api/v1/events")
-            status = again.getresponse().status
+            again = Asking(gateway, "/api/v1/events")
+            status, _ = again.begun()
             again.close()
             return status == 200
 
@@ -104,10 +93,14 @@ class Streams(TestCase):
         tracemalloc.start()
         try:
             before = self.events_in_memory()
-            for number in range(3000):
-                with contextlib.suppress(http.client.HTTPException):
-                    change(gateway, "DELETE", f"/api/v1/clients/nobody-{number}")
-                gateway.service.say("info", "test", f"line {number} {'x' * 1000}")
+            for turn in range(30):
+                for number in range(100):
+                    text = f"line {turn} {number} {'x' * 1000}"
+                    in_the_reactor(gateway.service.say, "info", "test", text)
+                # on one connection: each new one is a line in the log, which is kept in memory
+                # where several processes run tests
+                statuses, _ = on_one_connection(gateway, *["/api/v1/status"] * 100)
+                self.assertEqual(set(statuses), {200})
             grown = self.events_in_memory() - before
         finally:
             tracemalloc.stop()

@@ -12,7 +12,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from relayx.admin.heap import start_tracing
-from tests.admin_peer import HTTP, Answer, connect, get, until
+from tests.admin_peer import HTTP, Asking, get, until
 from tests.guide_peer import DEADLINE
 from tests.live import Gateway, live
 
@@ -59,8 +59,7 @@ class Profiles(TestCase):
     @live(http=HTTP)
     def test_one_at_a_time(self, gateway: Gateway) -> None:
         """A second one is refused while the first is taken, which goes with who asked for it."""
-        first = connect(gateway)
-        first.request("GET", "/debug/profile?seconds=60")
+        first = Asking(gateway, "/debug/profile?seconds=60")
         until(lambda: get(gateway, "/debug/profile?seconds=1").status == 409)
         refused = get(gateway, "/debug/profile?seconds=1&format=pstats")
         self.assertEqual((refused.status, refused.code), (409, "PROFILE_RUNNING"))
@@ -71,11 +70,10 @@ class Profiles(TestCase):
     @live(http=HTTP)
     def test_stopping_ends_it(self, gateway: Gateway) -> None:
         """A profile of a minute does not keep the gateway from stopping."""
-        first = connect(gateway)
-        first.request("GET", "/debug/profile?seconds=60")
+        first = Asking(gateway, "/debug/profile?seconds=60")
         until(lambda: get(gateway, "/debug/profile?seconds=1").status == 409)
         with ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(lambda: Answer(first.getresponse()))
+            answer = pool.submit(first.answer)
             gateway.stop().result(DEADLINE)
             told = answer.result(DEADLINE)
         self.assertEqual((told.status, told.code), (503, "STOPPING"))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
+from treq.client import HTTPClient
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent, BrowserLikePolicyForHTTPS
 
-from tests.admin_peer import TOKEN, http_address
+from tests.admin_peer import TOKEN, answer_to, http_address, in_time
 from tests.certificates import Authority
 from tests.guide_peer import DEADLINE
 from tests.live import Gateway, live
@@ -38,12 +41,13 @@ class Tls(TestCase):
 
     def test_certificate(self) -> Deferred[None]:
         """Verified by its CA, without one of the client's; a reload reads it again."""
-        context = ssl.create_default_context(cafile=self.authority.certificate)
+        root = Certificate.loadPEM(Path(self.authority.certificate).read_bytes())
+        trusting = BrowserLikePolicyForHTTPS(trustRootFromCertificates([root]))
+        client = HTTPClient(Agent(reactor, trusting))
 
         def scenario(case: Tls, gateway: Gateway) -> None:
             url = f"https://localhost:{http_address(gateway)[1]}/healthz"
-            with urlopen(url, timeout=DEADLINE, context=context) as answer:
-                self.assertEqual(answer.status, 200)
+            self.assertEqual(in_time(lambda: answer_to(client, "GET", url)).status, 200)
             before = ssl.get_server_certificate(http_address(gateway), timeout=DEADLINE)
             new = self.authority.issue("other", ["localhost"])
             for old, path in ((self.pair.certificate, new.certificate), (self.pair.key, new.key)):
@@ -52,8 +56,7 @@ class Tls(TestCase):
             in_the_reactor(service.reload, service.config, service.secrets)
             after = ssl.get_server_certificate(http_address(gateway), timeout=DEADLINE)
             self.assertNotEqual(before, after)
-            with urlopen(url, timeout=DEADLINE, context=context) as answer:
-                self.assertEqual(answer.status, 200)
+            self.assertEqual(in_time(lambda: answer_to(client, "GET", url)).status, 200)
 
         return self.served(scenario)
 

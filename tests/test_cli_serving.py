@@ -356,6 +356,7 @@ class FrontEndTests(TestCase):
                 self.assertEqual(fe.interrupted(), 0)
                 self.assertRaises(ConnectionResetError, client.recv, 1)
             self.assertIn("stopping, 1 connections are open", fe.stderr)
+            self.assertNotIn("critical", fe.stderr)
 
 
 class BackPressureTests(SynchronousTestCase):

@@ -63,6 +63,8 @@ class UsageTests(SynchronousTestCase):
         self.assert_usage("no port to wait on", "be", "--echo", "--zmq", "0", "--srt", "0")
         self.assert_usage("-1", "be", "--echo", "--srt", "-1")
         self.assert_usage("--proxy goes with", "be", "--echo", "--proxy", "v2")
+        self.assert_usage("--json goes with --link-telemetry", "be", "--echo", "--json")
+        self.assert_usage(needed, "be", "--link-telemetry", "--srt", "1")
         self.assert_usage("'v1'", "be", "--exec", "cat", "--proxy", "v1")
 
     def test_addresses(self) -> None:

@@ -13,7 +13,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from relayx.client import Backend, Refused, Session, StreamReset
 from relayx.core import hello as wire
 from relayx.core.hello import Hello
-from relayx.core.messages import Error, PortGrant, PortRelease, Role, SessionEnd
+from relayx.core.messages import (
+    Error,
+    FrontEndLink,
+    PortGrant,
+    PortRelease,
+    Role,
+    SessionEnd,
+    Telemetry,
+)
 from tests.test_client_fakes import GATEWAY, ControlPeer, DataPeer, done, port_state, reset
 
 ZMQ = range(30101, 30111)
@@ -40,7 +48,7 @@ class BackendCase(SynchronousTestCase):
         )
         self.backend.start()
         self.control = ControlPeer(self.reactor)
-        self.control.admit("be-1")
+        self.assertFalse(self.control.admit("be-1").link_telemetry)
 
     def on_session(self, session: Session) -> object:
         """Remember, and answer as the test wants."""
@@ -418,6 +426,27 @@ class SessionTests(BackendCase):
         self.assertNotIn(peer.port, [more.port for more in self.dialled()])
         peer.lose(done())
         self.assertEqual([more.port for more in self.dialled()], [peer.port])
+
+    def test_link(self) -> None:
+        """Told of each link to whoever asked, and the gateway is asked for it at each register."""
+        link = FrontEndLink(
+            pairing_id="p-1", session_id="", port=30010, rtt_ms=48.0, loss_percent=3.0,
+            retransmitted=7, dropped=0, send_buffer_bytes=1316, send_buffer_ms=20,
+            send_rate_bps=8e6, latency_ms=120,
+        )  # fmt: skip
+        self.control.say(Telemetry(current_speed=8.0, link=link))  # nobody wants it here
+        told: list[FrontEndLink] = []
+        reactor = MemoryReactorClock()
+        backend = Backend(reactor, GATEWAY, srt=1, on_session=print, on_link=told.append)
+        backend.start()
+        for turn in (1, 2):
+            control = ControlPeer(reactor)
+            self.assertTrue(control.admit().link_telemetry)
+            control.say(Telemetry(current_speed=8.0))
+            control.say(Telemetry(current_speed=8.0, link=link))
+            self.assertEqual(told, [link] * turn)
+            control.lose(done())
+            reactor.advance(1)
 
     def test_session_end(self) -> None:
         """The gateway's account of a session is kept with it, before or after its end."""

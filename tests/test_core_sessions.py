@@ -96,7 +96,8 @@ class Recipients(TestCase):
             note.fields,
             {"port": ZMQ[0], "protocol": "zmq", "cause": "fe_closed", "pairing_id": "pair-1",
              "session_id": "", "trace_id": "", "fe": "f", "be": "b", "fe_to_be_bytes": 3,
-             "be_to_fe_bytes": 4, "seconds": 1.5, "fe_stall_seconds": 0.0, "be_stall_seconds": 0.0,
+             "be_to_fe_bytes": 4, "seconds": 1.5, "messages_dropped": 0,
+             "fe_stall_seconds": 0.0, "be_stall_seconds": 0.0,
              "fe_throttled_seconds": 0.0, "be_throttled_seconds": 0.0},
         )  # fmt: skip
 

@@ -300,6 +300,21 @@ class SameInstance(TestCase):
         self.room.be("b", instance="i")
         self.assertEqual(of(self.room.effects, fx.Subscribe), [])
 
+    def test_link_telemetry(self) -> None:
+        """It is each registration's own to ask for, and a 1.1 BE's alone."""
+        asked = [
+            self.room.be11("b", instance="i", link_telemetry=True),
+            self.room.be11("b", instance="i"),
+            self.room.be("v1", link_telemetry=True),
+            self.room.fe11("f", link_telemetry=True),
+        ]
+        clients = [self.room.switchboard.client(conn) for conn in asked]
+        found = [client and client.link_telemetry for client in clients]
+        self.assertEqual(found, [None, False, False, False])
+        again = self.room.switchboard.client(self.room.be11("b", instance="i", link_telemetry=True))
+        assert again is not None
+        self.assertTrue(again.link_telemetry)
+
     def test_key_stays(self) -> None:
         self.room.ask(self.room.be("b", instance="i"), KeyExchange(public_key="PUB"))
         self.room.be("b", instance="i")

@@ -72,7 +72,7 @@ ROWS: dict[str, Row] = {
     "data.tls.required": Row(
         True, LIVE, True, {"data.tls.certificate": CA, "data.tls.private_key": KEY}
     ),
-    "srt.enabled": Row("no", RESTART, "maybe"),
+    "srt.enabled": Row("auto", RESTART, "maybe"),
     "srt.bridge": Row("yes", LIVE, "maybe"),
     "srt.fan_out": Row(7, LIVE, 0),
     "srt.latency": Row(70, LIVE, 70000),

@@ -162,9 +162,24 @@ class Ports(TestCase):
             )
             self.assertIn(f"relay.zmq_start_port = {taken} cannot be listened on: ", told)
             self.assertFalse(listens(gateway, taken - 1))
+            impact = in_the_reactor(gateway.service.plan_reload)
+            self.assertEqual([fault.value for fault in impact.faults], [str(taken)])
+            self.assertIn(str(impact.faults[0]), told)
+            self.assertFalse(listens(gateway, taken - 1))
             self.assertEqual([m for m in fe.ping() if m["type"] == "port_alloc"], [])
         gateway.reload(relay=gateway.ports(6, 2))
         self.assertTrue(listens(gateway, taken))
+
+    @filed(data={"interface": "::1", "admission": "open"}, zmq=1, srt=0)
+    def test_taken_port_of_ipv6(self, gateway: Filed) -> None:
+        """A dry run tries the address that the port would have."""
+        first = gateway.zmq[0]
+        gateway.write(relay={"zmq_start_port": first, "zmq_end_port": first + 1})
+        with socket.create_server(("::1", first + 1), family=socket.AF_INET6):
+            impact = in_the_reactor(gateway.service.plan_reload)
+            self.assertEqual([fault.value for fault in impact.faults], [str(first + 1)])
+        impact = in_the_reactor(gateway.service.plan_reload)
+        self.assertEqual((impact.faults, impact.ports_added), ((), (first + 1,)))
 
     @filed()
     def test_other_protocol(self, gateway: Filed) -> None:

@@ -7,6 +7,8 @@ import os
 import random
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import Future
@@ -16,7 +18,8 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import DEADLINE, Data
-from tests.live import SECRET, Subprocess, killed_in_the_end, random_host, twistd
+from tests.live import NEVER, SECRET, Subprocess, killed_in_the_end, random_host, twistd
+from tests.relayx_process import run_relayx
 
 CHUNK = 1 << 16
 
@@ -57,6 +60,11 @@ def hang_up(gateway: Subprocess) -> None:
     gateway.process.send_signal(signal.SIGHUP)
 
 
+def drained_by_command(gateway: Subprocess) -> None:
+    url = f"http://{gateway.host}:8080"
+    assert run_relayx("drain", "--admin", url).ended() == 0
+
+
 def rewrite(gateway: Subprocess, where: str, sections: dict[str, Any]) -> None:
     """Write the files again, each in one step."""
     gateway.write(where, sections, config="config.new", secrets="secrets.new")
@@ -88,15 +96,23 @@ class Hangups(TestCase):
             hang_up(gateway)
             gateway.wait_for("stays at revision 2")
             gateway.fe()
-            rewrite(gateway, where, {"log": {"level": "error"}})
+            rewrite(gateway, where, {"relay": {"max_be": 1}, "log": {"level": "error"}})
             hang_up(gateway)
-            hang_up(gateway)
-            client = gateway.fe("quiet")
-            client.ping()
+            while "max_be" not in self.refusal_of_a_probe(gateway):
+                continue
+            gateway.fe("quiet").ping()
             written = self.stopped(gateway)
+        self.assertNotIn("quiet", written)
         self.assertIn('"message":"relay.max_fe: 50 -> 9"', written)
         self.assertIn("relay.zmq_end_port", written)
         self.assertIn("config.yaml: does not exist", written)
+
+    def refusal_of_a_probe(self, gateway: Subprocess) -> str:
+        """Why one more back end is refused, "" where it is not."""
+        probe = gateway.control()
+        told: str = probe.register("BE", SECRET, "probe").get("error", "")
+        probe.close()
+        return told
 
     def test_storm(self) -> None:
         """100 in a second while sessions run: few reloads, the last one counts, no byte is lost."""
@@ -135,6 +151,26 @@ class Hangups(TestCase):
         self.assertLessEqual(reloads, 2 + seconds / 0.25)
         self.assertGreater(reloads, 0)
         self.assertNotIn("stays at revision", written)
+
+    def test_while_draining(self) -> None:
+        """Ignored, with a line that says so: neither applied nor a reload that failed."""
+        where = self.mktemp()
+        for drain in (Subprocess.terminate, drained_by_command):
+            sections = {
+                "data": {"drain_timeout": NEVER, "admission": "open"},
+                "http": {"endpoint": "tcp:8080:interface={host}"},
+            }
+            with twistd(where, **sections) as gateway:
+                fe, be = gateway.pair(gateway.zmq[0])
+                drain(gateway)
+                gateway.wait_for("stopping: 1 sessions run")
+                rewrite(gateway, where, {**sections, "relay": {"max_fe": 9}})
+                hang_up(gateway)
+                gateway.wait_for("is ignored: the gateway is stopping")
+                fe.close(), be.close()
+                status, written = gateway.ended()
+            self.assertEqual((status, "Traceback" in written), (0, False), written)
+            self.assertNotIn("revision", written)
 
     def test_relative_paths_of_a_daemon_elsewhere(self) -> None:
         """``--rundir`` leaves the directory that the files are in."""
@@ -190,3 +226,44 @@ class Watched(TestCase):
             gateway.terminate()
             status, written = gateway.ended()
         self.assertEqual((status, "Traceback" in written), (0, False), written)
+        self.assertNotIn("inotify", written)
+
+    def test_where_inotify_fails(self) -> None:
+        """No watches are left for this user: that is logged once, and changes are seen."""
+        if not may_limit_watches():
+            self.skipTest("a user namespace with a limit of its own cannot be made here")
+        gateway = Unwatched(random_host(), 1, 0)
+        where, watch = self.mktemp(), {"reload": {"watch": "on"}}
+        gateway.write(where, watch)
+        gateway.launch("-c", "config.yaml", "--env-file", "secrets.json")
+        with killed_in_the_end(gateway):
+            gateway.wait_for("fs.inotify.max_user_watches")
+            gateway.wait_until_listening()
+            for revision in (2, 3):
+                rewrite(gateway, where, {**watch, "relay": {"max_fe": 9 + revision}})
+                gateway.wait_for(f"configuration revision {revision}")
+            gateway.terminate()
+            status, written = gateway.ended()
+        self.assertEqual((status, "Traceback" in written), (0, False), written)
+        self.assertEqual(written.count("looked at each second"), 1)
+
+
+LIMIT_WATCHES = ("unshare", "--user", "--map-root-user", "sh", "-c")
+NO_WATCHES = "echo 0 > /proc/sys/user/max_inotify_watches"
+
+
+def may_limit_watches() -> bool:
+    """Whether a process may be given a limit of inotify watches of its own."""
+    try:
+        return subprocess.run([*LIMIT_WATCHES, NO_WATCHES], check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+class Unwatched(Subprocess):
+    """A gateway that may watch no directory."""
+
+    def program(self) -> tuple[str, ...]:
+        flag, code = super().program()
+        run = (*LIMIT_WATCHES, f'{NO_WATCHES} && exec "$@"', "sh", sys.executable, flag, code)
+        return ("-c", f"import os, sys; os.execvp({run[0]!r}, [*{run!r}, *sys.argv[1:]])")

@@ -78,6 +78,14 @@ REPLIES: tuple[ms.Message | str, ...] = (
     ms.KeyExchange(public_key="PEM", client_id="be-1"),
     ms.Pong(c_send=1, s_recv=2, s_send=3),
     ms.Telemetry(current_speed=0.0),
+    ms.Telemetry(
+        current_speed=1.5,
+        link=ms.FrontEndLink(
+            pairing_id="p", session_id="", port=30010, rtt_ms=48.2, loss_percent=100.0,
+            retransmitted=0, dropped=3, send_buffer_bytes=0, send_buffer_ms=0, send_rate_bps=8e6,
+            latency_ms=120,
+        ),
+    ),
     ms.SessionEnd(
         pairing_id="p", session_id="", protocol="zmq", port=30110, cause=ms.Cause.FE_CLOSED,
         error="closed", fe_to_be_bytes=0, be_to_fe_bytes=2**53, seconds=1.5,

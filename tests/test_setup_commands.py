@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SkipTest, TestCase
 
-from tests.relayx_process import environment
+from tests.alone import Alone
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = "    openssl req"
-DEADLINE = 180.0
-"""Seconds for all of them: eight processes of Python, one after another."""
-
-BEFORE = "set -e\nip link set lo up\n"
 AFTER = "\nkill $!\nwait $!\n"
 """The gateway runs in the background, and ends with status 0."""
-
-PROGRAMS = {
-    "relayx": "from relayx.cli.__main__ import main; main()",
-    "twistd": "from twisted.scripts.twistd import run; run()",
-}
 
 
 def commands(page: str) -> str:
@@ -58,31 +46,13 @@ class Commands(TestCase):
         return deferToThread(self.scenario)
 
     def scenario(self) -> None:
-        for program in ("unshare", "ip", "openssl", "bash"):
-            if shutil.which(program) is None:
-                raise SkipTest(f"needs {program}")
-        alone = ["unshare", "--net"]
-        if os.geteuid() != 0:
-            alone += ["--user", "--map-root-user"]
-        if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
-            raise SkipTest("no network namespace can be made here")
-        folder, programs = (Path(self.mktemp()).absolute() for _ in range(2))
-        folder.mkdir()
-        programs.mkdir()
-        for name, code in PROGRAMS.items():
-            (programs / name).write_text(f"#!/bin/sh\nexec {sys.executable} -c '{code}' \"$@\"\n")
-            (programs / name).chmod(0o755)
-        path = f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"
-        done = subprocess.run(
-            [*alone, "bash", "-c", BEFORE + commands("SECURITY.rst") + AFTER],
-            cwd=folder,
-            env=environment(PATH=path),
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        self.assertIn("secure.yaml and .env.local.json are valid", done.stdout)
-        self.assertIn("3 sent, 3 answered, 0 % lost", done.stdout)
-        self.assertIn('"event":"registered"', (folder / "audit.jsonl").read_text())
+        if shutil.which("openssl") is None:
+            raise SkipTest("needs openssl")
+        alone = Alone(Path(self.mktemp()))
+        try:
+            told = alone.run(commands("SECURITY.rst") + AFTER)
+        finally:
+            alone.close()
+        self.assertIn("secure.yaml and .env.local.json are valid", told)
+        self.assertIn("3 sent, 3 answered, 0 % lost", told)
+        self.assertIn('"event":"registered"', (alone.folder / "audit.jsonl").read_text())

@@ -8,8 +8,10 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from relayx.admin import queries
+from relayx.core.glance import glance
 from relayx.core.messages import Protocol, Role, Transport
-from relayx.data.plane import DataPlane, Settings
+from relayx.data.plane import Settings
+from relayx.planes import Planes
 from relayx.view import View
 from tests.common import SRT, ZMQ, Room
 
@@ -29,7 +31,8 @@ class Shared(SynchronousTestCase):
         self.room.offer(ZMQ[0], "b")
         reactor = MemoryReactorClock()
         reactor.advance(self.room.now)
-        plane = DataPlane(reactor, Settings(splice=False), self)  # type: ignore[arg-type]
+        look = lambda: glance(self.room.board, self.room.now)  # noqa: E731
+        plane = Planes(reactor, Settings(splice=False), self, look)  # type: ignore[arg-type]
         self.view = View(self.room.switchboard, plane, reactor)
 
     def ports(self, **query: Any) -> list[Any]:

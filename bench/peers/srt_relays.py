@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -176,6 +177,9 @@ class SrtGateway(SrtRelay):
         told = ["relayx", "-c", "config.yaml", "--env-file", "secrets.json"]
         child = Child([*TWISTD, "--pidfile=twistd.pid", *told], directory, environment)
         until_it_listens(child, lambda: dial((host, CONTROL_PORT))).close()
+        # A handshake while Python still starts is slow, and by as much libsrt takes the peer's
+        # clock to be behind: it would delay that connection's messages for good.
+        time.sleep(1)
         return [child]
 
 

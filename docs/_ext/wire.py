@@ -56,15 +56,21 @@ def _message(name: str) -> Iterator[str]:
 
 
 def _fields(payload: dict[str, Any]) -> Iterator[str]:
-    rows = []
+    rows = list(_rows(payload))
+    return rst.table(("field", "type", "default", "meaning"), "22 26 12 40", rows)
+
+
+def _rows(payload: dict[str, Any], of: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """A row a field; those of an object that stands in a field follow it, `of` being its name."""
     for name, field in payload["properties"].items():
         if name in payload["required"]:
             default = "required"
         else:
             default = "absent" if field.get("default") is None else rst.literal(field["default"])
         meaning = rst.escaped(field["description"])
-        rows.append((rst.verbatim(name), _type(field), default, meaning))
-    return rst.table(("field", "type", "default", "meaning"), "22 26 12 40", rows)
+        yield rst.verbatim(of + name), _type(field), default, meaning
+        if "properties" in field:
+            yield from _rows(field, f"{of}{name}.")
 
 
 def _type(field: dict[str, Any]) -> str:
@@ -80,6 +86,8 @@ def _type(field: dict[str, Any]) -> str:
     kind = field.get("type", "any")
     if kind == "array":
         return f"list of: {_type(field['items'])}"
+    if kind == "object" and "properties" in field:
+        return "object"
     if kind == "object":
         counts = field["additionalProperties"]["properties"]
         inner = ", ".join(f"{rst.verbatim(name)} {_type(each)}" for name, each in counts.items())

@@ -180,6 +180,36 @@ class Lease(Shown, frozen=True, kw_only=True):
     trace_id: str
 
 
+class SrtLink(Shown, frozen=True, kw_only=True):
+    """An SRT connection as the gateway's libsrt measures it, at most once a second.
+
+    "Sent" is from the gateway to the peer. Counts are of the connection, those of messages of the
+    session.
+    """
+
+    rtt_ms: float
+    send_rate_bps: Annotated[float, Meta(description="bits a second, packets sent again included")]
+    recv_rate_bps: float
+    send_loss_percent: Annotated[
+        float, Meta(description="of the packets sent in the last second, those reported lost")
+    ]
+    recv_loss_percent: Annotated[
+        float, Meta(description="of the packets that were to come, those that did not at first")
+    ]
+    retransmitted: Annotated[int, Meta(description="packets sent again")]
+    sent_late: Annotated[int, Meta(description="packets given up: too late to be sent")]
+    received_late: Annotated[int, Meta(description="packets that did not come in time")]
+    send_buffer_bytes: Annotated[int, Meta(description="sent and not acknowledged yet")]
+    send_buffer_ms: Annotated[int, Meta(description="the time that these span")]
+    send_latency_ms: Annotated[int, Meta(description="by which the peer delays, as agreed on")]
+    receive_latency_ms: Annotated[int, Meta(description="by which the gateway does")]
+    messages_dropped: Annotated[
+        int, Meta(description="that it did not get: no room, or given up as too late")
+    ]
+    dropping_seconds: Annotated[float, Meta(description="in which that was")]
+    dropping: Annotated[bool, Meta(description="whether it goes on")]
+
+
 class End(Shown, frozen=True, kw_only=True):
     """One end of a session.
 
@@ -189,8 +219,12 @@ class End(Shown, frozen=True, kw_only=True):
     client_id: str
     address: str
     transport: Annotated[str, Meta(description="tcp or srt, by which it is connected")]
+    link: Annotated[SrtLink | None, Meta(description="null for TCP")]
     pushed_back: Annotated[
         bool, Meta(description="whether it is not read now, since the other side is slower")
+    ]
+    held_back: Annotated[
+        bool, Meta(description="whether it is not read now because of a bandwidth limit")
     ]
     stalled: Annotated[
         float, Meta(description="seconds for which it took nothing, and so the other was not read")

@@ -41,6 +41,12 @@ _TOO_LONG = (
     b'{"error_code":"HEADER_TOO_LARGE","error":"allowed: %d bytes of header"}' % MOST_HEADER_BYTES
 )
 
+_MALFORMED = (
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n"
+    b'{"error_code":"REQUEST_INVALID","error":"this is no HTTP request that is understood; '
+    b'allowed: HTTP/1.1 with up to %d header fields"}' % MOST_HEADERS
+)
+
 _log = Logger(namespace="relayx.admin")
 
 
@@ -95,6 +101,13 @@ class AdminChannel(HTTPChannel):
         """A line of the header is too long, and so is the header."""
         transport: Any = self.transport
         transport.write(_TOO_LONG)
+        self.loseConnection()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        """What came is no request. Twisted's own answer, which has no other place to be
+        changed, says nothing but 400."""
+        transport: Any = self.transport
+        transport.write(_MALFORMED)
         self.loseConnection()
 
     def allContentReceived(self) -> None:

@@ -120,7 +120,7 @@ class Door:
         if self._port is not None:
             await self._port.stopListening()
         if self.open and grace:
-            over = DeferredList([_follow(task) for task in self.open])
+            over = DeferredList([_follow(task) for task in self.open], consumeErrors=True)
             over.addTimeout(grace, self._reactor)
             await over.addErrback(lambda _: None)
         for task, stream in tuple(self.open.items()):

@@ -43,7 +43,7 @@ def span(seconds: float) -> str:
     return f"{hours}h{whole // 60 % 60:02}m" if hours < 48 else f"{hours // 24}d{hours % 24:02}h"
 
 
-def spark(history: History, now: float, width: int = 60) -> Text:
+def spark(history: History, now: float, width: int = 50) -> Text:
     """Throughput of the last minutes, a bar a point."""
     late = history.points[-(width - 1) :]
     rates = [*(point.throughput for point in late), now]
@@ -92,13 +92,17 @@ def _sessions(seen: Seen, most: int) -> RenderableType:
     title = f"{found.total} sessions"
     if len(fastest) < found.total:
         title += f", the fastest {len(fastest)}"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, expand=True)
     for name, right in (
         ("FE", False), ("BE", False), ("port", True), ("service", False), ("state", False),
-        ("to BE", True), ("to FE", True), ("bytes", True), ("for", True),
+        ("to BE", True), ("to FE", True), ("bytes", True), ("for", True), *_link_columns(fastest),
     ):  # fmt: skip
         table.add_column(
-            name, justify="right" if right else "left", overflow="ellipsis", no_wrap=True
+            name,
+            justify="right" if right else "left",
+            overflow="ellipsis",
+            no_wrap=True,
+            ratio=1 if name in ("FE", "BE") else None,  # ids give way where it is narrow
         )
     for session in fastest:
         table.add_row(
@@ -111,13 +115,38 @@ def _sessions(seen: Seen, most: int) -> RenderableType:
             f"{amount(session.be_to_fe_rate)}/s",
             amount(session.fe_to_be_bytes + session.be_to_fe_bytes),
             span(session.seconds),
+            *(_links(session) if _link_columns(fastest) else ()),
         )
     return table
 
 
+def _link_columns(sessions: list[Session]) -> list[tuple[str, bool]]:
+    """What there is to show of SRT links, where there is any; FE and BE in this order."""
+    if not any(end.link for session in sessions for end in (session.fe, session.be)):
+        return []
+    return [("RTT ms", True), ("loss %", True), ("dropped", True)]
+
+
+def _links(session: Session) -> tuple[str, str, str]:
+    links = (session.fe.link, session.be.link)
+    return (
+        " / ".join("-" if link is None else f"{link.rtt_ms:.1f}" for link in links),
+        " / ".join(
+            "-" if link is None else f"{max(link.send_loss_percent, link.recv_loss_percent):.1f}"
+            for link in links
+        ),
+        " / ".join("-" if link is None else str(link.messages_dropped) for link in links),
+    )
+
+
 def _state(session: Session) -> str:
+    for name, end in (("FE", session.fe), ("BE", session.be)):
+        if end.link is not None and end.link.dropping:
+            return f"{name} drops"
     if session.fe.pushed_back or session.be.pushed_back:
         return "BE slow" if session.fe.pushed_back else "FE slow"
+    if session.fe.held_back or session.be.held_back:
+        return "at limit"
     return session.cause or str(session.state)
 
 

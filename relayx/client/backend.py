@@ -6,6 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from msgspec import UNSET
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -20,7 +21,16 @@ from relayx.client.session import Session
 from relayx.client.stream import Stream
 from relayx.client.waiting import WaitingPorts
 from relayx.core.hello import SERVICE, SERVICE_ALLOWED, Hello
-from relayx.core.messages import PortGrant, PortRelease, PortState, Protocol, Role, SessionEnd
+from relayx.core.messages import (
+    FrontEndLink,
+    PortGrant,
+    PortRelease,
+    PortState,
+    Protocol,
+    Role,
+    SessionEnd,
+    Telemetry,
+)
 
 REMEMBERED = 256
 
@@ -38,6 +48,9 @@ class Backend:
     :param service: the name that the ports carry, 0 to 64 of a-z, 0-9, "-", ".".
     :param zmq: how many zmq ports shall wait at any time.
     :param srt: how many srt ports.
+    :param on_link: called once a second for each session whose FE is there by SRT, with how its
+        link is: RTT, loss, what waits to be sent. It may be any session of this BE's connections,
+        those of an encoder under the same `client_id` too, which connects by itself.
     :param client_id: "" lets the gateway choose.
     :param proxy: "v2" has each session begin with a PROXY header, version 2, that tells the FE's
         address; it comes in the session's stream, which is to be passed to a service whole.
@@ -61,6 +74,7 @@ class Backend:
         srt: int = 0,
         *,
         on_session: Callable[[Session], object],
+        on_link: Callable[[FrontEndLink], object] | None = None,
         client_id: str = "",
         proxy: str = "",
         endpoints: EndpointMaker | None = None,
@@ -76,6 +90,7 @@ class Backend:
         self._service = service
         self._proxy = proxy
         self._on_session = on_session
+        self._on_link = on_link
         self._endpoints = endpoints or tcp_endpoints(reactor)
         self._stopping: Once[None] | None = None
         self._recent: dict[str, Session] = {}
@@ -88,6 +103,7 @@ class Backend:
             client_id,
             endpoints=self._endpoints,
             jitter=rng.random,
+            link_telemetry=on_link is not None,
         )
         self._pools = {
             protocol: WaitingPorts(reactor, protocol, self._dial, self._paired, rng)
@@ -102,6 +118,7 @@ class Backend:
         events.on(PortGrant, self._port_grant)
         events.on(PortRelease, self._port_release)
         events.on(SessionEnd, self._session_end)
+        events.on(Telemetry, self._telemetry)
 
     def start(self) -> None:
         """Begin to register and to wait."""
@@ -203,6 +220,10 @@ class Backend:
             seconds=end.seconds,
             trace_id=session.paired.trace_id,
         )
+
+    def _telemetry(self, telemetry: Telemetry) -> None:
+        if self._on_link is not None and telemetry.link is not UNSET:
+            self._on_link(telemetry.link)
 
     # the ports
 

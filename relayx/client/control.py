@@ -66,6 +66,8 @@ class ControlClient:
     :param endpoints: how to reach a host and port; TCP with a dial timeout of 3 s by default.
     :param request_timeout: seconds that a request may take, the wait for a connection included.
     :param jitter: returns a random number from 0 up to 1.
+    :param link_telemetry: as a BE, have `Telemetry` events with a `link` once a second for each
+        session whose FE is there by SRT.
 
     :ivar instance: random, one for each object.
     :ivar trust: its own of `Gateway.trust`; other keys put there count from the next message on.
@@ -87,6 +89,7 @@ class ControlClient:
         endpoints: EndpointMaker | None = None,
         request_timeout: float = 10.0,
         jitter: Callable[[], float] = random.random,
+        link_telemetry: bool = False,
     ) -> None:
         self.gateway = gateway
         self.role = role
@@ -109,6 +112,7 @@ class ControlClient:
         self._ended: Failure | None = None
         self._public_key = ""
         self._telemetry = False
+        self._link_telemetry = link_telemetry
         self._service = ClientService(
             RegisteringEndpoint(
                 lambda: gateway.control_endpoint(reactor, self._endpoints),
@@ -258,6 +262,7 @@ class ControlClient:
             client_id="" if self._named_by_certificate else self.client_id,
             protocol=PROTOCOL_VERSION,
             instance=self.instance,
+            link_telemetry=self._link_telemetry,
         )
 
         def link_lost(reason: Failure) -> None:

@@ -45,6 +45,11 @@ class Outbox:
         self.log_lines_dropped = 0
         transport.registerProducer(self, True)
 
+    @property
+    def lags(self) -> bool:
+        """Whether what is sent now waits, since the client has not read what was sent before."""
+        return self._paused
+
     def change(self, max_bytes: int) -> None:
         """Go by another limit from now on."""
         self._max_bytes = max_bytes

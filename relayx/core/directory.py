@@ -20,11 +20,12 @@ class Client:
 
     :ivar asked_id: the id that it asked for, or had before; "" where the gateway made it up.
     :ivar since: when it registered, in seconds since the epoch.
+    :ivar link_telemetry: whether it is told how the SRT links of its sessions' FEs are.
     """
 
     __slots__ = (
-        "address", "asked_id", "client_id", "conn", "instance", "lost", "order", "public_key",
-        "role", "since", "takeovers", "telemetry", "v11",
+        "address", "asked_id", "client_id", "conn", "instance", "link_telemetry", "lost", "order",
+        "public_key", "role", "since", "takeovers", "telemetry", "v11",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +52,7 @@ class Client:
         self.since = since
         self.public_key: str | None = None
         self.telemetry = False
+        self.link_telemetry = False
         self.takeovers: deque[float] = deque(maxlen=TAKEOVERS_TOLD + 1)
 
     def copy(self) -> Client:

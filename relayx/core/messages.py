@@ -100,6 +100,10 @@ class Register(Message, frozen=True, kw_only=True, omit_defaults=True):
         str,
         _is("random, one a process; a registration with it takes the place of one under its id"),
     ] = ""
+    link_telemetry: Annotated[
+        bool,
+        _is("as a 1.1 BE: have telemetry with a link once a second for each FE there by SRT"),
+    ] = False
 
     def __repr__(self) -> str:
         return f"Register(role={self.role!r}, client_id={self.client_id!r}, secret=hidden)"
@@ -275,11 +279,44 @@ class Pong(Message, frozen=True, kw_only=True, omit_defaults=True):
     s_send: Annotated[int, _is("when the gateway answered, unix ns")]
 
 
+class FrontEndLink(msgspec.Struct, frozen=True, kw_only=True):
+    """How an FE's SRT connection is, between it and the gateway, as libsrt measures it there."""
+
+    pairing_id: Annotated[str, _is("names the session")]
+    session_id: Annotated[str, _is('names the lease; "": there is none')]
+    port: Annotated[int, _is("the data port")]
+    rtt_ms: Annotated[float, _is("how long a packet and its answer take, smoothed")]
+    loss_percent: Annotated[
+        float, _is("of the packets sent to the FE in the last second, those it reported lost")
+    ]
+    retransmitted: Annotated[int, _is("packets sent to the FE again, since the last one")]
+    dropped: Annotated[
+        int,
+        _is(
+            "messages that the FE did not get, since the last one: its send buffer was full, or "
+            "they would have come too late to be played"
+        ),
+    ]
+    send_buffer_bytes: Annotated[int, _is("sent to the FE and not acknowledged by it yet")]
+    send_buffer_ms: Annotated[
+        int, _is("the time that these span; near latency_ms they are about to be dropped")
+    ]
+    send_rate_bps: Annotated[float, _is("bits a second sent to the FE, those sent again included")]
+    latency_ms: Annotated[int, _is("by which the FE delays, as was agreed on in the handshake")]
+
+
 class Telemetry(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """gateway -> subscribed client: Mbps over both directions of every session."""
+    """gateway -> client that asked: Mbps over both directions of every session.
+
+    With a link, to a BE that asked for it in register, once a second for each of its sessions
+    whose FE is there by SRT.
+    """
 
     TYPE: ClassVar[str] = "telemetry"
     current_speed: Annotated[float, _is("Mbps, over the time since the last one")]
+    link: (
+        Annotated[FrontEndLink, _is("the FE's link, where this is about one")] | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 class SessionEnd(Message, frozen=True, kw_only=True, omit_defaults=True):

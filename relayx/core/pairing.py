@@ -326,7 +326,7 @@ class Pairing:
             pairing_id=session.pairing_id, session_id=session.session_id,
             trace_id=session.trace_id, fe=session.fe.client_id, be=session.be.client_id,
             fe_to_be_bytes=outcome.fe_to_be_bytes, be_to_fe_bytes=outcome.be_to_fe_bytes,
-            seconds=outcome.seconds,
+            seconds=outcome.seconds, messages_dropped=outcome.messages_dropped,
             fe_stall_seconds=stalls.fe, be_stall_seconds=stalls.be,
             fe_throttled_seconds=stalls.fe_throttled, be_throttled_seconds=stalls.be_throttled,
         )  # fmt: skip

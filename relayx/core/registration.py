@@ -137,6 +137,7 @@ class Registration:
             conn, role, name, address, v11=v11, instance=asked.instance,
             asked_id=same.asked_id if same else asked.client_id or identity or "", since=now,
         )  # fmt: skip
+        client.link_telemetry = asked.link_telemetry and v11 and role is Role.BE
         for old in replaced:
             self._leave_place(now, old, client, trace_id)
         board.roster.add(client)

@@ -74,6 +74,18 @@ class DataPort(tcp.Port):
         self._set_options(created)
         return created
 
+    def try_it(self) -> None:
+        """Bind as :meth:`startListening` would, and let go at once: nobody can connect.
+
+        :raises OSError: where it cannot be bound.
+        """
+        with self.createInternetSocket() as created:
+            if self.addressFamily == socket.AF_INET6:
+                found = socket.getaddrinfo(self.interface, self.port, socket.AF_INET6)
+                created.bind(found[0][4])
+            else:
+                created.bind((self.interface, self.port))
+
     def _set_options(self, sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # An urgent byte stays in its place; without this, reading would leave it out.

@@ -206,18 +206,25 @@ class DataPlane:
             shut.open_again(settings.keepalive)
             self._ports[number] = shut
             return
-        port = DataPort(
-            number,
-            PortFactory(self, number),
-            settings.interface,
-            self.reactor,
-            settings.keepalive,
-            adopted,
-        )
+        port = self._port(number, adopted)
         port.startListening()
         self._ports[number] = port
         if self._sweep is None:
             self._sweep = self.reactor.callLater(self._settings.keepalive, self._find_dead)
+
+    def try_listening(self, number: int) -> None:
+        """Find out whether :meth:`listen` would work, and listen on nothing.
+
+        :raises OSError: where it would not.
+        """
+        if number not in self._ports and number not in self._shut:
+            self._port(number).try_it()
+
+    def _port(self, number: int, adopted: socket.socket | None = None) -> DataPort:
+        settings, factory = self._settings, PortFactory(self, number)
+        return DataPort(
+            number, factory, settings.interface, self.reactor, settings.keepalive, adopted
+        )
 
     def leave_adopted(self) -> None:
         """Accept no more on sockets that were adopted: the next process will."""

@@ -37,8 +37,8 @@ class Pump(Protocol):
     def pushed_back(self, source: Carrier) -> bool:
         """Whether one side is not being read because the other is slower, or has to wait."""
 
-    def throttled(self) -> bool:
-        """Whether a side has to wait because of a limit, though its bytes may be there."""
+    def throttled(self, source: Carrier) -> bool:
+        """Whether one side has to wait because of a limit, though its bytes may be there."""
 
     def stalled(self, source: Carrier) -> float:
         """Seconds for which one side was not read because the other took nothing."""
@@ -128,7 +128,7 @@ class BufferedPump:
         """See :class:`Pump`."""
         return source.paused and not source.read_ended
 
-    def throttled(self) -> bool:
+    def throttled(self, source: Carrier) -> bool:
         """See :class:`Pump`."""
         return False
 

@@ -339,7 +339,7 @@ class Session:
             waits = False
         else:
             progress = (fe.received, be.received, fe.delivered, be.delivered)
-            waits = self.pump.throttled()
+            waits = self.pump.throttled(fe) or self.pump.throttled(be)
         changed = waits or progress != self._progress
         self._progress = progress
         return changed

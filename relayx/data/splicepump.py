@@ -66,7 +66,7 @@ class SplicePump:
         """See :class:`~relayx.data.pump.Pump`."""
         return source.paused and not source.read_ended
 
-    def throttled(self) -> bool:
+    def throttled(self, source: Carrier) -> bool:
         """See :class:`~relayx.data.pump.Pump`."""
         return False
 

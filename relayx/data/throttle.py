@@ -207,9 +207,9 @@ class ThrottledPump(BufferedPump):
         self._allowed = ()
         super().stop(kept)
 
-    def throttled(self) -> bool:
+    def throttled(self, source: Carrier) -> bool:
         """See :class:`~relayx.data.pump.Pump`."""
-        return any(valve.held for valve in self._valves.values())
+        return self._valves[source].held
 
     def held_back(self, source: Carrier) -> float:
         """See :class:`~relayx.data.pump.Pump`."""

@@ -32,6 +32,12 @@ REFUSALS = {
 }  # fmt: skip
 """The refusals whose series are there from the start, by what was asked for."""
 
+CONNECTIONS = {
+    Protocol.ZMQ: "Data connections that said HELLO on a port labelled zmq",
+    Protocol.SRT: "Data connections on a port labelled srt: TCP ones that said HELLO, and SRT ones "
+    "that were not turned away in their handshake",
+}
+
 Fields = Mapping[str, Any]
 
 
@@ -58,11 +64,10 @@ class Counted:
         self._connections = {
             protocol: counter(
                 f"{protocol}_conn",
-                f"Data connections that said HELLO on a port labelled {protocol}. Ports speak TCP "
-                "today, whatever their label",
+                text,
                 "role",
             )
-            for protocol in Protocol
+            for protocol, text in CONNECTIONS.items()
         }
         histogram(
             "zmq_msg_duration_seconds",

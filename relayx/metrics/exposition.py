@@ -21,6 +21,7 @@ from relayx.core.effects import Pair
 from relayx.core.messages import Protocol, Role
 from relayx.metrics.counted import Counted
 from relayx.metrics.lag import LoopLag
+from relayx.metrics.srtlinks import SrtLinks
 from relayx.metrics.state import Sources, State
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -70,6 +71,7 @@ class Metrics:
             self._reloads.labels(result)
         self._in_force(1)
         self.registry.register(State(sources))
+        self.registry.register(SrtLinks(sources.data))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)

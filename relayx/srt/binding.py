@@ -7,6 +7,7 @@ libsrt. Every call releases the GIL, and libsrt may be called from any thread.
 from __future__ import annotations
 
 import ctypes.util
+import os
 import socket
 import struct
 from collections.abc import Callable
@@ -26,8 +27,8 @@ ASYNC_SEND, ASYNC_RECEIVE, TIMED_OUT = 6001, 6002, 6003
 """Error codes that only mean: not now."""
 
 EPOLL_IN, EPOLL_OUT, EPOLL_ERR = 1, 4, 8
-CONNECTED, BROKEN = 5, 6
-"""Two of a socket's states, see :meth:`Library.state`."""
+CONNECTED, BROKEN, CLOSED = 5, 6, 8
+"""Some of a socket's states, see :meth:`Library.state`."""
 
 _FATAL_ONLY = 2
 _ADDRESS_ROOM = 128
@@ -163,6 +164,28 @@ class Library:
         packed = pack_address(host or "0.0.0.0", port)
         self._check(self.lib.srt_bind(sock, packed, len(packed)), "it cannot be bound")
 
+    def listen_by(
+        self, sock: int, descriptor: int, backlog: int, decide: Callable[[int, Peer, bytes], int]
+    ) -> None:
+        """Take connections by a UDP socket that is bound already, and libsrt's from then on.
+
+        What has come to it already may be a caller's first packet, which a thread of libsrt's reads
+        as soon as it has the socket, and drops where nobody listens yet. So nothing stands between
+        the two calls.
+
+        :param decide: see :meth:`listen`.
+        :param descriptor: closed with the socket, or at once where this fails.
+        :raises SrtError: where libsrt does not take it.
+        """
+        self._decide_by(sock, decide)
+        bind, listen = self.lib.srt_bind_acquire, self.lib.srt_listen
+        bound = bind(sock, descriptor)
+        listens = listen(sock, backlog)
+        if bound == -1:
+            os.close(descriptor)
+        if bound == -1 or listens == -1:
+            raise self.error("it cannot listen")
+
     def bound_to(self, sock: int) -> Peer:
         """The address that a socket has."""
         room, size = self._address_room()
@@ -180,11 +203,14 @@ class Library:
         :raises SrtError: where the socket cannot listen.
         """
         if decide is not None:
-            callback = self._callback(decide)
-            self._callbacks[sock] = callback
-            hooked = self.lib.srt_listen_callback(sock, callback, self.ffi.NULL)
-            self._check(hooked, "no listen callback")
+            self._decide_by(sock, decide)
         self._check(self.lib.srt_listen(sock, backlog), "it cannot listen")
+
+    def _decide_by(self, sock: int, decide: Callable[[int, Peer, bytes], int]) -> None:
+        callback = self._callback(decide)
+        self._callbacks[sock] = callback
+        hooked = self.lib.srt_listen_callback(sock, callback, self.ffi.NULL)
+        self._check(hooked, "no listen callback")
 
     def _callback(self, decide: Callable[[int, Peer, bytes], int]) -> Any:
         ffi, lib = self.ffi, self.lib

@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from relayx.net.proxy import Address
 from relayx.net.tcp import Failure
-from relayx.srt.engine import Engine
+from relayx.srt.dropping import Dropped, Dropping
+from relayx.srt.engine import MEASURE_EVERY, Engine
 from relayx.srt.pump import Event, What
 from relayx.srt.session import DELIVERY_LIMIT, play_time
+from relayx.srt.statistics import Gauge, LinkState
 
 HIGH_WATER = 65536
 LOW_WATER = 16384
@@ -39,11 +42,14 @@ class Ends(Protocol):
 class Wire:
     """The half in the engine's thread."""
 
-    def __init__(self, sock: int, carrier: SrtCarrier, latency: int) -> None:
+    def __init__(self, sock: int, carrier: SrtCarrier, latency: int, gauge: Gauge) -> None:
         self.sock = sock
+        self.gauge = gauge
+        self.dropping = Dropping(gauge.heard, gauge.state.send_dropped)
         self.carrier = carrier
         self.out: deque[bytes] = deque()
         self.latency = latency / 1000
+        self.skip_until = 0.0
         self.broken_until: float | None = None
         self.closing = False
         self.settled: float | None = None
@@ -51,10 +57,15 @@ class Wire:
 
 
 class Wires:
-    """All connections that are read in the reactor. For the engine's thread."""
+    """All connections that are read in the reactor. For the engine's thread.
+
+    :ivar measured: called in the reactor's thread when the state of their links is new.
+    """
 
     def __init__(self, engine: Engine) -> None:
+        self.measured: Callable[[], None] = lambda: None
         self._engine = engine
+        self._measured = 0.0
         self._wires: dict[int, Wire] = {}
         engine.parties.append(self)
 
@@ -65,14 +76,19 @@ class Wires:
             engine.tell(carrier.gone)
             return
         waiting = engine.take(sock, self)
-        wire = self._wires[sock] = Wire(sock, carrier, engine.latency(sock))
+        gauge = Gauge(time.monotonic(), engine.library.statistics(sock))
+        wire = self._wires[sock] = Wire(sock, carrier, engine.latency(sock), gauge)
+        engine.tell(carrier.measured, gauge.state, Dropped())
         engine.read_by(sock, lambda event: self._happened(wire, event))
+        if waiting is not None:
+            wire.skip_until = waiting.clean_at
         if waiting is not None and waiting.early:
             engine.tell(carrier.came, list(waiting.early))
         if waiting is not None and waiting.ended:
             wire.latency = waiting.latency / 1000
             self._end(wire)
         else:
+            engine.renew(sock)  # what a kept BE sent between sessions was thrown away by the pump
             engine.pump.read(sock, True)
 
     def read(self, sock: int, reads: bool) -> None:
@@ -99,6 +115,7 @@ class Wires:
         """Close at once."""
         wire = self._wires.pop(sock, None)
         if wire is not None:
+            self._measure(wire, time.monotonic())
             self._engine.close(sock)
             self._engine.tell(wire.carrier.gone)
 
@@ -118,6 +135,20 @@ class Wires:
 
     def count(self, now: float) -> None:
         """See :class:`~relayx.srt.engine.Party`."""
+        if not self._wires or now - self._measured < MEASURE_EVERY:
+            return
+        self._measured = now
+        for wire in self._wires.values():
+            self._measure(wire, now)
+        self._engine.tell(self.measured)
+
+    def _measure(self, wire: Wire, now: float) -> None:
+        stats = self._engine.library.statistics(wire.sock)
+        if stats is not None:
+            wire.gauge.measure(now, stats)
+            state = wire.gauge.state
+            wire.dropping.measured(now, state.send_dropped)
+            self._engine.tell(wire.carrier.measured, state, wire.dropping.dropped(now, 0))
 
     def look(self, now: float) -> bool:
         """See :class:`~relayx.srt.engine.Party`."""
@@ -152,7 +183,7 @@ class Wires:
             self._read(wire)
 
     def _read(self, wire: Wire) -> None:
-        messages, ended = self._engine.receive(wire.sock)
+        messages, ended = self._engine.receive(wire.sock, wire.skip_until)
         if messages:
             self._engine.tell(wire.carrier.came, messages)
         if ended:
@@ -184,6 +215,9 @@ class SrtCarrier:
     """The half in the reactor's thread: a :class:`relayx.data.carrier.Carrier`.
 
     :param message: the most bytes of one message.
+    :ivar link: the state of the connection, measured once a second.
+    :ivar dropped: what libsrt has given up since the session began, as too late for the peer.
+    :ivar measured_by: told both when they are new.
     """
 
     whole = True
@@ -210,8 +244,17 @@ class SrtCarrier:
         self.read_ended = False
         self.received = 0
         self.sent = 0
+        self.link = LinkState()
+        self.dropped = Dropped()
+        self.measured_by: Callable[[LinkState, Dropped], None] = lambda state, dropped: None
 
     # from the engine
+
+    def measured(self, state: LinkState, dropped: Dropped) -> None:
+        """The state of the connection is new."""
+        self.link, self.dropped = state, dropped
+        if self.connected:
+            self.measured_by(state, dropped)
 
     def came(self, messages: list[bytes]) -> None:
         """Messages have come."""

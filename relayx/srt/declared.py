@@ -9,6 +9,7 @@ int srt_cleanup(void);
 uint32_t srt_getversion(void);
 SRTSOCKET srt_create_socket(void);
 int srt_bind(SRTSOCKET u, const void *name, int namelen);
+int srt_bind_acquire(SRTSOCKET u, int sys_udp_sock);
 int srt_listen(SRTSOCKET u, int backlog);
 SRTSOCKET srt_accept(SRTSOCKET u, void *addr, int *addrlen);
 typedef int srt_listen_callback_fn(void *opaq, SRTSOCKET ns, int hsversion,
@@ -21,7 +22,13 @@ int srt_close(SRTSOCKET u);
 int srt_getsockname(SRTSOCKET u, void *name, int *namelen);
 int srt_getsockflag(SRTSOCKET u, int opt, void *optval, int *optlen);
 int srt_setsockflag(SRTSOCKET u, int opt, const void *optval, int optlen);
+typedef struct {
+    int flags; int msgttl; int inorder; int boundary;
+    int64_t srctime; int32_t pktseq; int32_t msgno;
+    void *grpdata; size_t grpdata_size;
+} SRT_MSGCTRL;
 int srt_recvmsg(SRTSOCKET u, char *buf, int len);
+int srt_recvmsg2(SRTSOCKET u, char *buf, int len, SRT_MSGCTRL *mctrl);
 int srt_sendmsg(SRTSOCKET u, const char *buf, int len, int ttl, int inorder);
 const char *srt_strerror(int code, int errnoval);
 const char *srt_getlasterror_str(void);

@@ -8,6 +8,7 @@ the reactor's thread, which orders by :meth:`Engine.order`; what happens is told
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 from twisted.logger import Logger
 
 from relayx.srt.binding import CONNECTED, Library, Peer, SrtError
-from relayx.srt.pump import Event, Pump, What, new_pump
+from relayx.srt.pump import Event, Pump, What, new_pump, receive_timed
 
 COUNT_EVERY = 0.1
 """Seconds from one look at what was moved to the next."""
@@ -32,6 +33,20 @@ EARLY_LIMIT = 65536
 _MESSAGE_ROOM = 65536
 _MESSAGES_A_TURN = 64
 _log = Logger(namespace="relayx.srt")
+
+
+_ONE = (1).to_bytes(8, sys.byteorder)
+
+
+def _wake_pair() -> tuple[int, int]:
+    """A descriptor that becomes readable when something is written to the other."""
+    if sys.platform == "linux":
+        both = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        return both, both
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.set_blocking(writing, False)
+    return reading, writing
 
 
 class Party(Protocol):
@@ -50,16 +65,19 @@ class Party(Protocol):
 class Waiting:
     """A socket that is in no session: what it sends is kept for its first one, or thrown away.
 
-    :ivar buffered: it sends bytes and not messages (SRT's buffer mode).
+    :ivar buffered: it sends bytes and not messages (SRT's buffer mode): they are left to libsrt,
+        which has the sender wait.
+    :ivar discards: what it sends is thrown away.
     :ivar latency: milliseconds after its end in which what it has sent may still come due.
     :ivar ended: it has ended, and may have sent what is still to be read.
     """
 
-    __slots__ = ("buffered", "early", "ended", "latency", "since", "size")
+    __slots__ = ("buffered", "discards", "early", "ended", "latency", "since", "size")
 
     def __init__(self, keeps: bool, buffered: bool = False) -> None:
         self.early: deque[bytes] | None = deque() if keeps else None
         self.buffered = buffered
+        self.discards = False
         self.ended = False
         self.latency = 0
         self.since = time.monotonic()
@@ -68,25 +86,20 @@ class Waiting:
     def take(self, message: bytes) -> None:
         """Keep what has come.
 
-        Messages of a live stream go on coming, and the latest EARLY_LIMIT bytes are kept: who comes
-        to it sees it as it is. Bytes of a buffered one are all kept, and the sender has to wait.
+        A live stream goes on coming, and the latest EARLY_LIMIT bytes are kept: who comes to it
+        sees it as it is.
         """
         if self.early is None:
             return
         self.early.append(message)
         self.size += len(message)
-        while self.size > EARLY_LIMIT and not self.buffered:
+        while self.size > EARLY_LIMIT:
             self.size -= len(self.early.popleft())
 
     @property
     def clean_at(self) -> float:
         """When all is due that a kept BE had sent before it waited, which is no later session's."""
-        return self.since + self.latency / 1000 if self.early is None else 0.0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether nothing more is kept, so that it is not read."""
-        return self.early is None or (self.buffered and self.size >= EARLY_LIMIT)
+        return self.since + self.latency / 1000 if self.discards else 0.0
 
 
 class Engine:
@@ -104,7 +117,7 @@ class Engine:
         self.library = library
         self.tell = from_thread
         self.parties: list[Party] = []
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wake, self._waker = _wake_pair()
         library.start()
         self.pump: Pump = new_pump(library, self._wake, compiled=compiled)
         self._orders: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
@@ -127,17 +140,24 @@ class Engine:
         """Have something done in the engine's thread, in the order of the calls."""
         if not self._stopping:
             self._orders.append((what, args))
-            os.eventfd_write(self._wake, 1)
+            self._wake_up()
 
     def stop(self) -> None:
         """Close every socket, end the thread and libsrt's; returns when that is done."""
         self._stopping = True
-        os.eventfd_write(self._wake, 1)
+        self._wake_up()
         if self._thread.ident is not None:
             self._thread.join()
         self.pump.close()
         self.library.stop()
-        os.close(self._wake)
+        for descriptor in {self._wake, self._waker}:
+            os.close(descriptor)
+
+    def _wake_up(self) -> None:
+        try:
+            os.write(self._waker, _ONE)
+        except BlockingIOError:  # a pipe that is full wakes as well
+            pass
 
     # for the engine's thread
 
@@ -157,19 +177,25 @@ class Engine:
         self.pump.add(sock, reads=False, latency=self.latency(sock))
 
     def renew(self, sock: int) -> None:
-        """Take a socket that was being connected in anew, by what was agreed on."""
+        """Take a connected socket in anew: by what was agreed on, joined with nobody, not read."""
         self.pump.remove(sock)
         self.add(sock)
 
     def wait(self, sock: int, waiting: Waiting, gone: Callable[[], None], *, reads: bool) -> None:
         """Have a socket wait for a session.
 
+        :param reads: whether what a live one sends is kept or thrown away; otherwise it stays with
+            libsrt until the session.
         :param gone: called once when it ends; it stays until it is closed or taken.
         """
         self._owners.pop(sock, None)
         self._waiting[sock] = waiting, gone
         waiting.latency = self.latency(sock)
-        self.pump.read(sock, reads)
+        if reads and waiting.early is None and not waiting.buffered:
+            waiting.discards = True
+            self.pump.discard(sock)
+        else:
+            self.pump.read(sock, reads and not waiting.buffered)
 
     def take(self, sock: int, owner: Party) -> Waiting | None:
         """A socket that waits is its owner's from now on; None where it does not wait."""
@@ -193,16 +219,20 @@ class Engine:
         else:
             self._readers[sock] = reader
 
-    def receive(self, sock: int) -> tuple[list[bytes], bool]:
-        """Messages that have come, and whether the socket has ended."""
-        receive, view = self.library.lib.srt_recvmsg, self._view
+    def receive(self, sock: int, skip_until: float = 0.0) -> tuple[list[bytes], bool]:
+        """Messages that have come, and whether the socket has ended.
+
+        :param skip_until: leave out those that are due before (time.monotonic()).
+        """
+        view = self._view
         messages: list[bytes] = []
-        while len(messages) < _MESSAGES_A_TURN:
-            size = receive(sock, self._buffer, _MESSAGE_ROOM)
+        for _ in range(_MESSAGES_A_TURN):
+            size, due = receive_timed(self.library, sock, self._buffer, _MESSAGE_ROOM)
             if size <= 0:
                 error = self.library.lib.srt_getlasterror(self.library.ffi.NULL)
                 return messages, size == 0 or error // 1000 != 6
-            messages.append(view[:size])
+            if due >= skip_until:
+                messages.append(view[:size])
         return messages, False
 
     def close(self, sock: int) -> None:
@@ -216,6 +246,13 @@ class Engine:
     def is_connected(self, sock: int) -> bool:
         """Whether a socket is connected."""
         return self.library.state(sock) == CONNECTED
+
+    def is_buffered(self, sock: int) -> bool:
+        """Whether a peer sends bytes and not messages."""
+        try:
+            return not self.library.get(sock, "messageapi")
+        except SrtError:  # it has ended meanwhile
+            return False
 
     def latency(self, sock: int) -> int:
         """Milliseconds after its end in which what a peer has sent may still come due."""
@@ -282,14 +319,12 @@ class Engine:
         waiting, gone = self._waiting[sock]
         ended = event.what is What.ENDED
         if not ended:
-            if waiting.is_full:  # not read, so only its end is told of
+            if waiting.early is None or waiting.buffered:  # not read, so it has ended
                 ended = not self.is_connected(sock)
             else:
                 messages, ended = self.receive(sock)
                 for message in messages:
                     waiting.take(message)
-                if waiting.is_full:
-                    self.pump.read(sock, False)
         if ended:
             waiting.ended = True
             self.pump.remove(sock)

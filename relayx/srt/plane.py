@@ -7,13 +7,16 @@ before its handshake ends; and by the rules themselves once the connection is th
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
+from twisted.logger import Logger
+
 from relayx.core import effects as fx
-from relayx.core.errors import PeerError
+from relayx.core.errors import Code, PeerError
 from relayx.core.glance import Decision, Snapshot, decide
 from relayx.core.hello import Hello
 from relayx.core.messages import Cause, Role
@@ -21,26 +24,36 @@ from relayx.core.messages import Protocol as PortProtocol
 from relayx.core.pairing import Outcome, Stalls
 from relayx.core.ports import Status
 from relayx.core.streamid import Type, parse_stream_id, reject_of
-from relayx.srt.binding import Library, Peer, SrtError
+from relayx.srt.binding import CLOSED, Library, Peer, SrtError
 from relayx.srt.carrier import Wires
 from relayx.srt.connection import SrtConnection
 from relayx.srt.dialing import Caller
+from relayx.srt.dropping import Dropped
 from relayx.srt.engine import Engine, Waiting
 from relayx.srt.lent import LentConnection
-from relayx.srt.options import FILE
+from relayx.srt.options import FILE, OPTIONS, Kind
 from relayx.srt.pump import Counts
 from relayx.srt.session import Paired, Report, Sessions
 from relayx.srt.settings import Dial, SrtSettings
 from relayx.srt.statistics import LinkState
+from relayx.srt.totals import Totals
+from relayx.srt.udpport import UdpPort
+
+_log = Logger(namespace="relayx.srt")
 
 BACKLOG = 256
 MOST_REFUSED = 1000
 """Refusals that may wait to be logged; in a storm, older ones are only counted."""
 
-_DECIDED_MOST = 4096
-_DECIDED_FOR = 30.0
+_LOOK_AFTER = 0.02
+"""Seconds from a handshake that goes on to a look at what became of it."""
+
 _BUILD_SHARE = 10
 _NO_MESSAGE_LIMIT = 1316
+_FAILED_TEXT = (
+    "its handshake failed after it was let in, which libsrt tells the caller alone why: the "
+    "passphrase is another, one side has none, or one is in buffer mode without t=file"
+)
 _END_TEXT = {
     Cause.BE_LOST: "the BE's control connection ended and did not come back in time",
     Cause.DRAIN: "the gateway is stopping",
@@ -55,7 +68,7 @@ class Events(Protocol):
         """A connection is there, and who it is."""
 
     def refused_by_srt(self, port: int, address: str, code: str, reject: int, text: str) -> None:
-        """A caller was turned away in its handshake."""
+        """A caller was turned away in its handshake; `reject`: 0 where libsrt did that itself."""
 
     def link_lost(self, link: int) -> None:
         """A connection that waited has ended."""
@@ -64,7 +77,7 @@ class Events(Protocol):
         """A session's port leaves ``busy``."""
 
     def links_measured(self) -> None:
-        """The state of the links of running sessions is new."""
+        """The links of running sessions have been measured, once a second."""
 
 
 class Running(NamedTuple):
@@ -86,6 +99,7 @@ class SrtPlane:
     :param reactor: an IReactorTime and IReactorFromThreads.
     :param links: numbers of data connections, of which no other plane takes the same.
     :param look: copies the rules' state.
+    :ivar totals: what the links of each port have come to.
     :ivar refusals: how many callers were turned away in their handshakes, by SRT's code.
     """
 
@@ -110,39 +124,80 @@ class SrtPlane:
         self._build_call: Any = None
         self._may_build_at = 0.0
         self._engine = Engine(library, reactor.callFromThread, compiled=compiled)
-        self._sessions = Sessions(self._engine, self._over, self._reported, self._kept_in_engine)
+        self._sessions = Sessions(
+            self._engine, self._over, self._reported, self._kept_in_engine, self._note
+        )  # fmt: skip
         self._wires = Wires(self._engine)
-        self._listeners: dict[int, int] = {}
+        self._wires.measured = events.links_measured
+        self.totals = Totals()
+        self._ports: dict[int, UdpPort] = {}
+        self._listeners: dict[int, int] = {}  # of libsrt, where somebody has called
+        self._options_of: dict[int, tuple[Any, str]] = {}  # what a listener was made with
         self._connections: dict[int, SrtConnection] = {}
         self._by_sock: dict[int, int] = {}
         self._running: dict[str, Running] = {}
         self._reports: dict[str, Report] = {}
         self._lent: dict[int, LentConnection] = {}
-        self._decided: dict[int, tuple[float, Decision]] = {}
+        self._decided: dict[int, tuple[int, Peer, Decision]] = {}
+        self._looking = False  # at what becomes of them
+        self._look_call: Any = None
         self._refused: deque[tuple[int, str, str, int, str]] = deque(maxlen=MOST_REFUSED)
         self._telling = False
         self._callers: list[Caller] = []
+        self._closed = False
         self.refusals: dict[int, int] = {}
-        self.messages_dropped = 0
         self._engine.start()
 
     # ports
 
-    def listen(self, number: int) -> None:
-        """Listen on the UDP port of one data port.
+    def check_options(self) -> None:
+        """See whether libsrt takes the options.
 
-        :raises SrtError: where it cannot be bound, or an option is wrong.
+        :raises SrtError: naming the first that it does not.
         """
-        settings, library = self._settings, self._library
-        sock = library.create()
+        sock = self._library.create()
         try:
             self._set_options(sock)
-            library.bind(sock, settings.interface, number)
-            library.listen(sock, BACKLOG, lambda *came: self._decide(number, *came))
-        except (SrtError, OSError):
-            library.close(sock)
-            raise
+        finally:
+            self._library.close(sock)
+
+    def listen(self, number: int) -> None:
+        """Take callers on the UDP port of one data port.
+
+        :raises OSError: where it cannot be bound.
+        """
+        self._ports[number] = UdpPort(
+            self.reactor, self._settings.interface, number, lambda: self._called(number)
+        )
+
+    def try_listening(self, number: int) -> None:
+        """Find out whether :meth:`listen` would work, and listen on nothing.
+
+        :raises OSError: where it would not.
+        """
+        if number not in self._ports:
+            UdpPort(self.reactor, self._settings.interface, number, lambda: None).close()
+
+    def _called(self, number: int) -> None:
+        """Somebody calls on a port: libsrt listens there from now on."""
+        library, sock = self._library, None
+        descriptor = self._ports[number].take()
+        try:
+            sock = library.create()
+            self._set_options(sock)
+            library.listen_by(
+                sock, descriptor, BACKLOG, lambda *came: self._decide(number, *came)
+            )  # fmt: skip
+        except SrtError as error:
+            _log.error("{text}", text=f"srt port {number} takes no SRT: {error}")
+            if sock is None:
+                os.close(descriptor)
+            else:
+                library.close(sock)
+            return
+        settings = self._settings
         self._listeners[number] = sock
+        self._options_of[number] = settings.options, settings.passphrase
         self._engine.order(
             self._engine.add_listener, sock, lambda *came: self._accepted(number, *came)
         )
@@ -158,50 +213,40 @@ class SrtPlane:
 
     def stop_listening_on(self, number: int) -> None:
         """Accept no more on one port; its connections stay."""
+        port = self._ports.pop(number, None)
+        if port is not None:
+            port.close()
         sock = self._listeners.pop(number, None)
         if sock is not None:
+            del self._options_of[number]
             self._engine.order(self._engine.remove_listener, sock)
 
     def stop_listening(self) -> None:
         """Accept no more."""
-        for number in list(self._listeners):
+        for number in list(self._ports):
             self.stop_listening_on(number)
 
     @property
     def listening(self) -> set[int]:
         """The ports that are listened on."""
-        return set(self._listeners)
+        return set(self._ports)
 
     def change(self, settings: SrtSettings) -> None:
         """Go by other settings from now on; connections that are there keep theirs.
 
-        What was agreed on in a handshake cannot change, so listeners are made anew.
-
-        :raises SrtError: where a port cannot be listened on with them.
+        What was agreed on in a handshake cannot change. A socket that listens takes no other
+        options either, and is not made anew, since its port could be lost over it; those that it
+        accepts get them one by one.
         """
-        before, self._settings = self._settings, settings
-        if (before.options, before.passphrase) != (settings.options, settings.passphrase):
-            for sock in self._listeners.values():
-                self._set_late_options(sock)
-
-    def _set_late_options(self, sock: int) -> None:
-        """Have connections that a listener accepts from now on go by other options."""
-        for name, value in self._settings.options:
-            try:
-                self._library.set(sock, name, value)
-            except SrtError:  # one that only a new socket takes
-                pass
-        try:
-            self._library.set(sock, "passphrase", self._settings.passphrase)
-        except SrtError:
-            pass
+        self._settings = settings
 
     # who may come
 
     def changed(self) -> None:
         """The rules' state is not what it was: callers are decided on by a new copy of it.
 
-        Copying costs time, so it is done at once, but no more than a tenth of all time.
+        Copying costs time, so it is done at once, but no more than a tenth of all time, unless
+        somebody is told of the new state, see :meth:`refresh`.
         """
         if self._build_call is None:
             wait = max(0.0, self._may_build_at - time.monotonic())
@@ -211,6 +256,12 @@ class SrtPlane:
                 self._build()
         for caller in self._callers:
             caller.consider()
+
+    def refresh(self) -> None:
+        """Decide by the state as it is now: somebody is about to be told of it, and may call."""
+        if self._build_call is not None:
+            self._build_call.cancel()
+        self._build()
 
     def _wanted(self, dial: Dial) -> bool:
         port = self._snapshot.ports.get(dial.port)
@@ -240,21 +291,50 @@ class SrtPlane:
         """Whether a caller may come, in a thread of libsrt's: 0, or the reason why not."""
         try:
             asked = parse_stream_id(raw)
-            if asked.type is Type.FILE:
-                self._library.set(sock, "transtype", FILE)
         except PeerError as error:
             return self._refuse(number, peer, error.code, reject_of(error), error.text)
-        now = self.reactor.seconds()
-        decision = decide(self._snapshot, now, number, peer.host, asked)
+        decision = decide(self._snapshot, self.reactor.seconds(), number, peer.host, asked)
         if decision.refusal is not None:
             refusal = decision.refusal
             return self._refuse(number, peer, refusal.code, decision.reject, refusal.text)
-        if len(self._decided) >= _DECIDED_MOST:  # handshakes that were never completed
-            for old, (when, _) in list(self._decided.items()):
-                if now - when > _DECIDED_FOR:
-                    self._decided.pop(old, None)
-        self._decided[sock] = now, decision
+        self._set_new_options(number, sock)
+        if asked.type is Type.FILE:
+            self._library.set(sock, "transtype", FILE)
+        self._decided[sock] = number, peer, decision
+        if not self._looking:
+            self._looking = True
+            self.reactor.callFromThread(self._look_later)
         return 0
+
+    def _set_new_options(self, number: int, sock: int) -> None:
+        """Have a connection go by the settings in force, where its listener has older ones."""
+        settings, library = self._settings, self._library
+        made_with = self._options_of.get(number)
+        if made_with is None or made_with == (settings.options, settings.passphrase):
+            return
+        new = dict(settings.options)
+        for name in dict(made_with[0]).keys() - new:  # those that have no default to set are texts
+            library.set(sock, name, "" if OPTIONS[name].kind is Kind.TEXT else 0)
+        for name, value in settings.options:
+            library.set(sock, name, value)
+        library.set(sock, "passphrase", settings.passphrase)
+
+    def _look_later(self) -> None:
+        if not self._closed:
+            self._look_call = self.reactor.callLater(_LOOK_AFTER, self._look_at_handshakes)
+
+    def _look_at_handshakes(self) -> None:
+        """Tell of those that failed after all, over a passphrase for example."""
+        self._look_call = None
+        library = self._library
+        for sock, (number, peer, _) in list(self._decided.items()):
+            if library.state(sock) >= CLOSED and self._decided.pop(sock, None) is not None:
+                self._refuse(number, peer, Code.NOT_ADMITTED, 0, _FAILED_TEXT)
+        if not self._decided:
+            self._looking = False
+        if self._decided:  # also by a thread of libsrt's since
+            self._looking = True
+            self._look_later()
 
     def _refuse(self, number: int, peer: Peer, code: str, reject: int, text: str) -> int:
         self._refused.append((number, peer.host, code, reject, text))
@@ -276,7 +356,7 @@ class SrtPlane:
         if found is None:
             self._library.close(sock)
             return
-        decision = found[1]
+        decision = found[2]
         self._engine.add(sock)
         self._wait_in_engine(sock, decision.hello.role, decision.buffered)
         came = SrtConnection(
@@ -306,9 +386,8 @@ class SrtPlane:
         self._engine.tell(self._lost, sock)
 
     def _kept_in_engine(self, sock: int) -> None:
-        self._engine.wait(
-            sock, Waiting(keeps=False), lambda: self._tell_lost(sock), reads=True
-        )  # fmt: skip
+        waiting = Waiting(keeps=False, buffered=self._engine.is_buffered(sock))
+        self._engine.wait(sock, waiting, lambda: self._tell_lost(sock), reads=True)
 
     # connections
 
@@ -333,6 +412,8 @@ class SrtPlane:
     def _forget(self, connection: SrtConnection) -> None:
         connection.waiting = False
         self._by_sock.pop(connection.sock, None)
+        self.totals.ended(connection.link)
+        self.totals.session_over(f"link {connection.link}")
         found = self._connections.pop(connection.link, None)
         if found is not None and found.caller is not None:
             found.caller.ended()
@@ -396,15 +477,24 @@ class SrtPlane:
             lost(lent)
 
         message = self._settings.payloadsize or _NO_MESSAGE_LIMIT
-        return LentConnection(
+        lent = LentConnection(
             connection, self._engine, self._wires, message, ended, self._take_back
         )  # fmt: skip
+        lent.transport.measured_by = lambda *state: self._measured(connection, *state)
+        return lent
+
+    def _measured(self, connection: SrtConnection, state: LinkState, dropped: Dropped) -> None:
+        link, port, role = connection.link, connection.port, connection.hello.role
+        if self.has(link):
+            self.totals.measured(link, port, role, state)
+            self.totals.dropped(f"link {link}", port, {role: dropped.messages})
 
     def _take_back(self, connection: SrtConnection) -> None:
         """A kept BE's session with a TCP connection is over."""
         connection.waiting = True
 
         def release() -> None:
+            self._engine.tell(self._rests, connection.link)
             sock = connection.sock
             if self._wires.release(sock):
                 self._engine.pump.discard(sock)
@@ -413,6 +503,10 @@ class SrtPlane:
                 self._tell_lost(sock)
 
         self._engine.order(release)
+
+    def _rests(self, link: int) -> None:
+        self.totals.rests(link)
+        self.totals.session_over(f"link {link}")
 
     def end_session(self, effect: fx.EndSession) -> None:
         """Close both sides of a session at once."""
@@ -426,19 +520,37 @@ class SrtPlane:
         self._reports.pop(pairing_id, None)
         if running is None:
             return
-        self.messages_dropped += outcome.messages_dropped
+        self.totals.session_over(pairing_id)
         self._forget(running.fe)
+        watched = any(other.be is running.be for other in self._running.values())
         if outcome.be_kept:
             running.be.waiting = True
-        elif not any(other.be is running.be for other in self._running.values()):
+            if not watched:
+                self.totals.rests(running.be.link)
+        elif not watched:
             self._forget(running.be)
         self._events.session_over(pairing_id, outcome)
 
     def _reported(self, reports: list[Report]) -> None:
+        measured = False
         for report in reports:
-            if report.pairing_id in self._running:
-                self._reports[report.pairing_id] = report
-        self._events.links_measured()
+            before = self._reports.get(report.pairing_id)
+            if before is not None and before.fe is not report.fe:
+                measured = True
+            self._note(report)
+        if measured:
+            self._events.links_measured()
+
+    def _note(self, report: Report) -> None:
+        running = self._running.get(report.pairing_id)
+        if running is None:
+            return
+        self._reports[report.pairing_id] = report
+        fe, be, totals = running.fe, running.be, self.totals
+        totals.measured(fe.link, fe.port, Role.FE, report.fe)
+        totals.measured(be.link, be.port, Role.BE, report.be)
+        dropped = {Role.FE: report.fe_dropped.messages, Role.BE: report.be_dropped.messages}
+        totals.dropped(report.pairing_id, be.port, dropped)
 
     def running(self) -> Collection[Running]:
         """The sessions that run."""
@@ -465,9 +577,13 @@ class SrtPlane:
 
     def close(self) -> None:
         """Close every connection that is left."""
+        self._closed = True
         self.stop_listening()
         for caller in self._callers:
             caller.close()
+        if self._look_call is not None:
+            self._look_call.cancel()
+            self._look_call = None
         for link in list(self._connections):
             self._close(link)
         if self._build_call is not None:

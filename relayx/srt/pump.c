@@ -26,8 +26,18 @@
 #define READY_MOST 256
 #define BUCKETS 1024
 
+/* SRT_MSGCTRL of srt.h */
+typedef struct {
+    int flags, msgttl, inorder, boundary;
+    int64_t srctime; /* of a message received: when it is due, in us of CLOCK_MONOTONIC */
+    int32_t pktseq, msgno;
+    void *grpdata;
+    size_t grpdata_size;
+} message_control;
+
 typedef struct {
     int (*recv)(int, char *, int);
+    int (*recv2)(int, char *, int, message_control *);
     int (*send)(int, const char *, int, int, int);
     int (*error)(int *);
     int (*wait)(int, int *, int *, int *, int *, int64_t, int *, int *, int *, int *);
@@ -62,6 +72,7 @@ struct spot {
     int wants_room;  /* Python is told when it has room */
     int latency_ms;
     int64_t broken_until;
+    int64_t skip_until_us; /* messages due before are nobody's; 0: none are */
     lane *lanes;
     lane *blocked_by; /* a lane that leads here and holds a message */
 };
@@ -115,6 +126,7 @@ relayx_pump *relayx_new(const uintptr_t *calls, int eid, int wake, int pace_us)
     p->srt.add = (int (*)(int, int, const int *))calls[4];
     p->srt.update = (int (*)(int, int, const int *))calls[5];
     p->srt.remove = (int (*)(int, int))calls[6];
+    p->srt.recv2 = (int (*)(int, char *, int, message_control *))calls[7];
     p->eid = eid;
     p->wake = wake;
     p->pace_us = pace_us;
@@ -143,6 +155,7 @@ int relayx_read(relayx_pump *p, int sock, int reads)
     spot *s = find(p, sock);
     if (!s)
         return -1;
+    s->joined = 0;
     s->events = reads ? IN : 0;
     watch(p, s);
     return 0;
@@ -208,6 +221,15 @@ int relayx_discard(relayx_pump *p, int sock)
     s->joined = 1;
     s->events = IN;
     watch(p, s);
+    return 0;
+}
+
+int relayx_skip(relayx_pump *p, int sock, int64_t until_us)
+{
+    spot *s = find(p, sock);
+    if (!s)
+        return -1;
+    s->skip_until_us = until_us;
     return 0;
 }
 
@@ -353,13 +375,30 @@ static void retry(relayx_pump *p, lane *l)
     unblock(p, l);
 }
 
+/* Receive one message; 0 in skip where it is somebody's. */
+static int receive(relayx_pump *p, spot *s, int *skip)
+{
+    message_control control = {0};
+    *skip = 0;
+    if (!s->skip_until_us)
+        return p->srt.recv(s->sock, p->buffer, ROOM);
+    int size = p->srt.recv2(s->sock, p->buffer, ROOM, &control);
+    if (size > 0 && control.srctime < s->skip_until_us)
+        *skip = 1;
+    else if (size > 0)
+        s->skip_until_us = 0; /* they come in order */
+    return size;
+}
+
 /* Move what a spot has; 1 where it has ended and nothing more can come. */
 static int move(relayx_pump *p, spot *s, int *moved)
 {
     for (int i = 0; i < TURN && !s->stuck; i++) {
-        int size = p->srt.recv(s->sock, p->buffer, ROOM);
+        int skip, size = receive(p, s, &skip);
         if (size > 0) {
             ++*moved;
+            if (skip)
+                continue;
             for (lane *l = s->lanes, *next; l; l = next) {
                 next = l->next;
                 give(p, s, l, p->buffer, size);

@@ -22,6 +22,7 @@ int relayx_read(relayx_pump *p, int sock, int reads);
 int relayx_room(relayx_pump *p, int sock, int wanted);
 int relayx_join(relayx_pump *p, int from, int to, int holds);
 int relayx_discard(relayx_pump *p, int sock);
+int relayx_skip(relayx_pump *p, int sock, int64_t until_us);
 int relayx_end(relayx_pump *p, int sock);
 int relayx_part(relayx_pump *p, int from, int to);
 int relayx_counted(relayx_pump *p, int from, int to, relayx_counts *out);

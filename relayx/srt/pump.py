@@ -21,12 +21,12 @@ try:
 except ImportError:
     _compiled = None
 
-PACE_US = 1000
+PACE_US = 2000
 """Microseconds after a turn in which messages moved: several at once cost less than one each."""
 
 _CALLS = (
     "srt_recvmsg", "srt_sendmsg", "srt_getlasterror", "srt_epoll_wait", "srt_epoll_add_usock",
-    "srt_epoll_update_usock", "srt_epoll_remove_usock",
+    "srt_epoll_update_usock", "srt_epoll_remove_usock", "srt_recvmsg2",
 )  # fmt: skip
 _EVENTS = 256
 _ROOM = 65536
@@ -93,6 +93,9 @@ class Pump(Protocol):
     def discard(self, sock: int) -> None:
         """Throw away what a socket sends that is joined with nobody."""
 
+    def skip(self, sock: int, until: float) -> None:
+        """Throw away what a socket sends that is due before `until` (time.monotonic())."""
+
     def end(self, sock: int) -> None:
         """Take a socket for ended: move what it had sent, then tell of it."""
 
@@ -115,7 +118,7 @@ class Pump(Protocol):
 def new_pump(library: Library, wake: int, *, compiled: bool = True) -> Pump:
     """A pump.
 
-    :param wake: an eventfd that interrupts :meth:`Pump.run`.
+    :param wake: a descriptor that becomes readable to interrupt :meth:`Pump.run`.
     :param compiled: whether the one in C is wanted, if there is one.
     """
     if compiled and _compiled is not None:
@@ -132,6 +135,12 @@ def _epoll(library: Library, wake: int) -> int:
     eid = int(library.lib.srt_epoll_create())
     library.lib.srt_epoll_add_ssock(eid, wake, library.ffi.new("int *", EPOLL_IN))
     return eid
+
+
+def receive_timed(library: Library, sock: int, room: Any, size: int) -> tuple[int, float]:
+    """srt_recvmsg: what it returns, and when the message is due, in seconds of time.monotonic()."""
+    control = library.ffi.new("SRT_MSGCTRL *")
+    return library.lib.srt_recvmsg2(sock, room, size, control), control.srctime / 1e6
 
 
 class CPump:
@@ -170,6 +179,10 @@ class CPump:
     def discard(self, sock: int) -> None:
         """See :class:`Pump`."""
         self._lib.relayx_discard(self._pump, sock)
+
+    def skip(self, sock: int, until: float) -> None:
+        """See :class:`Pump`."""
+        self._lib.relayx_skip(self._pump, sock, int(until * 1e6))
 
     def end(self, sock: int) -> None:
         """See :class:`Pump`."""
@@ -226,14 +239,15 @@ class _Lane:
 
 class _Spot:
     __slots__ = (
-        "blocked_by", "broken_until", "events", "joined", "lanes", "latency", "sock", "stuck",
-        "wants_room",
+        "blocked_by", "broken_until", "events", "joined", "lanes", "latency", "skip_until", "sock",
+        "stuck", "wants_room",
     )  # fmt: skip
 
     def __init__(self, sock: int, events: int, latency: int) -> None:
         self.sock = sock
         self.events = events
         self.latency = latency / 1000
+        self.skip_until = 0.0
         self.joined = False
         self.stuck = False
         self.wants_room = False
@@ -270,6 +284,7 @@ class PythonPump:
         """See :class:`Pump`."""
         spot = self._spots.get(sock)
         if spot is not None:
+            spot.joined = False
             spot.events = EPOLL_IN if reads else 0
             self._watch(spot)
 
@@ -299,6 +314,12 @@ class PythonPump:
         spot = self._spots.get(sock)
         if spot is not None:
             self._take(spot)
+
+    def skip(self, sock: int, until: float) -> None:
+        """See :class:`Pump`."""
+        spot = self._spots.get(sock)
+        if spot is not None:
+            spot.skip_until = until
 
     def end(self, sock: int) -> None:
         """See :class:`Pump`."""
@@ -391,7 +412,7 @@ class PythonPump:
             return []
         if wakes[0]:
             try:
-                os.eventfd_read(self._wake)
+                os.read(self._wake, 8)
             except BlockingIOError:
                 pass
             found.append(Event(-1, What.WOKEN))
@@ -429,7 +450,15 @@ class PythonPump:
         receive, error = self._lib.srt_recvmsg, self._lib.srt_getlasterror
         moved = 0
         while moved < _TURN and not spot.stuck:
-            size = receive(spot.sock, self._buffer, _ROOM)
+            if spot.skip_until:
+                size, due = receive_timed(self._library, spot.sock, self._buffer, _ROOM)
+                if size > 0 and due < spot.skip_until:
+                    moved += 1
+                    continue
+                if size > 0:
+                    spot.skip_until = 0.0  # they come in order
+            else:
+                size = receive(spot.sock, self._buffer, _ROOM)
             if size > 0:
                 moved += 1
                 for lane in list(spot.lanes.values()):

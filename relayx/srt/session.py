@@ -16,13 +16,14 @@ from typing import NamedTuple
 from relayx.core.messages import Cause
 from relayx.core.pairing import Outcome, Stalls
 from relayx.srt.binding import Library
+from relayx.srt.dropping import Dropped, Dropping
 from relayx.srt.engine import MEASURE_EVERY, Engine
 from relayx.srt.pump import Counts
-from relayx.srt.statistics import Gauge, LinkState
+from relayx.srt.statistics import Gauge, LinkState, described
 
 DELIVERY_LIMIT = 10.0
-"""Seconds for what is still on its way when a side has ended; libsrt drops what is too late long
-before, unless it is told not to."""
+"""Seconds without progress for what is still on its way when a side has ended; in live mode, libsrt
+drops what is too late long before, unless it is told not to."""
 
 _MARGIN = 0.05
 
@@ -40,6 +41,7 @@ class Report(NamedTuple):
     """What a session has moved so far, with the state of both links.
 
     :ivar fe: the FE's link; `be` the BE's.
+    :ivar fe_dropped: what the FE did not get; `be_dropped` the BE.
     """
 
     pairing_id: str
@@ -47,6 +49,8 @@ class Report(NamedTuple):
     to_fe: Counts
     fe: LinkState
     be: LinkState
+    fe_dropped: Dropped = Dropped()
+    be_dropped: Dropped = Dropped()
 
 
 class Paired:
@@ -56,8 +60,11 @@ class Paired:
     :param trace_id: for the log.
     """
 
-    __slots__ = ("be", "began", "cause", "closing", "deliver_by", "early", "fe", "joins_at",
-                 "keep", "pairing_id", "settled", "shared", "text", "to_be", "to_fe")  # fmt: skip
+    __slots__ = (
+        "be", "be_dropping", "began", "cause", "closing", "deliver_by", "early", "fe",
+        "fe_dropping", "joins_at", "keep", "pairing_id", "settled", "shared", "text", "to_be",
+        "to_fe", "undelivered",
+    )  # fmt: skip
 
     def __init__(self, pairing_id: str, fe: int, be: int, *, keep: bool, shared: bool) -> None:
         self.pairing_id = pairing_id
@@ -69,11 +76,12 @@ class Paired:
         self.cause: Cause | None = None
         self.text = ""
         self.early = Counts()
+        self.fe_dropping = self.be_dropping = Dropping(self.began)
         self.to_be = self.to_fe = Counts()
         self.closing: int | None = None  # the socket that is yet to get all that the other sent
         self.settled: float | None = None  # since when it has
         self.deliver_by = 0.0
-        self.joins_at = 0.0  # from when on the FE gets what the BE sends; 0.0: it does
+        self.undelivered = 0  # bytes, at the latest look
 
 
 class Sessions:
@@ -82,6 +90,7 @@ class Sessions:
     :param over: told in the reactor's thread that a session is over, with its outcome.
     :param report: told there ten times a second what each has moved.
     :param kept: called in the engine's thread with a BE's socket that waits again.
+    :param last_report: told in the reactor's thread, before `over`, what it all came to.
     """
 
     def __init__(
@@ -90,11 +99,13 @@ class Sessions:
         over: Callable[[str, Outcome], None],
         report: Callable[[list[Report]], None],
         kept: Callable[[int], None],
+        last_report: Callable[[Report], None] = lambda report: None,
     ) -> None:
         self._engine = engine
         self._over = over
         self._report = report
         self._kept = kept
+        self._last_report = last_report
         self._sessions: dict[str, Paired] = {}
         self._of_sock: dict[int, dict[str, Paired]] = {}
         self._gauges: dict[int, Gauge] = {}
@@ -110,7 +121,10 @@ class Sessions:
         of_be = waited[be]
         for sock in (fe, be):
             self._of_sock.setdefault(sock, {})[session.pairing_id] = session
-            self._gauges.setdefault(sock, Gauge(session.began))
+            if sock not in self._gauges:
+                self._gauges[sock] = Gauge(session.began, engine.library.statistics(sock))
+        session.fe_dropping = Dropping(session.began, self._gauges[fe].state.send_dropped)
+        session.be_dropping = Dropping(session.began, self._gauges[be].state.send_dropped)
         early = (of_be.early or ()) if of_be is not None else ()
         send = engine.library.lib.srt_sendmsg
         sent = [send(fe, message, len(message), -1, 1) for message in early]
@@ -119,10 +133,9 @@ class Sessions:
             bytes=sum(size for size in sent if size > 0),
             dropped=sum(size <= 0 for size in sent),
         )
-        if of_be is not None and of_be.clean_at > session.began:
-            session.joins_at = of_be.clean_at
-        else:
-            pump.join(be, fe, holds=not session.shared)
+        if of_be is not None and of_be.clean_at:
+            pump.skip(be, of_be.clean_at)
+        pump.join(be, fe, holds=not session.shared)
         if session.shared:
             pump.discard(fe)
         else:
@@ -162,11 +175,6 @@ class Sessions:
         """See :class:`~relayx.srt.engine.Party`."""
         busy = False
         for session in list(self._sessions.values()):
-            if session.joins_at:
-                busy = True
-                if now >= session.joins_at:
-                    session.joins_at = 0.0
-                    self._engine.pump.join(session.be, session.fe, holds=not session.shared)
             if session.closing is None:
                 continue
             if self._is_delivered(session, session.closing, now):
@@ -182,9 +190,15 @@ class Sessions:
         those that it has not given away yet when the connection is closed.
         """
         engine = self._engine
-        if now >= session.deliver_by or not engine.is_connected(sock):
+        if not engine.is_connected(sock):
             return True
-        if engine.library.unsent(sock):
+        left = engine.library.unsent(sock)
+        if left != session.undelivered:  # it goes on, however slowly
+            session.undelivered = left
+            session.deliver_by = now + DELIVERY_LIMIT
+        if now >= session.deliver_by:
+            return True
+        if left:
             session.settled = None
             return False
         if session.settled is None:
@@ -202,7 +216,12 @@ class Sessions:
     def _end(self, session: Paired, *, kept: bool) -> None:
         """A session is over: its FE is closed, and its BE waits again or is closed too."""
         engine, fe, be = self._engine, session.fe, session.be
+        now = time.monotonic()
+        for sock in (fe, be):
+            self._measure(now, sock)
         session.to_be, session.to_fe = self._counts(session)
+        report = self._reported(session, session.to_be, session.to_fe, now)
+        engine.tell(self._last_report, report)
         del self._sessions[session.pairing_id]
         engine.pump.part(be, fe)
         engine.pump.part(fe, be)
@@ -217,13 +236,13 @@ class Sessions:
                 engine.close(be)
         outcome = Outcome(
             cause=session.cause or Cause.FE_CLOSED,
-            text=session.text,
+            text=session.text + _slowness(session.cause, report, now - session.began),
             fe_to_be_bytes=session.to_be.bytes,
             be_to_fe_bytes=session.to_fe.bytes,
-            seconds=time.monotonic() - session.began,
+            seconds=now - session.began,
             be_kept=kept,
             stalls=Stalls(fe=session.to_fe.stalled, be=session.to_be.stalled),
-            messages_dropped=session.to_be.dropped + session.to_fe.dropped,
+            messages_dropped=report.fe_dropped.messages + report.be_dropped.messages,
         )
         engine.tell(self._over, session.pairing_id, outcome)
 
@@ -240,20 +259,35 @@ class Sessions:
         """See :class:`~relayx.srt.engine.Party`."""
         if not self._sessions:
             return
+        moved = []
+        for session in self._sessions.values():
+            to_be, to_fe = self._counts(session)
+            moved.append((session, to_be, to_fe))
+            if session.cause is None:  # what one that ends does not take any more is not slow
+                session.fe_dropping.counted(now, to_fe.dropped)
+                session.be_dropping.counted(now, to_be.dropped)
         if now - self._measured >= MEASURE_EVERY:
             self._measured = now
-            for sock, gauge in self._gauges.items():
-                stats = self._engine.library.statistics(sock)
-                if stats is not None:
-                    gauge.measure(now, stats)
-        reports = [
-            Report(
-                session.pairing_id, *self._counts(session),
-                self._gauges[session.fe].state, self._gauges[session.be].state,
-            )
-            for session in self._sessions.values()
-        ]  # fmt: skip
-        self._engine.tell(self._report, reports)
+            for sock in self._gauges:
+                self._measure(now, sock)
+        self._engine.tell(self._report, [self._reported(*one, now) for one in moved])
+
+    def _measure(self, now: float, sock: int) -> None:
+        gauge, stats = self._gauges[sock], self._engine.library.statistics(sock)
+        if stats is None:
+            return
+        gauge.measure(now, stats)
+        for session in self._of_sock[sock].values():
+            dropping = session.fe_dropping if sock == session.fe else session.be_dropping
+            dropping.measured(now, gauge.state.send_dropped)
+
+    def _reported(self, session: Paired, to_be: Counts, to_fe: Counts, now: float) -> Report:
+        return Report(
+            session.pairing_id, to_be, to_fe,
+            self._gauges[session.fe].state, self._gauges[session.be].state,
+            session.fe_dropping.dropped(now, to_fe.dropped),
+            session.be_dropping.dropped(now, to_be.dropped),
+        )  # fmt: skip
 
 
 def _why(of_fe: bool, dead: bool) -> tuple[Cause, str]:
@@ -262,3 +296,20 @@ def _why(of_fe: bool, dead: bool) -> tuple[Cause, str]:
     if dead:
         return Cause.FE_DEAD if of_fe else Cause.BE_DEAD, f"{who} does not answer"
     return Cause.FE_CLOSED if of_fe else Cause.BE_CLOSED, f"{who} closed its connection"
+
+
+def _slowness(cause: Cause | None, report: Report, seconds: float) -> str:
+    """What to add to the text of a session's end about what was dropped, and to whom."""
+    told = ""
+    for who, dead, dropped, link in (
+        ("FE", Cause.FE_DEAD, report.fe_dropped, report.fe),
+        ("BE", Cause.BE_DEAD, report.be_dropped, report.be),
+    ):
+        if dropped.seconds:
+            why = "before the {} was gone" if cause is dead else "since the {} read too slowly"
+            lasted = f"{dropped.seconds:.1f} s of {seconds:.0f} s"
+            told += (
+                f"; dropped {dropped.messages} messages ({lasted}) {why.format(who)}: "
+                f"{described(link)}"
+            )
+    return told

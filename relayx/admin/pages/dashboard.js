@@ -157,7 +157,8 @@ function ports(items, counts) {
   for (const port of items) {
     const square = squares.get(port.port);
     const who = [port.service && `service ${port.service}`, port.client_id && `BE ${port.client_id}`,
-      port.address && `at ${port.address}`].filter(Boolean).join(", ");
+      port.address && `at ${port.address}`, port.transport === "srt" && "by SRT",
+      port.sessions > 1 && `${port.sessions} sessions`].filter(Boolean).join(", ");
     const text = `port ${port.port}, ${port.protocol}: ${MEANINGS[port.state]}${who && `; ${who}`}`;
     if (square.title !== text) {
       square.title = text;
@@ -261,17 +262,27 @@ function newSession(session) {
   return row;
 }
 
+function srt(link) {
+  if (!link) return "";
+  const loss = Math.max(link.send_loss_percent, link.recv_loss_percent);
+  const drops = link.messages_dropped ? `, ${link.messages_dropped} messages dropped in ${time(link.dropping_seconds)}` : "";
+  return `SRT: RTT ${link.rtt_ms.toFixed(1)} ms, loss ${loss.toFixed(1)} %${drops}`;
+}
+
 function end(of) { return of.client_id || of.address; }
 
 function fillSession(row, session) {
   const [fe, be, port, state, toBe, toFe, since] = row.children;
-  put(fe, end(session.fe), session.fe.address);
-  put(be, end(session.be), session.be.address);
+  put(fe, end(session.fe), [session.fe.address, srt(session.fe.link)].filter(Boolean).join("; "), session.fe.link?.dropping ? "held" : "");
+  put(be, end(session.be), [session.be.address, srt(session.be.link)].filter(Boolean).join("; "), session.be.link?.dropping ? "held" : "");
   put(port, String(session.port), [session.protocol, session.service].filter(Boolean).join(" "));
-  const slow = session.fe.pushed_back ? "the BE is slower" : session.be.pushed_back ? "the FE is slower" : "";
+  const drops = [["FE", session.fe], ["BE", session.be]].filter(([, of]) => of.link && of.link.dropping)
+    .map(([who]) => `the ${who} reads too slowly, messages are dropped`).join(", ");
+  const slow = drops ? drops : session.fe.pushed_back ? "the BE is slower" : session.be.pushed_back ? "the FE is slower" : "";
+  const limited = session.fe.held_back || session.be.held_back ? "at its bandwidth limit" : "";
   const waits = [["BE", session.be.stalled], ["FE", session.fe.stalled]].filter(([, seconds]) => seconds >= 1)
     .map(([who, seconds]) => `${time(seconds)} for the ${who}`).join(", ");
-  put(state, session.state, [session.cause || slow, waits && `waited ${waits}`].filter(Boolean).join("; "), slow && "held");
+  put(state, session.state, [session.cause || slow || limited, waits && `waited ${waits}`].filter(Boolean).join("; "), slow && "held");
   put(toBe, rate(session.fe_to_be_rate), amount(session.fe_to_be_bytes));
   put(toFe, rate(session.be_to_fe_rate), amount(session.be_to_fe_bytes));
   put(since, time(session.seconds));

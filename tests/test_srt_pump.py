@@ -23,6 +23,15 @@ LIMIT = 10.0
 """Seconds for what comes at once but on a busy machine."""
 
 
+def waiting(peer: SrtPeer, got: list[bytes]) -> list[bytes]:
+    """What has come already, behind what has been got."""
+    while True:
+        try:
+            got.append(peer.receive(0.0))
+        except TimeoutError:
+            return got
+
+
 class PumpCase(SynchronousTestCase):
     """A pump with accepted sockets, and who is at their other ends."""
 
@@ -76,16 +85,15 @@ class PumpCase(SynchronousTestCase):
     def received(self, peer: SrtPeer, count: int) -> list[bytes]:
         """The next messages of a peer, while the pump runs."""
         got: list[bytes] = []
-
-        def take() -> bool:
-            try:
-                got.append(peer.receive(0.001))
-            except TimeoutError:
-                pass
-            return len(got) == count
-
-        self.until(take)
+        self.until(lambda: len(waiting(peer, got)) >= count)
+        self.assertEqual(len(got), count)
         return got
+
+    def received_bytes(self, peer: SrtPeer, size: int) -> bytes:
+        """The next bytes of a peer in buffer mode."""
+        got: list[bytes] = []
+        self.until(lambda: sum(map(len, waiting(peer, got))) >= size)
+        return b"".join(got)
 
     def happened(self, sock: int, what: What) -> bool:
         """Whether this was told."""
@@ -159,18 +167,7 @@ class Behaviour(PumpCase):
         self.pump.run(0.05)
         stalled = self.pump.counted(one, two).stalled
         self.assertTrue(0 < stalled < LIMIT, stalled)
-        got = b""
-
-        def all_there() -> bool:
-            nonlocal got
-            try:
-                got += right.receive(0.001)
-            except TimeoutError:
-                pass
-            return len(got) == len(whole)
-
-        self.until(all_there)
-        self.assertEqual(got, whole)
+        self.assertEqual(self.received_bytes(right, len(whole)), whole)
         counts = self.pump.counted(one, two)
         self.assertEqual((counts.bytes, counts.dropped), (len(whole), 0))
         self.assertFalse(self.pump.holds(one, two))
@@ -184,17 +181,7 @@ class Behaviour(PumpCase):
             self.pump.join(one, target, holds=False)
         size = 400_000
         left.send(bytes(size))
-        got = 0
-
-        def all_there() -> bool:
-            nonlocal got
-            try:
-                got += len(fast.receive(0.001))
-            except TimeoutError:
-                pass
-            return got == size
-
-        self.until(all_there)
+        self.assertEqual(len(self.received_bytes(fast, size)), size)
         slow = self.pump.counted(one, three)
         self.assertTrue(slow.dropped > 0 and slow.dropped_bytes > 0, slow)
         self.assertEqual(slow.stalled, 0.0)
@@ -273,17 +260,8 @@ class Behaviour(PumpCase):
         self.pump.part(one, two)
         self.pump.join(one, three, holds=True)
         left.send(b"goes on")
-        got = b""
-
-        def there() -> bool:
-            nonlocal got
-            try:
-                got += other.receive(0.001)
-            except TimeoutError:
-                pass
-            return got.endswith(b"goes on")
-
-        self.until(there)
+        got: list[bytes] = []
+        self.until(lambda: b"".join(waiting(other, got)).endswith(b"goes on"))
 
     def test_source_goes_while_it_waits(self) -> None:
         """The target's event is of nobody any more."""

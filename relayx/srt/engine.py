@@ -81,10 +81,12 @@ class Waiting:
         while self.size > EARLY_LIMIT:
             self.size -= len(self.early.popleft())
 
-    @property
-    def clean_at(self) -> float:
-        """When all is due that a kept BE had sent before it waited, which is no later session's."""
-        return self.since + self.latency / 1000 if self.discards else 0.0
+    def clean_at(self, begins: float) -> float:
+        """When all is due that a kept BE had sent before a session, which is none of the session's.
+
+        :param begins: when the session's FE came; the BE may have waited only later.
+        """
+        return max(self.since, begins) + self.latency / 1000 if self.discards else 0.0
 
 
 class Engine:

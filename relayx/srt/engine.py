@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from twisted.logger import Logger
 
-from relayx.srt.binding import CONNECTED, Library, Peer, SrtError
+from relayx.srt.binding import BROKEN, CONNECTED, Library, Peer, SrtError
 from relayx.srt.pump import Event, Pump, What, new_pump, receive_timed
 
 COUNT_EVERY = 0.1
@@ -176,6 +176,8 @@ class Engine:
             self.pump.discard(sock)
         else:
             self.pump.read(sock, reads and not waiting.buffered)
+        if self.is_over(sock):
+            self._ended_waiting(sock)
 
     def take(self, sock: int, owner: Party) -> Waiting | None:
         """A socket that waits is its owner's from now on; None where it does not wait."""
@@ -226,6 +228,10 @@ class Engine:
     def is_connected(self, sock: int) -> bool:
         """Whether a socket is connected."""
         return self.library.state(sock) == CONNECTED
+
+    def is_over(self, sock: int) -> bool:
+        """Whether a socket has ended; libsrt does not tell it of one that had as it was added."""
+        return self.library.state(sock) >= BROKEN
 
     def is_buffered(self, sock: int) -> bool:
         """Whether a peer sends bytes and not messages."""
@@ -296,7 +302,7 @@ class Engine:
             self._listeners[listener](*accepted)
 
     def _read_waiting(self, sock: int, event: Event) -> None:
-        waiting, gone = self._waiting[sock]
+        waiting = self._waiting[sock][0]
         ended = event.what is What.ENDED
         if not ended:
             if waiting.early is None or waiting.buffered:  # not read, so it has ended
@@ -306,6 +312,10 @@ class Engine:
                 for message in messages:
                     waiting.take(message)
         if ended:
-            waiting.ended = True
-            self.pump.remove(sock)
-            gone()
+            self._ended_waiting(sock)
+
+    def _ended_waiting(self, sock: int) -> None:
+        waiting, gone = self._waiting[sock]
+        waiting.ended = True
+        self.pump.remove(sock)
+        gone()

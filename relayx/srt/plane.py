@@ -303,12 +303,12 @@ class SrtPlane:
             return
         _, _, when, decision = found
         self._engine.add(sock)
-        self._wait_in_engine(sock, decision.hello.role, decision.buffered)
         came = SrtConnection(
             0, sock, number, peer, self._here, decision.hello, when, decision.publishes,
             decision.buffered,
         )  # fmt: skip
         self._engine.tell(self._arrived, came)
+        self._wait_in_engine(sock, decision.hello.role, decision.buffered)
 
     def _wait_in_engine(self, sock: int, role: Role, buffered: bool) -> None:
         is_be = role is Role.BE
@@ -318,12 +318,12 @@ class SrtPlane:
     def _reached(self, caller: Caller, sock: int, peer: Peer) -> None:
         """A peer that was called is there."""
         dial = caller.dial
-        self._wait_in_engine(sock, dial.role, False)
         hello = Hello(dial.role)
         came = SrtConnection(
             0, sock, dial.port, peer, self._here, hello, time.monotonic(), caller=caller
         )  # fmt: skip
         self._engine.tell(self._arrived, came)
+        self._wait_in_engine(sock, dial.role, False)
 
     @property
     def _here(self) -> str:

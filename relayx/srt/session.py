@@ -56,23 +56,27 @@ class Report(NamedTuple):
 class Paired:
     """One session.
 
+    :param fe_came: when the FE came, by time.monotonic().
     :param keep: whether the BE stays when the FE ends; one whose stream is shared always does.
     :param trace_id: for the log.
     """
 
     __slots__ = (
-        "be", "be_dropping", "began", "cause", "closing", "deliver_by", "early", "fe",
-        "fe_dropping", "joins_at", "keep", "pairing_id", "settled", "shared", "text", "to_be",
-        "to_fe", "undelivered",
+        "be", "be_dropping", "began", "cause", "closing", "deliver_by", "early", "fe", "fe_came",
+        "fe_dropping", "keep", "pairing_id", "settled", "shared", "text", "to_be", "to_fe",
+        "undelivered",
     )  # fmt: skip
 
-    def __init__(self, pairing_id: str, fe: int, be: int, *, keep: bool, shared: bool) -> None:
+    def __init__(
+        self, pairing_id: str, fe: int, be: int, fe_came: float, *, keep: bool, shared: bool
+    ) -> None:
         self.pairing_id = pairing_id
         self.fe = fe
         self.be = be
         self.keep = keep or shared
         self.shared = shared
         self.began = time.monotonic()
+        self.fe_came = fe_came
         self.cause: Cause | None = None
         self.text = ""
         self.early = Counts()
@@ -133,8 +137,8 @@ class Sessions:
             bytes=sum(size for size in sent if size > 0),
             dropped=sum(size <= 0 for size in sent),
         )
-        if of_be is not None and of_be.clean_at:
-            pump.skip(be, of_be.clean_at)
+        if of_be is not None:
+            pump.skip(be, of_be.clean_at(session.fe_came))
         pump.join(be, fe, holds=not session.shared)
         if session.shared:
             pump.discard(fe)

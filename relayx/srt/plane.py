@@ -525,10 +525,9 @@ class SrtPlane:
         self.totals.session_over(pairing_id)
         self._forget(running.fe)
         watched = any(other.be is running.be for other in self._running.values())
-        if outcome.be_kept:
+        if not watched and outcome.be_kept:
             running.be.waiting = True
-            if not watched:
-                self.totals.rests(running.be.link)
+            self.totals.rests(running.be.link)
         elif not watched:
             self._forget(running.be)
         self._events.session_over(pairing_id, outcome)

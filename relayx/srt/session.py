@@ -231,13 +231,7 @@ class Sessions:
         engine.pump.part(fe, be)
         self._leave(fe, session)
         engine.close(fe)
-        others = self._leave(be, session)
-        if not others:
-            if kept:
-                engine.pump.discard(be)
-                self._kept(be)
-            else:
-                engine.close(be)
+        watched = self._leave(be, session) > 0
         outcome = Outcome(
             cause=session.cause or Cause.FE_CLOSED,
             text=session.text + _slowness(session.cause, report, now - session.began),
@@ -249,6 +243,13 @@ class Sessions:
             messages_dropped=report.fe_dropped.messages + report.be_dropped.messages,
         )
         engine.tell(self._over, session.pairing_id, outcome)
+        if watched:
+            return
+        if kept:  # told of its own end, if it has come, after that of the session
+            engine.pump.discard(be)
+            self._kept(be)
+        else:
+            engine.close(be)
 
     def _leave(self, sock: int, session: Paired) -> int:
         """A socket is no longer in a session; how many it is still in."""

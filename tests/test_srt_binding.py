@@ -159,7 +159,7 @@ class Sockets(SynchronousTestCase):
             came.append((peer, streamid))
             return 1404 if streamid == b"no" else 0
 
-        listener = self.made()
+        listener = self.made(rcvsyn=True)  # accepting waits for one who is connected
         self.library.bind(listener, "127.0.0.1", 0)
         self.library.listen(listener, 5, decide)
         port = self.library.bound_to(listener).port

@@ -11,7 +11,7 @@ from pathlib import Path
 
 NEEDED = ("tests", "configs", "bench", "docs", "ops")
 FILES = (
-    *("README.rst", "SECURITY.rst", "LICENSE", "setup.cfg", "pyproject.toml"),
+    *("README.rst", "SECURITY.rst", "LICENSE", "setup.cfg", "setup.py", "pyproject.toml"),
     *("Dockerfile", ".dockerignore", "docker-compose.yml"),
 )
 

@@ -19,6 +19,7 @@ class End:
     def __init__(self) -> None:
         self.failure: Failure | None = None
         self.connected = True
+        self.whole = False
         self.read_ended = False
         self.paused = False
         self.received = 0

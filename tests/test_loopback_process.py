@@ -80,7 +80,7 @@ class ProcessCase(TestCase):
 class StartLines(ProcessCase):
     """What is told at start, and how ``log`` has it (section 1)."""
 
-    DESCRIPTORS = f"{50 + 50 + 256 + 1024 + (1 + 5 + 2) + 2 * 5} descriptors"
+    DESCRIPTORS = f"{50 + 50 + 256 + 1024 + (1 + 5) + 2 * 5} descriptors"
     MEMORY = f"{5 * 2 * 33554432} bytes"
 
     def busy(self, gateway: Subprocess) -> None:
@@ -237,7 +237,7 @@ class Listeners(ProcessCase):
         self.assertNotIn("Traceback", written)
         gateway.launch(*FILES)
         with killed_in_the_end(gateway):
-            gateway.wait_until_listening()
+            gateway.wait_for("serves")  # the last to listen is HTTP
             wanted = self.own(gateway) | {(gateway.host, 8080)}
             self.assertEqual(listeners(gateway.process.pid), wanted)
 

@@ -69,8 +69,11 @@ class Wires:
         self._wires: dict[int, Wire] = {}
         engine.parties.append(self)
 
-    def begin(self, sock: int, carrier: SrtCarrier) -> None:
-        """Read a socket that has waited, and tell what it sends and has sent."""
+    def begin(self, sock: int, carrier: SrtCarrier, now: float) -> None:
+        """Read a socket that has waited, and tell what it sends and has sent.
+
+        :param now: when the session began, by time.monotonic().
+        """
         engine = self._engine
         if not engine.has(sock):
             engine.tell(carrier.gone)
@@ -81,7 +84,7 @@ class Wires:
         engine.tell(carrier.measured, gauge.state, Dropped())
         engine.read_by(sock, lambda event: self._happened(wire, event))
         if waiting is not None:
-            wire.skip_until = waiting.clean_at
+            wire.skip_until = waiting.clean_at(now)
         if waiting is not None and waiting.early:
             engine.tell(carrier.came, list(waiting.early))
         if waiting is not None and waiting.ended:

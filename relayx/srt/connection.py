@@ -22,12 +22,13 @@ class SrtConnection:
     :ivar publishes: its stream id said ``m=publish``.
     :ivar buffered: it sends bytes and not messages.
     :ivar caller: who called it, None of one that came by itself.
+    :ivar came: when, by time.monotonic(): before the peer knows that it is connected.
     :ivar waiting: it is in no session.
     """
 
     __slots__ = (
-        "address", "buffered", "caller", "hello", "link", "port", "publishes", "route", "sock",
-        "waiting",
+        "address", "buffered", "caller", "came", "hello", "link", "port", "publishes", "route",
+        "sock", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -38,6 +39,7 @@ class SrtConnection:
         peer: Peer,
         here: str,
         hello: Hello,
+        came: float,
         publishes: bool = False,
         buffered: bool = False,
         caller: Caller | None = None,
@@ -51,4 +53,5 @@ class SrtConnection:
         self.publishes = publishes
         self.buffered = buffered
         self.caller = caller
+        self.came = came
         self.waiting = False

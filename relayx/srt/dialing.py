@@ -17,7 +17,6 @@ from twisted.python.failure import Failure
 
 from relayx.srt.binding import Library, Peer, SrtError
 from relayx.srt.engine import Engine
-from relayx.srt.pump import Event
 from relayx.srt.settings import Dial
 
 FIRST_WAIT = 0.5
@@ -143,10 +142,12 @@ class Caller:
     def _watch(self, sock: int, peer: Peer) -> None:
         engine = self._engine
         engine.add(sock)
-        engine.read_by(sock, lambda event: self._happened(sock, peer, event))
+        engine.read_by(sock, lambda event: self._happened(sock, peer))
         engine.pump.room(sock, True)
+        if engine.is_over(sock):
+            self._happened(sock, peer)
 
-    def _happened(self, sock: int, peer: Peer, event: Event) -> None:
+    def _happened(self, sock: int, peer: Peer) -> None:
         engine = self._engine
         engine.read_by(sock, None)
         engine.pump.room(sock, False)

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from twisted.logger import Logger
 
-from relayx.srt.binding import CONNECTED, Library, Peer, SrtError
+from relayx.srt.binding import BROKEN, CONNECTED, Library, Peer, SrtError
 from relayx.srt.pump import Event, Pump, What, new_pump, receive_timed
 
 COUNT_EVERY = 0.1
@@ -96,10 +96,12 @@ class Waiting:
         while self.size > EARLY_LIMIT:
             self.size -= len(self.early.popleft())
 
-    @property
-    def clean_at(self) -> float:
-        """When all is due that a kept BE had sent before it waited, which is no later session's."""
-        return self.since + self.latency / 1000 if self.discards else 0.0
+    def clean_at(self, begins: float) -> float:
+        """When all is due that a kept BE had sent before a session, which is none of the session's.
+
+        :param begins: when the session's FE came; the BE may have waited only later.
+        """
+        return max(self.since, begins) + self.latency / 1000 if self.discards else 0.0
 
 
 class Engine:
@@ -196,6 +198,8 @@ class Engine:
             self.pump.discard(sock)
         else:
             self.pump.read(sock, reads and not waiting.buffered)
+        if self.is_over(sock):
+            self._ended_waiting(sock)
 
     def take(self, sock: int, owner: Party) -> Waiting | None:
         """A socket that waits is its owner's from now on; None where it does not wait."""
@@ -246,6 +250,10 @@ class Engine:
     def is_connected(self, sock: int) -> bool:
         """Whether a socket is connected."""
         return self.library.state(sock) == CONNECTED
+
+    def is_over(self, sock: int) -> bool:
+        """Whether a socket has ended; libsrt does not tell it of one that had as it was added."""
+        return self.library.state(sock) >= BROKEN
 
     def is_buffered(self, sock: int) -> bool:
         """Whether a peer sends bytes and not messages."""
@@ -316,7 +324,7 @@ class Engine:
             self._listeners[listener](*accepted)
 
     def _read_waiting(self, sock: int, event: Event) -> None:
-        waiting, gone = self._waiting[sock]
+        waiting = self._waiting[sock][0]
         ended = event.what is What.ENDED
         if not ended:
             if waiting.early is None or waiting.buffered:  # not read, so it has ended
@@ -326,6 +334,10 @@ class Engine:
                 for message in messages:
                     waiting.take(message)
         if ended:
-            waiting.ended = True
-            self.pump.remove(sock)
-            gone()
+            self._ended_waiting(sock)
+
+    def _ended_waiting(self, sock: int) -> None:
+        waiting, gone = self._waiting[sock]
+        waiting.ended = True
+        self.pump.remove(sock)
+        gone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -55,7 +56,8 @@ class LentConnection:
         """Become one side of a session; what came early follows as any other message."""
         self.waiting = False
         self.session = session
-        self._engine.order(self._wires.begin, self.connection.sock, self.transport)
+        sock = self.connection.sock
+        self._engine.order(self._wires.begin, sock, self.transport, time.monotonic())
         return b""
 
     def keep(self) -> None:

@@ -138,7 +138,7 @@ class SrtPlane:
         self._running: dict[str, Running] = {}
         self._reports: dict[str, Report] = {}
         self._lent: dict[int, LentConnection] = {}
-        self._decided: dict[int, tuple[int, Peer, Decision]] = {}
+        self._decided: dict[int, tuple[int, Peer, float, Decision]] = {}
         self._looking = False  # at what becomes of them
         self._look_call: Any = None
         self._refused: deque[tuple[int, str, str, int, str]] = deque(maxlen=MOST_REFUSED)
@@ -300,7 +300,7 @@ class SrtPlane:
         self._set_new_options(number, sock)
         if asked.type is Type.FILE:
             self._library.set(sock, "transtype", FILE)
-        self._decided[sock] = number, peer, decision
+        self._decided[sock] = number, peer, time.monotonic(), decision
         if not self._looking:
             self._looking = True
             self.reactor.callFromThread(self._look_later)
@@ -327,7 +327,7 @@ class SrtPlane:
         """Tell of those that failed after all, over a passphrase for example."""
         self._look_call = None
         library = self._library
-        for sock, (number, peer, _) in list(self._decided.items()):
+        for sock, (number, peer, *_) in list(self._decided.items()):
             if library.state(sock) >= CLOSED and self._decided.pop(sock, None) is not None:
                 self._refuse(number, peer, Code.NOT_ADMITTED, 0, _FAILED_TEXT)
         if not self._decided:
@@ -356,14 +356,14 @@ class SrtPlane:
         if found is None:
             self._library.close(sock)
             return
-        decision = found[2]
+        _, _, when, decision = found
         self._engine.add(sock)
-        self._wait_in_engine(sock, decision.hello.role, decision.buffered)
         came = SrtConnection(
-            0, sock, number, peer, self._here, decision.hello, decision.publishes,
+            0, sock, number, peer, self._here, decision.hello, when, decision.publishes,
             decision.buffered,
         )  # fmt: skip
         self._engine.tell(self._arrived, came)
+        self._wait_in_engine(sock, decision.hello.role, decision.buffered)
 
     def _wait_in_engine(self, sock: int, role: Role, buffered: bool) -> None:
         is_be = role is Role.BE
@@ -373,10 +373,12 @@ class SrtPlane:
     def _reached(self, caller: Caller, sock: int, peer: Peer) -> None:
         """A peer that was called is there."""
         dial = caller.dial
-        self._wait_in_engine(sock, dial.role, False)
         hello = Hello(dial.role)
-        came = SrtConnection(0, sock, dial.port, peer, self._here, hello, False, False, caller)
+        came = SrtConnection(
+            0, sock, dial.port, peer, self._here, hello, time.monotonic(), caller=caller
+        )  # fmt: skip
         self._engine.tell(self._arrived, came)
+        self._wait_in_engine(sock, dial.role, False)
 
     @property
     def _here(self) -> str:
@@ -461,7 +463,7 @@ class SrtPlane:
             effect.pairing_id, fe, be, effect.keep or effect.shared, self.reactor.seconds()
         )
         paired = Paired(
-            effect.pairing_id, fe.sock, be.sock, keep=effect.keep, shared=effect.shared
+            effect.pairing_id, fe.sock, be.sock, fe.came, keep=effect.keep, shared=effect.shared
         )  # fmt: skip
         self._engine.order(self._sessions.begin, paired)
 
@@ -523,10 +525,9 @@ class SrtPlane:
         self.totals.session_over(pairing_id)
         self._forget(running.fe)
         watched = any(other.be is running.be for other in self._running.values())
-        if outcome.be_kept:
+        if not watched and outcome.be_kept:
             running.be.waiting = True
-            if not watched:
-                self.totals.rests(running.be.link)
+            self.totals.rests(running.be.link)
         elif not watched:
             self._forget(running.be)
         self._events.session_over(pairing_id, outcome)

@@ -186,6 +186,15 @@ static void unblock(relayx_pump *p, lane *l)
     }
 }
 
+/* What a lane holds can go nowhere any more. */
+static void give_up(relayx_pump *p, lane *l)
+{
+    l->failed = 1;
+    l->counts.dropped++;
+    l->counts.dropped_bytes += l->held_size - l->held_sent;
+    unblock(p, l);
+}
+
 static void drop_lane(relayx_pump *p, lane *l)
 {
     if (l->held_size)
@@ -307,7 +316,7 @@ void relayx_remove(relayx_pump *p, int sock)
         drop_lane(p, l);
     }
     if (s->blocked_by)
-        s->blocked_by->failed = 1;
+        give_up(p, s->blocked_by);
     if (s->broken && !s->told)
         p->tails--;
     if (!s->broken)
@@ -362,16 +371,14 @@ static void retry(relayx_pump *p, lane *l)
     if (sent < 0 && !l->failed && p->srt.error(NULL) / 1000 == AGAIN)
         return;
     if (sent < 0) {
-        l->failed = 1;
-        l->counts.dropped++;
-        l->counts.dropped_bytes += left;
-    } else {
-        l->counts.bytes += sent;
-        l->held_sent += sent;
-        if (sent < left)
-            return;
-        l->counts.messages++;
+        give_up(p, l);
+        return;
     }
+    l->counts.bytes += sent;
+    l->held_sent += sent;
+    if (sent < left)
+        return;
+    l->counts.messages++;
     unblock(p, l);
 }
 

@@ -353,7 +353,7 @@ class PythonPump:
         for target in list(spot.lanes):
             self.part(sock, target)
         if spot.blocked_by is not None:
-            spot.blocked_by.failed = True
+            self._give_up(spot.blocked_by)
         self._tails.pop(sock, None)
         if spot.broken_until is None:
             self._lib.srt_epoll_remove_usock(self._eid, sock)
@@ -497,15 +497,20 @@ class PythonPump:
         if sent < 0:
             if not lane.failed and self._lib.srt_getlasterror(self._ffi.NULL) // 1000 == _AGAIN:
                 return
-            lane.failed = True
-            lane.dropped += 1
-            lane.dropped_bytes += left
-        else:
-            lane.bytes += sent
-            if sent < left:
-                lane.held = lane.held[sent:]
-                return
-            lane.messages += 1
+            self._give_up(lane)
+            return
+        lane.bytes += sent
+        if sent < left:
+            lane.held = lane.held[sent:]
+            return
+        lane.messages += 1
+        self._unblock(lane)
+
+    def _give_up(self, lane: _Lane) -> None:
+        """What it holds can go nowhere any more."""
+        lane.failed = True
+        lane.dropped += 1
+        lane.dropped_bytes += len(lane.held)
         self._unblock(lane)
 
     def _unblock(self, lane: _Lane) -> None:

@@ -56,23 +56,27 @@ class Report(NamedTuple):
 class Paired:
     """One session.
 
+    :param fe_came: when the FE came, by time.monotonic().
     :param keep: whether the BE stays when the FE ends; one whose stream is shared always does.
     :param trace_id: for the log.
     """
 
     __slots__ = (
-        "be", "be_dropping", "began", "cause", "closing", "deliver_by", "early", "fe",
-        "fe_dropping", "joins_at", "keep", "pairing_id", "settled", "shared", "text", "to_be",
-        "to_fe", "undelivered",
+        "be", "be_dropping", "began", "cause", "closing", "deliver_by", "early", "fe", "fe_came",
+        "fe_dropping", "keep", "pairing_id", "settled", "shared", "text", "to_be", "to_fe",
+        "undelivered",
     )  # fmt: skip
 
-    def __init__(self, pairing_id: str, fe: int, be: int, *, keep: bool, shared: bool) -> None:
+    def __init__(
+        self, pairing_id: str, fe: int, be: int, fe_came: float, *, keep: bool, shared: bool
+    ) -> None:
         self.pairing_id = pairing_id
         self.fe = fe
         self.be = be
         self.keep = keep or shared
         self.shared = shared
         self.began = time.monotonic()
+        self.fe_came = fe_came
         self.cause: Cause | None = None
         self.text = ""
         self.early = Counts()
@@ -133,8 +137,8 @@ class Sessions:
             bytes=sum(size for size in sent if size > 0),
             dropped=sum(size <= 0 for size in sent),
         )
-        if of_be is not None and of_be.clean_at:
-            pump.skip(be, of_be.clean_at)
+        if of_be is not None:
+            pump.skip(be, of_be.clean_at(session.fe_came))
         pump.join(be, fe, holds=not session.shared)
         if session.shared:
             pump.discard(fe)
@@ -227,13 +231,7 @@ class Sessions:
         engine.pump.part(fe, be)
         self._leave(fe, session)
         engine.close(fe)
-        others = self._leave(be, session)
-        if not others:
-            if kept:
-                engine.pump.discard(be)
-                self._kept(be)
-            else:
-                engine.close(be)
+        watched = self._leave(be, session) > 0
         outcome = Outcome(
             cause=session.cause or Cause.FE_CLOSED,
             text=session.text + _slowness(session.cause, report, now - session.began),
@@ -245,6 +243,13 @@ class Sessions:
             messages_dropped=report.fe_dropped.messages + report.be_dropped.messages,
         )
         engine.tell(self._over, session.pairing_id, outcome)
+        if watched:
+            return
+        if kept:  # told of its own end, if it has come, after that of the session
+            engine.pump.discard(be)
+            self._kept(be)
+        else:
+            engine.close(be)
 
     def _leave(self, sock: int, session: Paired) -> int:
         """A socket is no longer in a session; how many it is still in."""

@@ -1,0 +1,180 @@
+"""Peers that the gateway calls itself (``srt.dial``), and rendezvous."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from relayx.config.srt import DialMode, DialRole, Enabled, SrtDial
+from relayx.listening import BindError
+from relayx.srt import dialing
+from tests.live import Gateway, hosted, random_host, service_for
+from tests.srt_live import BE, FE, SrtCase, logged, numbered
+from tests.srt_peer import SrtPeer
+
+SOON = 0.05
+"""Seconds until the gateway calls again, so that a test need not wait for longer."""
+
+
+def free_port() -> int:
+    """A UDP port that nobody has."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Calling(Gateway):
+    """A gateway that calls.
+
+    :ivar at: the UDP port that it calls at 127.0.0.1.
+    """
+
+    at: int
+
+
+def calling(
+    role: DialRole, mode: DialMode = DialMode.CALLER, streamid: str = "", host: str = "127.0.0.1"
+) -> Callable[[Callable[..., None]], Any]:
+    """As live: with a gateway whose first srt port has such a peer."""
+
+    def start(case: Any) -> Gateway:
+        case.patch(dialing, "FIRST_WAIT", SOON)
+        case.patch(dialing, "LONGEST_WAIT", SOON)
+        for _ in range(8):
+            gateway = Calling(random_host(), 1, 2)
+            gateway.at = free_port()
+            dial = SrtDial(gateway.srt[0], f"{host}:{gateway.at}", role, streamid, mode)
+            srt = {"enabled": Enabled.YES, "dial": (dial,), "latency": 20, "conntimeo": 300}
+            service = service_for(gateway, {"srt": srt, "data": {"admission": "peer"}})
+            try:
+                service.privilegedStartService()
+            except BindError:
+                continue
+            service.startService()
+            gateway.service = service
+            return gateway
+        raise AssertionError("no ports are free")
+
+    return hosted(start)
+
+
+class Sources(SrtCase):
+    """A BE that waits to be called."""
+
+    def serving(self, gateway: Calling, **options: Any) -> SrtPeer:
+        """One that listens where the gateway calls."""
+        options.setdefault("latency", 20)
+        peer = SrtPeer.listen(port=gateway.at, **options)
+        gateway.before_closing(peer.close)
+        return peer
+
+    def accepted(self, gateway: Calling, listener: SrtPeer) -> SrtPeer:
+        """The gateway's call."""
+        peer = listener.accept()
+        gateway.before_closing(peer.close)
+        return peer
+
+    @calling(DialRole.BE, streamid="#!::r=cam-7,m=request")
+    def test_source(self, gateway: Calling) -> None:
+        """It is called by its stream id, is let in from wherever it is, and serves FEs."""
+        asked: list[bytes] = []
+
+        def answer(streamid: bytes) -> int:
+            asked.append(streamid)
+            return 0
+
+        be = self.accepted(gateway, self.serving(gateway, answer=answer))
+        self.assertEqual(set(asked), {b"#!::r=cam-7,m=request"})
+        watcher, port = gateway.fe11("eye", source="127.0.0.1"), gateway.srt[0]
+        self.ready(watcher, port)
+        fe = self.call(gateway, FE)
+        messages = numbered(0, 50)
+        for message in messages:
+            be.send(message)
+        self.assertEqual([fe.receive() for _ in messages], messages)
+        fe.send(b"back")
+        self.assertEqual(be.receive(), b"back")
+
+    @calling(DialRole.BE)
+    def test_nobody_there(self, gateway: Calling) -> None:
+        """It is called again and again, which the log tells once; and when it goes, too."""
+        watcher, port = gateway.fe11("eye", source="127.0.0.1"), gateway.srt[0]
+        with logged() as lines:
+            text = f"srt port {port} calls BE 127.0.0.1:{gateway.at}: no answer; tries again in"
+            gateway.service.data.srt._callers[0]._told = ""  # type: ignore[union-attr]
+            lines.wait_for(text)
+            listener = self.serving(gateway)
+            be = self.accepted(gateway, listener)
+            self.ready(watcher, port)
+            self.assertEqual(len([line for line in lines.all if text in line]), 1)
+            be.close()
+            self.empty(watcher, port)
+            be = self.accepted(gateway, listener)
+            self.ready(watcher, port)
+        fe = self.call(gateway, FE)
+        be.send(b"back again")
+        self.assertEqual(fe.receive(), b"back again")
+
+    @calling(DialRole.BE)
+    def test_refused(self, gateway: Calling) -> None:
+        """Why is in the log."""
+        with logged() as lines:
+            self.serving(gateway, answer=lambda streamid: 1403)
+            lines.wait_for(f"calls BE 127.0.0.1:{gateway.at}: refused: ", "(1403); tries again in")
+
+    @calling(DialRole.BE, host="no-such-host.invalid")
+    def test_no_such_name(self, gateway: Calling) -> None:
+        gateway.service.data.srt._callers[0]._told = ""  # type: ignore[union-attr]
+        with logged() as lines:
+            lines.wait_for("calls BE no-such-host.invalid:", "; tries again in")
+
+    @calling(DialRole.BE)
+    def test_port_is_another_bes(self, gateway: Calling) -> None:
+        """While somebody has come by itself, nobody is called."""
+        client = gateway.be11("cam", source="127.0.0.1")
+        watcher, port = gateway.fe11("eye", source="127.0.0.1"), gateway.srt[0]
+        be = self.call(gateway, BE)
+        self.ready(watcher, port)
+        listener = self.serving(gateway)
+        begun_before = listener.accept(5.0)
+        self.assertEqual(begun_before.receive_all(late=False), [])
+        begun_before.close()
+        self.assertRaises(TimeoutError, listener.accept, 0.5)
+        be.close()
+        self.accepted(gateway, listener)
+        self.ready(watcher, port)
+        client.close()
+
+    @calling(DialRole.FE)
+    def test_sink(self, gateway: Calling) -> None:
+        """An FE is called as soon as there is a BE for it, and again for the next one."""
+        gateway.be11("cam", source="127.0.0.1")
+        listener = self.serving(gateway)
+        self.assertRaises(TimeoutError, listener.accept, 0.3)
+        for turn in range(2):
+            be = self.call(gateway, BE)
+            fe = self.accepted(gateway, listener)
+            said = b"turn %d" % turn
+            be.send(said)
+            self.assertEqual(fe.receive(), said)
+            be.drain()
+            be.close()
+            self.assertEqual(fe.receive_all(late=False), [])
+
+
+class Rendezvous(SrtCase):
+    """Both sides call."""
+
+    @calling(DialRole.BE, DialMode.RENDEZVOUS)
+    def test_source(self, gateway: Calling) -> None:
+        """It meets the gateway at the data port's number, on which no SRT caller is let in."""
+        port = gateway.srt[0]
+        watcher = gateway.fe11("eye", source="127.0.0.1")
+        be = SrtPeer.rendezvous(
+            gateway.host, port, ("127.0.0.1", gateway.at), latency=20, timeout=10.0
+        )
+        gateway.before_closing(be.close)
+        self.ready(watcher, port)
+        be.send(b"early")
+        be.drain()

@@ -18,8 +18,6 @@ from relayx.zmtp.greeting import GREETING_BYTES
 LONGEST = 30.0
 """Seconds: libzmq's own ZMQ_HANDSHAKE_IVL."""
 
-_FOR_GOOD = (Fault.MECHANISM, Fault.SOCKET_TYPE, Fault.VERSION)
-"""What connecting again does not mend, and ERROR is sent for."""
 _SUBSCRIBERS = ("SUB", "XSUB")
 
 
@@ -91,10 +89,10 @@ class Negotiation:
         handshake = self.handshake
         try:
             (handshake.feed_fe if source is self.fe else handshake.feed_be)(data)
-            if handshake.done:
-                self._check_versions()
         except ZmtpError as error:
-            self._fail(error, self.fe if error.mutual else source)
+            self._fail(error, self.fe if error.mutual else source, for_good=error.mutual)
+            return
+        if handshake.done and self._subscribes_in_vain():
             return
         self._pass()
         if not self._over and self._is_ahead(source):
@@ -126,10 +124,10 @@ class Negotiation:
         total = self._seen[source] + len(self._kept[source])
         return reader.ready is not None and total - reader.stops[-1] >= EARLY_LIMIT
 
-    def _check_versions(self) -> None:
-        """See whether a publisher understands how its SUB subscribes.
+    def _subscribes_in_vain(self) -> bool:
+        """Whether a publisher does not understand how its SUB subscribes; the two fail then.
 
-        :raises ZmtpError: where it does not.
+        An FE that subscribes will be told what this BE knows when it comes again.
         """
         types = self.handshake.socket_types
         for side, other, kind in (
@@ -147,8 +145,9 @@ class Negotiation:
                     f"the {who}, {kind}, subscribes as ZMTP 3.{told} has it, which the {whose}'s "
                     "3.0 does not know; it works where the one of 3.0 connects first",
                 )
-                error.mutual = True
-                raise error
+                self._fail(error, self.fe, for_good=side is self.be)
+                return True
+        return False
 
     def _pass(self) -> None:
         handshake, fe, be = self.handshake, self.fe, self.be
@@ -160,21 +159,27 @@ class Negotiation:
         if None in greetings or any(g is not None and g.mechanism == "NULL" for g in greetings):
             # Nothing goes to the other before both are known, but a greeting that it waits for.
             for side, other in ((fe, be), (be, fe)):
-                if not other.greeted and side.greeted:
-                    self._send(side, other)
+                if not other.greeted:
+                    self._send(side, other, GREETING_BYTES)
             return
         for side, other in ((fe, be), (be, fe)):
             self._send(side, other)
 
-    def _left(self, source: DataConnection) -> bytes:
-        """What one side has said that the other is to have and has not."""
-        kept, self._kept[source] = self._kept[source], b""
-        skip = max(0, self._instead[source] - self._seen[source])
-        self._seen[source] += len(kept)
-        return kept[skip:]
+    def _left(self, source: DataConnection, upto: int | None = None) -> bytes:
+        """What one side has said that the other is to have and has not.
 
-    def _send(self, source: DataConnection, target: DataConnection) -> None:
-        data = self._left(source)
+        :param upto: where in its stream to stop.
+        """
+        seen, whole = self._seen[source], self._kept[source]
+        kept = whole if upto is None else whole[: max(0, upto - seen)]
+        self._kept[source] = whole[len(kept) :]
+        self._seen[source] += len(kept)
+        return kept[max(0, self._instead[source] - seen) :]
+
+    def _send(
+        self, source: DataConnection, target: DataConnection, upto: int | None = None
+    ) -> None:
+        data = self._left(source, upto)
         if data:
             target.transport.write(data)
             self._be_was_told = self._be_was_told or target is self.be
@@ -183,14 +188,17 @@ class Negotiation:
         late = self.fe if self.handshake.fe.ready is None else self.be
         self._fail(f"the handshake of ZMTP took longer than {LONGEST:g} s", late)
 
-    def _fail(self, why: ZmtpError | str, side: DataConnection) -> None:
+    def _fail(self, why: ZmtpError | str, side: DataConnection, *, for_good: bool = False) -> None:
+        """
+        :param for_good: whether connecting again does not mend it, and ERROR is sent to the FE.
+        """
         if self._over:
             return
         self.close()
-        if isinstance(why, ZmtpError) and why.fault in _FOR_GOOD and why.mutual:
+        if for_good:
             passed = max(self._instead[self.be], self._seen[self.be])
-            refusal = self.handshake.refusal_to_fe(why.text, passed)
+            refusal = self.handshake.refusal_to_fe(str(why), passed)
             if refusal and self.fe.transport.connected:
                 self.fe.transport.write(refusal)
-        told = self._be_was_told or (side is self.be and isinstance(why, ZmtpError))
+        told = self._be_was_told or side is self.be
         self._failed(Failure(why, side, None if told else self._said_by_be))

@@ -324,7 +324,7 @@ class Refused(Raws):
 
     def test_two_servers(self) -> None:
         said = greeting_bytes("PLAIN", as_server=True)
-        fe, be = self.pair(said, said)
+        fe, _ = self.pair(said, said)
         text = "both are servers of PLAIN; one has to be its server and the other its client"
         self.assertTrue(fe.wrote.endswith(error_command(text)), fe.wrote)
         self.assertEqual(self.ready_ports(), (PORT,))
@@ -388,7 +388,7 @@ class Refused(Raws):
         self.assertEqual((fe.shut, be.closed, outcome.be_kept), (True, "closed", False))
 
     def test_one_that_takes_too_long(self) -> None:
-        fe, be = self.pair(opening("PULL"), HELLO_FE)
+        _, be = self.pair(opening("PULL"), HELLO_FE)
         self.passes(29.9)
         self.assertEqual(self.outcomes, [])
         self.passes(0.2)
@@ -477,12 +477,12 @@ class Versions(Raws):
 
     def test_behind_hello(self) -> None:
         """An FE of HELLO hears the BE's own greeting, and is as the BE sees it."""
-        fe, be = self.pair(opening("SUB"), HELLO_FE)
+        fe, _ = self.pair(opening("SUB"), HELLO_FE)
         self.says(fe, opening("PUB", minor=0))
         self.assertIn(b"3.0_connects_first", fe.wrote)
         self.doCleanups()
         self.begin()
-        fe, be = self.pair(opening("PUB", minor=0), HELLO_FE)
+        fe, _ = self.pair(opening("PUB", minor=0), HELLO_FE)
         self.says(fe, opening("SUB"))
         self.assertTrue(self.running())
 

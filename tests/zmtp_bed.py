@@ -1,4 +1,4 @@
-"""Raw ZMTP peers on made-up transports, with the real rules and the real data plane between them."""
+"""Raw ZMTP peers on made-up transports, with the real rules and data plane between them."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Raws(SynchronousTestCase):
 
     def turn(self) -> None:
         """Whatever can happen happens."""
-        while any([wire.deliver() for wire in self.wires]):
+        while any(wire.deliver() for wire in self.wires):
             pass
 
     def come(self, data: bytes, at: str = FE_AT) -> Wire:

@@ -54,7 +54,12 @@ class ZmtpCase(TestCase):
         made.setsockopt(zmq.SNDTIMEO, WITHIN)
         for name, value in options.items():
             made.setsockopt(getattr(zmq, name), value)
-        gateway.before_closing(lambda: context.destroy(linger=0))
+
+        def close() -> None:
+            made.close(linger=0)  # which keeps it until then
+            context.destroy(linger=0)
+
+        gateway.before_closing(close)
         told = f"{source}:0;" if source else ""
         made.connect(f"tcp://{told}{gateway.host}:{port or gateway.zmq[0]}")
         return made

@@ -1,4 +1,4 @@
-"""What is told of sessions of ZeroMQ: metrics, the admin API, the log; and the limit of a message."""
+"""What is told of sessions of ZeroMQ: metrics, admin API, log; and the limit of a message."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.fuzzing import clean_log
 from tests.live import Gateway, live
 from tests.scrapes import Scrape
 from tests.test_loopback_zmtp import MESSAGES, OPEN, ZmtpCase, in_the_reactor, zmq
+from tests.zmtp_bed import opening
 
 
 def scrape(gateway: Gateway) -> Scrape:
@@ -144,8 +145,6 @@ class Limited(ZmtpCase):
     @live(data=OPEN, zmq_keys={**MESSAGES})
     def test_garbage_in_traffic(self, gateway: Gateway) -> None:
         """A peer that has shaken hands well and then speaks no ZMTP."""
-        from tests.zmtp_bed import opening
-
         pull = self.waiting(gateway, zmq.PULL)
         link = gateway.dial(gateway.zmq[0])
         with clean_log(self) as lines:

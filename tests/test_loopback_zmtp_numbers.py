@@ -12,7 +12,7 @@ from tests.fuzzing import clean_log
 from tests.live import Gateway, live
 from tests.scrapes import Scrape
 from tests.test_loopback_zmtp import MESSAGES, OPEN, ZmtpCase, in_the_reactor, zmq
-from tests.zmtp_bed import opening
+from tests.zmtp_bed import message, opening
 
 
 def scrape(gateway: Gateway) -> Scrape:
@@ -103,6 +103,12 @@ class Numbers(ZmtpCase):
 class Limited(ZmtpCase):
     """``zmq.max_message_bytes``."""
 
+    def again(self, push: Any, pull: Any) -> None:
+        """Both come again; what libzmq had sent before is lost with the connection."""
+        while not pull.poll(100):
+            push.send(b"next")
+        self.assertEqual(pull.recv_multipart(), [b"next"])
+
     def over(self, gateway: Gateway, pull: Any, parts: list[bytes], text: str) -> None:
         """The session ends, the PULL gets nothing of it, and both come again."""
         be = gateway.be11("told")
@@ -111,8 +117,7 @@ class Limited(ZmtpCase):
         self.assertEqual(pull.recv(), b"fits")
         with clean_log(self) as lines:
             push.send_multipart(parts)
-            push.send(b"next")
-            self.assertEqual(pull.recv_multipart(), [b"next"])
+            self.again(push, pull)
         ended = [line for line in lines if " ended after " in line]
         self.assertIn(f": limit, the FE broke ZMTP: {text}", ended[0])
         self.assertEqual(scrape(gateway).of("relayx_zmtp_faults_total", reason="too_big"), 1)
@@ -147,13 +152,11 @@ class Limited(ZmtpCase):
         """A peer that has shaken hands well and then speaks no ZMTP."""
         pull = self.waiting(gateway, zmq.PULL)
         link = gateway.dial(gateway.zmq[0])
+        link.send(opening("PUSH") + message(b"ok"))
+        self.assertEqual(pull.recv(), b"ok")
         with clean_log(self) as lines:
-            link.send(opening("PUSH") + b"\x00\x02ok" + b"garbage" * 10_000)
-            self.assertIn(link.rest()[1], ("reset", "end"))
-            push = self.socket(gateway, zmq.PUSH)
-            push.send(b"next")
-            got = pull.recv()
-        self.assertIn(got, (b"ok", b"next"))
-        self.assertTrue(
-            any("limit, the FE broke ZMTP: a frame with flags 0x67" in x for x in lines)
-        )
+            link.send(b"garbage" * 10_000)
+            self.assertEqual(link.rest()[1], "reset")
+            self.again(self.socket(gateway, zmq.PUSH), pull)
+        found = [line for line in lines if "limit, the FE broke ZMTP: a frame with flags" in line]
+        self.assertEqual(len(found), 1, lines)

@@ -177,6 +177,8 @@ class Refusals(ZmtpCase):
         req = self.socket(gateway, zmq.REQ, **own, watch=events)
         req.send(b"?")
         events.wait(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+        watcher = gateway.fe11("again")
+        watcher.state(lambda state: gateway.zmq[0] in state["zmq_ready_ports"])
         found = scrape(gateway)
         # "ended", where the first has not said its HELLO yet when the second comes.
         reasons = [found.of("relayx_zmtp_faults_total", reason=r) for r in ("mechanism", "ended")]

@@ -49,7 +49,6 @@ def credentials(username: str, password: str) -> bytes:
 class Wire(End):
     """A transport whose peer's bytes wait while nobody reads them."""
 
-    whole = False
     in_pipe = 0
     settled = 0
 

@@ -22,8 +22,10 @@ from relayx.core.errors import RelayError
 from relayx.core.glance import Snapshot
 from relayx.core.messages import Cause, Protocol, Transport
 from relayx.core.pairing import Outcome, Stalls
+from relayx.core.zmtpseen import ZmtpSeen
 from relayx.data.carrier import Carrier
 from relayx.data.ledger import Ledger, Moved
+from relayx.data.messageledger import MessagesMoved
 from relayx.data.plane import DataPlane, Held
 from relayx.data.plane import Events as DataEvents
 from relayx.data.plane import Settings as DataSettings
@@ -70,6 +72,7 @@ class Look(NamedTuple):
     :ivar started: in the reactor's seconds.
     :ivar cause: why it is ending, None while it is not.
     :ivar fe: how the FE's connection is; `be` the BE's.
+    :ivar zmtp: what is known of its ZMTP, None where that is nothing.
     """
 
     to_be: int
@@ -80,6 +83,7 @@ class Look(NamedTuple):
     stalls: Stalls
     fe: Side
     be: Side
+    zmtp: ZmtpSeen | None = None
 
 
 class Planes:
@@ -265,7 +269,7 @@ class Planes:
         """A session that runs, None where there is none of that id."""
         session = self.data.session(pairing_id)
         if session is not None:
-            return _look(session)
+            return _look(session, self.data.zmtp_seen(pairing_id))
         found = None if self.srt is None else self.srt.session(pairing_id)
         if found is None:
             return None
@@ -320,6 +324,15 @@ class Planes:
         srt = 0 if self.srt is None else self.srt.open_connections()
         return self.data.open_connections() + srt
 
+    def messages_moved(self) -> dict[str, MessagesMoved]:
+        """Messages of ZMTP and their bytes by pattern, where they are counted."""
+        return self.data.messages_moved()
+
+    @property
+    def zmtp_faults(self) -> Mapping[str, int]:
+        """Mistakes in ZMTP of connections without HELLO, by kind."""
+        return self.data.zmtp_faults
+
     @property
     def tls_failures(self) -> int:
         """Connections whose TLS was wrong or broke off."""
@@ -358,11 +371,11 @@ class _Counting:
         self._over(pairing_id, outcome)
 
 
-def _look(session: Session) -> Look:
+def _look(session: Session, zmtp: ZmtpSeen | None) -> Look:
     fe, be = session.fe, session.be
     return Look(
         be.delivered, fe.delivered, session.started, session.cause, session.keep, session.stalls,
-        _side(fe.transport, session.pump), _side(be.transport, session.pump),
+        _side(fe.transport, session.pump), _side(be.transport, session.pump), zmtp,
     )  # fmt: skip
 
 

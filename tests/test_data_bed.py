@@ -16,6 +16,8 @@ from relayx.net.tcp import Failure
 class End:
     """A transport of one side: its peer acknowledges bytes only when the test says so."""
 
+    whole = False
+
     def __init__(self) -> None:
         self.failure: Failure | None = None
         self.connected = True

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from relayx.zmtp import (
+    PATTERNS,
     Command,
     Failed,
     Fault,
@@ -20,6 +21,7 @@ from relayx.zmtp import (
     error_command,
     greeting_bytes,
     incompatibility,
+    pattern_of,
 )
 from relayx.zmtp.sockettypes import PEERS
 from tests.fuzzing import examples
@@ -270,3 +272,35 @@ class Fuzzed(SynchronousTestCase):
                 heard += [*error.events, error.text]
             told.append(heard)
         self.assertEqual(told[0], told[1])
+
+
+class Patterns(SynchronousTestCase):
+    def test_of_each_pair_that_is_legal(self) -> None:
+        """What metrics call them; every pair has one of few names."""
+        names = {
+            "req_rep": {"REQ REP"},
+            "push_pull": {"PUSH PULL"},
+            "pair": {"PAIR PAIR"},
+            "pub_sub": {"PUB SUB", "PUB XSUB", "XPUB SUB", "XPUB XSUB"},
+            "dealer_router": {
+                "REQ ROUTER", "DEALER REP", "DEALER DEALER", "DEALER ROUTER", "ROUTER ROUTER",
+            },
+            "other": {"CLIENT SERVER", "RADIO DISH", "SCATTER GATHER", "PEER PEER",
+                      "CHANNEL CHANNEL"},
+        }  # fmt: skip
+        expected = {}
+        for pattern, pairs in names.items():
+            for pair in pairs:
+                one, other = pair.split()
+                expected[one, other] = expected[other, one] = pattern
+        found = {
+            (one, other): pattern_of(one, other)
+            for one, others in PEERS.items()
+            for other in others
+        }
+        self.assertEqual(found, expected)
+        self.assertEqual(tuple(names.keys() ^ set(PATTERNS)), ())
+
+    def test_encrypted(self) -> None:
+        for pair in (("", ""), ("REQ", ""), ("", "PUB")):
+            self.assertEqual(pattern_of(*pair), "other")

@@ -16,8 +16,11 @@ LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 PAIRING = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 LEASE = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
 SESSION = (0.01, 0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
-MESSAGE = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+MESSAGE = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the buckets, in seconds."""
+
+REPLYING = ("req_rep", "dealer_router")
+"""Patterns of ZeroMQ in which requests are replied to in order."""
 
 REFUSALS = {
     "register": (
@@ -33,7 +36,7 @@ REFUSALS = {
 """The refusals whose series are there from the start, by what was asked for."""
 
 CONNECTIONS = {
-    Protocol.ZMQ: "Data connections that said HELLO on a port labelled zmq",
+    Protocol.ZMQ: "Data connections on a port labelled zmq that said HELLO, or spoke ZMTP at once",
     Protocol.SRT: "Data connections on a port labelled srt: TCP ones that said HELLO, and SRT ones "
     "that were not turned away in their handshake",
 }
@@ -69,10 +72,10 @@ class Counted:
             )
             for protocol, text in CONNECTIONS.items()
         }
-        histogram(
+        self._replies = histogram(
             "zmq_msg_duration_seconds",
-            "Seconds that a ZeroMQ message took through the gateway, by pattern. Without samples: "
-            "today the gateway moves bytes and knows no messages in them",
+            "Seconds from a request of ZeroMQ to its reply as the gateway sees them, by pattern; "
+            "measured where zmq.inspect is messages",
             MESSAGE,
             "pattern",
         )
@@ -149,6 +152,8 @@ class Counted:
             for by_role in (*self._connections.values(), self._registrations, self._granted,
                             self._takeovers):  # fmt: skip
                 by_role(role)
+        for pattern in REPLYING:
+            self._replies(pattern)
         for protocol in Protocol:
             self._session_seconds(protocol)
             self._pairing_seconds(protocol)
@@ -177,6 +182,12 @@ class Counted:
     def said_hello(self, protocol: Protocol, role: Role) -> None:
         """A data connection has said who it is."""
         self._connections[protocol](role).inc()
+
+    def zmq_replied(self, pattern: str, seconds: list[float]) -> None:
+        """Replies of ZeroMQ have gone through, so long after their requests."""
+        spread = self._replies(pattern)
+        for one in seconds:
+            spread.observe(max(0.0, one))
 
     def paired(self, pair: Pair) -> None:
         """A session begins."""

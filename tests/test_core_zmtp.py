@@ -143,6 +143,15 @@ class Kept(SynchronousTestCase):
         self.room.hang_up(link)
         self.assertEqual(self.ports(), (PORT,))
 
+    def test_lost_while_it_is_being_paired(self) -> None:
+        """The session is what ends then, and the place is not kept beside it."""
+        fe = self.room.raw(FE_AT, "REQ")
+        found = paired(self.room.effects)
+        for link in (self.be, fe):
+            self.assertEqual(self.room.hang_up(link), [])
+        self.room.over(found.pairing_id)
+        self.assertEqual((self.ports(), self.room.board.links), ((), {}))
+
     def test_not_while_stopping(self) -> None:
         self.room.hang_up(self.be)
         self.room.stop()

@@ -250,8 +250,8 @@ class Pairing:
         """A connection that waits has ended."""
         board = self._board
         link = board.links.get(link_id)
-        if link is None:
-            return
+        if link is None or link not in (link.port.waiting_be, link.port.waiting_fe):
+            return  # in a session since, whose end will be told
         port = link.port
         if link.raw and port.waiting_be is link and not (board.draining or port.retired):
             link.away = True

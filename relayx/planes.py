@@ -11,7 +11,7 @@ import itertools
 import socket
 import typing
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from OpenSSL.SSL import Context
@@ -22,7 +22,9 @@ from relayx.core.errors import RelayError
 from relayx.core.glance import Snapshot
 from relayx.core.messages import Cause, Protocol, Transport
 from relayx.core.pairing import Outcome, Stalls
+from relayx.core.zmtpseen import ZmtpSeen
 from relayx.data.ledger import Ledger, Moved
+from relayx.data.messageledger import MessagesMoved
 from relayx.data.plane import DataPlane, Held
 from relayx.data.plane import Events as DataEvents
 from relayx.data.plane import Settings as DataSettings
@@ -51,6 +53,7 @@ class Look(NamedTuple):
     :ivar cause: why it is ending, None while it is not.
     :ivar fe_pushed_back: whether the FE is not read because of the BE; `be_pushed_back` likewise.
     :ivar links: the state of both links, where both are SRT.
+    :ivar zmtp: what is known of its ZMTP, None where that is nothing.
     """
 
     to_be: int
@@ -62,6 +65,7 @@ class Look(NamedTuple):
     fe_pushed_back: bool
     be_pushed_back: bool
     links: Report | None
+    zmtp: ZmtpSeen | None = None
 
 
 class Planes:
@@ -224,7 +228,7 @@ class Planes:
         """A session that runs, None where there is none of that id."""
         session = self.data.session(pairing_id)
         if session is not None:
-            return _look(session)
+            return _look(session, self.data.zmtp_seen(pairing_id))
         found = None if self.srt is None else self.srt.session(pairing_id)
         if found is None:
             return None
@@ -269,6 +273,15 @@ class Planes:
         srt = 0 if self.srt is None else self.srt.open_connections()
         return self.data.open_connections() + srt
 
+    def messages_moved(self) -> dict[str, MessagesMoved]:
+        """Messages of ZMTP and their bytes by pattern, where they are counted."""
+        return self.data.messages_moved()
+
+    @property
+    def zmtp_faults(self) -> Mapping[str, int]:
+        """Mistakes in ZMTP of connections without HELLO, by kind."""
+        return self.data.zmtp_faults
+
     @property
     def tls_failures(self) -> int:
         """Connections whose TLS was wrong or broke off."""
@@ -307,9 +320,9 @@ class _Counting:
         self._over(pairing_id, outcome)
 
 
-def _look(session: Session) -> Look:
+def _look(session: Session, zmtp: ZmtpSeen | None) -> Look:
     fe, be, pump = session.fe, session.be, session.pump
     return Look(
         be.delivered, fe.delivered, session.started, session.cause, session.keep, session.stalls,
-        pump.pushed_back(fe.transport), pump.pushed_back(be.transport), None,
+        pump.pushed_back(fe.transport), pump.pushed_back(be.transport), None, zmtp,
     )  # fmt: skip

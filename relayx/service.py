@@ -453,15 +453,17 @@ class GatewayService(Service):
             self.metrics.said_hello(found.protocol, hello.role)
         self._perform(self.switchboard.hello(now, link, port, address, hello))
 
-    def role_by_state(self, port: int, address: str) -> Role:
+    def role_by_state(self, port: int, address: str, kind: str) -> Role:
         """See data.plane.Events."""
-        return self.switchboard.role_by_state(self._reactor.seconds(), port, address)
+        return self.switchboard.role_by_state(self._reactor.seconds(), port, address, kind)
 
-    def said_zmtp(self, link: int, port: int, address: str, username: str, password: str) -> None:
+    def said_zmtp(
+        self, link: int, port: int, address: str, username: str, password: str, kind: str
+    ) -> None:
         """See data.plane.Events."""
         now = self._reactor.seconds()
-        self.metrics.said_hello(Protocol.ZMQ, self.role_by_state(port, address))
-        self._perform(self.switchboard.zmtp(now, link, port, address, username, password))
+        self.metrics.said_hello(Protocol.ZMQ, self.role_by_state(port, address, kind))
+        self._perform(self.switchboard.zmtp(now, link, port, address, username, password, kind))
 
     def hello_failed(self, port: int, address: str, text: str) -> None:
         """See data.plane.Events."""
@@ -504,6 +506,10 @@ class GatewayService(Service):
         """See data.plane.Events."""
         now = self._reactor.seconds()
         self._perform(self.switchboard.session_over(now, pairing_id, outcome))
+
+    def zmq_replied(self, pattern: str, seconds: list[float]) -> None:
+        """See data.plane.Events."""
+        self.metrics.zmq_replied(pattern, seconds)
 
     # effects
 

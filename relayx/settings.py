@@ -95,6 +95,7 @@ def data_settings(config: Config) -> DataSettings:
             half_close_timeout=told.half_close_timeout,
         ),
         inspect=config.zmq.inspect.value,
+        max_message_bytes=config.zmq.max_message_bytes,
         zmtp_credentials=told.admission == Admission.TICKET,
     )
 

@@ -18,6 +18,7 @@ from relayx.core.leases import Lease
 from relayx.core.messages import Protocol, Role
 from relayx.core.ports import Link, Port, Session, Status
 from relayx.core.switchboard import Switchboard
+from relayx.core.zmtpseen import ZmtpSeen
 from relayx.planes import Look, Planes
 from relayx.rates import Rates
 
@@ -198,6 +199,7 @@ class View:
             be_to_fe_bytes=moved[1],
             fe_to_be_rate=rates[0],
             be_to_fe_rate=rates[1],
+            zmtp=None if running is None else _shown_zmtp(running.zmtp),
         )
 
     def _end(self, link: Link, running: Look | None, *, fe: bool) -> model.End:
@@ -256,6 +258,18 @@ def _shown_port(port: Port) -> model.Port:
         transport="" if be is None else be.transport,
         pairing_id="" if session is None else session.pairing_id,
         sessions=len(port.sessions),
+    )
+
+
+def _shown_zmtp(zmtp: ZmtpSeen | None) -> model.Zmtp | None:
+    if zmtp is None:
+        return None
+    return model.Zmtp(
+        mechanism=zmtp.mechanism,
+        fe_type=zmtp.fe_type,
+        be_type=zmtp.be_type,
+        fe_to_be_messages=zmtp.fe_to_be_messages,
+        be_to_fe_messages=zmtp.be_to_fe_messages,
     )
 
 

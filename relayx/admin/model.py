@@ -200,6 +200,18 @@ class End(Shown, frozen=True, kw_only=True):
     ]
 
 
+class Zmtp(Shown, frozen=True, kw_only=True):
+    """What the gateway knows of the ZeroMQ of a session without HELLO."""
+
+    mechanism: Annotated[str, Meta(description="NULL, PLAIN or CURVE")]
+    fe_type: Annotated[str, Meta(description='the FE\'s kind of socket; "" where encrypted')]
+    be_type: Annotated[str, Meta(description='the BE\'s kind of socket; "" where encrypted')]
+    fe_to_be_messages: Annotated[
+        int | None, Meta(description="whole messages; null unless zmq.inspect is messages")
+    ]
+    be_to_fe_messages: int | None
+
+
 class Session(Shown, frozen=True, kw_only=True):
     """One FE and one BE that are paired."""
 
@@ -220,6 +232,9 @@ class Session(Shown, frozen=True, kw_only=True):
     be_to_fe_bytes: int
     fe_to_be_rate: float
     be_to_fe_rate: float
+    zmtp: Annotated[
+        Zmtp | None, Meta(description="of a session of ZeroMQ whose handshake was followed")
+    ]
 
 
 class Page(Shown, Generic[T], frozen=True, kw_only=True):

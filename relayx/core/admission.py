@@ -311,7 +311,7 @@ def _takes_place(link: Link, waiting: Link, roster: Directory) -> bool:
 
 def _comes_back(link: Link, waiting: Link) -> bool:
     """Whether it may be the library of a BE that has given a handshake up, connecting again."""
-    return waiting.away and waiting.address == link.address
+    return waiting.is_place_of(link.address, link.kind)
 
 
 def with_credentials(

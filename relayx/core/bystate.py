@@ -11,17 +11,21 @@ from relayx.core.messages import Role
 from relayx.core.ports import Port, Status
 
 
-def role_by_state(sight: Sight, port: Port, address: str, now: float) -> Role:
+def role_by_state(sight: Sight, port: Port, address: str, now: float, kind: str = "") -> Role:
     """The role in which a connection from `address` comes to `port`.
 
     On an empty port it is a BE where one is registered at the address; else an FE where a lease
     lets one from there wait, or where data.admission is peer and an FE is registered there (it
     is told ``PORT_EMPTY``); else a BE.
 
+    One that comes back to a place that is kept for it is a BE; a peer on the same host, which may
+    come meanwhile, is told from it by its kind of socket where that is known.
+
     :param now: seconds since the epoch.
+    :param kind: of socket, of a raw ZMTP peer; "" where it is not known.
     """
     waiting = port.waiting_be
-    if waiting is not None and waiting.away and waiting.address == address:
+    if waiting is not None and waiting.is_place_of(address, kind):
         return Role.BE  # it was here a moment ago
     if port.status is not Status.EMPTY:
         return Role.FE

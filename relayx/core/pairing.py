@@ -15,6 +15,7 @@ from relayx.core.leasing import Leasing
 from relayx.core.messages import Cause, Protocol, Role, SessionEnd, Transport
 from relayx.core.ports import Change, Link, Port, Session, Status
 from relayx.core.refusals import NotAdmittedError
+from relayx.core.zmtpseen import ZmtpSeen
 
 
 class Stalls(msgspec.Struct, frozen=True):
@@ -59,6 +60,7 @@ class Outcome(msgspec.Struct, frozen=True):
     :ivar be_kept: whether the BE's connection is still there, to wait again.
     :ivar stalls: how long it stood still.
     :ivar messages_dropped: of an SRT session, those that a side had no room for.
+    :ivar zmtp: of a session of ZMTP whose handshake was followed, else None.
     """
 
     cause: Cause
@@ -69,6 +71,7 @@ class Outcome(msgspec.Struct, frozen=True):
     be_kept: bool = False
     stalls: Stalls = Stalls()
     messages_dropped: int = 0
+    zmtp: ZmtpSeen | None = None
 
 
 KEPT_FOR = 2.0
@@ -95,13 +98,14 @@ class Pairing:
         buffered: bool = False,
         dialled: bool = False,
         raw: bool = False,
+        kind: str = "",
     ) -> None:
         """A data connection has said who it is: pair it, let it wait, or refuse it."""
         board = self._board
         port = board.ports.get(number) or Port(number, Protocol.ZMQ, retired=True)
         link = Link(
             link_id, port, address, hello, self._keeps(hello), now, transport, publishes,
-            buffered, dialled, raw,
+            buffered, dialled, raw, kind,
         )  # fmt: skip
         try:
             admitted = check(board, link, port, now)
@@ -231,15 +235,16 @@ class Pairing:
         address: str,
         username: str = "",
         password: str = "",
+        kind: str = "",
     ) -> None:
         """A connection has said who it is as far as ZMTP tells; see Switchboard.zmtp."""
         board = self._board
         port = board.ports.get(number)
-        role = Role.FE if port is None else role_by_state(board, port, address, now)
+        role = Role.FE if port is None else role_by_state(board, port, address, now, kind)
         hello = Hello(role, on_fe_close="close" if role is Role.BE else "")
         if board.rules.admission == TICKET and port is not None:
             hello = with_credentials(board, hello, port, address, username, password)
-        self.hello(now, link_id, number, address, hello, raw=True)
+        self.hello(now, link_id, number, address, hello, raw=True, kind=kind)
 
     def link_lost(self, now: float, link_id: int) -> None:
         """A connection that waits has ended."""
@@ -298,7 +303,7 @@ class Pairing:
         self._match(now, port)
 
     def _tell_ends(self, session: Session, outcome: Outcome) -> None:
-        board, port, stalls = self._board, session.be.port, outcome.stalls
+        board, port, stalls, zmtp = self._board, session.be.port, outcome.stalls, outcome.zmtp
         stood_still = str(stalls)
         board.sessions_ended[outcome.cause] += 1
         message = SessionEnd(
@@ -321,7 +326,8 @@ class Pairing:
             f"session {session.pairing_id} on {port.protocol} port {port.number} ended after "
             f"{outcome.seconds:.3f} s: {outcome.cause}, {outcome.text}; "
             f"{outcome.fe_to_be_bytes} bytes FE to BE, {outcome.be_to_fe_bytes} BE to FE"
-            + (f"; {stood_still}" if stood_still else ""),
+            + (f"; {stood_still}" if stood_still else "")
+            + (f"; {zmtp}" if zmtp is not None else ""),
             port=port.number, protocol=str(port.protocol), cause=str(outcome.cause),
             pairing_id=session.pairing_id, session_id=session.session_id,
             trace_id=session.trace_id, fe=session.fe.client_id, be=session.be.client_id,
@@ -329,4 +335,5 @@ class Pairing:
             seconds=outcome.seconds,
             fe_stall_seconds=stalls.fe, be_stall_seconds=stalls.be,
             fe_throttled_seconds=stalls.fe_throttled, be_throttled_seconds=stalls.be_throttled,
+            **({} if zmtp is None else zmtp.fields()),
         )  # fmt: skip

@@ -64,14 +64,15 @@ class Link:
     :ivar buffered: it came by SRT in buffer mode: what it sends has no boundaries.
     :ivar raw: it came without HELLO, by ZMTP. Libraries of ZeroMQ give a handshake up that takes
         long, and connect again: a BE's place is kept for that.
+    :ivar kind: its kind of socket then, such as ``REP``; "" where it is not known.
     :ivar away: it is such a BE, and has yet to come back.
     :ivar dialled: the gateway called it, as configured, and does not ask who it is.
     :ivar gone: a BE's: it has ended, and some of its sessions are still to end.
     """
 
     __slots__ = (
-        "address", "away", "buffered", "dialled", "due", "gone", "hello", "id", "keep", "lease",
-        "port", "publishes", "raw", "since", "transport",
+        "address", "away", "buffered", "dialled", "due", "gone", "hello", "id", "keep", "kind",
+        "lease", "port", "publishes", "raw", "since", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +88,7 @@ class Link:
         buffered: bool = False,
         dialled: bool = False,
         raw: bool = False,
+        kind: str = "",
     ) -> None:
         self.id = id
         self.port = port
@@ -99,10 +101,15 @@ class Link:
         self.buffered = buffered
         self.dialled = dialled
         self.raw = raw
+        self.kind = kind
         self.away = False
         self.gone = False
         self.lease: Lease | None = None
         self.due: Due | None = None
+
+    def is_place_of(self, address: str, kind: str) -> bool:
+        """Whether it is away, and somebody who comes may be it again."""
+        return self.away and (self.address, self.kind) == (address, kind)
 
     @property
     def role(self) -> Role:

@@ -178,13 +178,16 @@ class Switchboard:
         address: str,
         username: str = "",
         password: str = "",
+        kind: str = "",
     ) -> list[Effect]:
         """A data connection has come to `port` with a greeting of ZMTP, and without HELLO.
 
         Its role is that which the port waits for. In ``ticket`` admission an FE's credentials of
         PLAIN count as its HELLO: its client_id, and the session_id or the ticket of its lease.
+
+        :param kind: of socket, "" where it is not known.
         """
-        self._pairing.zmtp(now, link, port, address, username, password)
+        self._pairing.zmtp(now, link, port, address, username, password, kind)
         return self.board.take()
 
     def link_lost(self, now: float, link: int) -> list[Effect]:
@@ -264,10 +267,10 @@ class Switchboard:
         """What it would do to whom, if the data ports were these."""
         return self._ranges.touched(ranges)
 
-    def role_by_state(self, now: float, port: int, address: str) -> Role:
+    def role_by_state(self, now: float, port: int, address: str, kind: str = "") -> Role:
         """The role in which somebody comes to a port who does not say it."""
         found = self.board.ports.get(port)
-        return Role.FE if found is None else role_by_state(self.board, found, address, now)
+        return Role.FE if found is None else role_by_state(self.board, found, address, now, kind)
 
     def policy(self, asked: Register, identity: str | None = None) -> Policy:
         """What holds for a client that asks to register; `identity`: see :meth:`registered`."""

@@ -151,7 +151,9 @@ class DataConnection:
         """The peer has ended its stream; a waiting BE is gone then, an FE is not."""
         if self.session is not None:
             self.session.seen()
-        elif self.waiting and self.hello is not None and self.hello.role is Role.BE:
+        elif self.negotiation is not None or (
+            self.waiting and self.hello is not None and self.hello.role is Role.BE
+        ):
             self.transport.loseConnection()
             self._plane.lost(self)
 
@@ -165,6 +167,11 @@ class DataConnection:
         else:
             self._plane.tls_broke(self, reason)
             self.transport.fail(Reason.RESET)
+
+    @property
+    def greeted(self) -> bool:
+        """Whether the gateway has answered it with a greeting of ZMTP instead of its peer's."""
+        return self.raw is not None and self.raw.reader is not None
 
     @property
     def route(self) -> tuple[Address, Address]:
@@ -304,6 +311,10 @@ class DataConnection:
         self.waiting = True
         self.negotiation = None
         self._take = DataConnection._take_zmtp
+        if len(held) >= EARLY_LIMIT:
+            self.transport.pauseProducing()
+        else:
+            self.transport.resumeProducing()
 
     def keep(self) -> None:
         """The session is over and this BE waits for the next one; until then it says nothing."""

@@ -9,14 +9,30 @@ through. Then the session takes the bytes, as of any other connection.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from relayx.data.connection import DataConnection
-from relayx.zmtp import Handshake, ZmtpError
+from relayx.data.connection import EARLY_LIMIT, DataConnection
+from relayx.zmtp import Fault, Handshake, Reader, ZmtpError
 from relayx.zmtp.greeting import GREETING_BYTES
 
 LONGEST = 30.0
 """Seconds: libzmq's own ZMQ_HANDSHAKE_IVL."""
+
+_SUBSCRIBERS = ("SUB", "XSUB")
+
+
+class Failure(NamedTuple):
+    """Why a handshake came to nothing.
+
+    :ivar why: an error of ZMTP, or a sentence.
+    :ivar side: the one that made the mistake or is gone; the FE where the two do not fit.
+    :ivar said_by_be: what the BE has said, where it has been told nothing yet and has made no
+        mistake, so that it can wait for another FE; else None.
+    """
+
+    why: ZmtpError | str
+    side: DataConnection
+    said_by_be: bytes | None
 
 
 class Negotiation:
@@ -24,8 +40,10 @@ class Negotiation:
 
     :param clock: an IReactorTime.
     :param done: called when the two are ready, with what each has sent that is still to be passed.
-    :param failed: called when they do not fit, or one is gone: with what the BE has said, where it
-        has been told nothing yet and can wait for another FE, else None; and why.
+    :param failed: called when they do not fit, or one is gone.
+    :param messages: whether `handshake` goes on with the messages that come behind it.
+    :param max_message: the most bytes in such a message, None for no limit.
+    :ivar handshake: of the two; it has been fed all that `done` is called with.
     """
 
     def __init__(
@@ -34,19 +52,22 @@ class Negotiation:
         be: DataConnection,
         clock: Any,
         done: Callable[[bytes, bytes], None],
-        failed: Callable[[bytes | None, ZmtpError | str], None],
+        failed: Callable[[Failure], None],
+        *,
+        messages: bool = False,
+        max_message: int | None = None,
     ) -> None:
         self.fe = fe
         self.be = be
-        self._handshake = Handshake(handshake_only=True)
+        self.handshake = Handshake(max_message=max_message, handshake_only=not messages)
         self._done = done
         self._failed = failed
         self._over = False
         # What was held back of each, and how much of each the other has been told instead.
         self._kept = {fe: b"", be: b""}
         self._instead = {
-            fe: GREETING_BYTES if be.raw is not None else 0,
-            be: GREETING_BYTES if fe.raw is not None else 0,
+            fe: GREETING_BYTES if be.greeted else 0,
+            be: GREETING_BYTES if fe.greeted else 0,
         }
         self._seen = {fe: 0, be: 0}
         self._said_by_be = b""
@@ -63,20 +84,27 @@ class Negotiation:
         if self._over or not data:
             return
         self._kept[source] += data
-        if source is self.be:
+        if source is self.be and not self._be_was_told:
             self._said_by_be += data
-        handshake = self._handshake
+        handshake = self.handshake
         try:
             (handshake.feed_fe if source is self.fe else handshake.feed_be)(data)
         except ZmtpError as error:
-            self._fail(error)
+            self._fail(error, self.fe if error.mutual else source, for_good=error.mutual)
+            return
+        if handshake.done and self._subscribes_in_vain():
             return
         self._pass()
+        if not self._over and self._is_ahead(source):
+            source.transport.pauseProducing()
 
     def ended(self, source: DataConnection) -> None:
         """One side is gone, or has ended its stream."""
-        who = "the FE" if source is self.fe else "the BE"
-        self._fail(f"{who} ended in the handshake of ZMTP")
+        for side in (self.be, self.fe):
+            failed = self._reader(side).failed
+            if failed is not None:
+                self._fail(f"{self._name(side)} refused the handshake: {failed.reason}", side)
+        self._fail(f"{self._name(source)} ended in the handshake of ZMTP", source)
 
     def close(self) -> None:
         """Forget it."""
@@ -84,8 +112,45 @@ class Negotiation:
         if self._timer.active():
             self._timer.cancel()
 
+    def _name(self, side: DataConnection) -> str:
+        return "the FE" if side is self.fe else "the BE"
+
+    def _reader(self, side: DataConnection) -> Reader:
+        return self.handshake.fe if side is self.fe else self.handshake.be
+
+    def _is_ahead(self, source: DataConnection) -> bool:
+        """Whether one side says much behind its own handshake and before the other's is over."""
+        reader = self._reader(source)
+        total = self._seen[source] + len(self._kept[source])
+        return reader.ready is not None and total - reader.stops[-1] >= EARLY_LIMIT
+
+    def _subscribes_in_vain(self) -> bool:
+        """Whether a publisher does not understand how its SUB subscribes; the two fail then.
+
+        An FE that subscribes will be told what this BE knows when it comes again.
+        """
+        types = self.handshake.socket_types
+        for side, other, kind in (
+            (self.fe, self.be, types[0]), (self.be, self.fe, types[1])
+        ):  # fmt: skip
+            theirs = self._reader(other).greeting
+            if kind not in _SUBSCRIBERS or theirs is None:
+                continue
+            minor = theirs.version[1]
+            told = side.raw.told_minor if side.raw is not None and side.greeted else minor
+            if told is not None and told > minor == 0:
+                who, whose = ("FE", "BE") if side is self.fe else ("BE", "FE")
+                error = ZmtpError(
+                    Fault.VERSION,
+                    f"the {who}, {kind}, subscribes as ZMTP 3.{told} has it, which the {whose}'s "
+                    "3.0 does not know; it works where the one of 3.0 connects first",
+                )
+                self._fail(error, self.fe, for_good=side is self.be)
+                return True
+        return False
+
     def _pass(self) -> None:
-        handshake, fe, be = self._handshake, self.fe, self.be
+        handshake, fe, be = self.handshake, self.fe, self.be
         if handshake.done:
             self.close()
             self._done(self._left(fe), self._left(be))
@@ -94,36 +159,46 @@ class Negotiation:
         if None in greetings or any(g is not None and g.mechanism == "NULL" for g in greetings):
             # Nothing goes to the other before both are known, but a greeting that it waits for.
             for side, other in ((fe, be), (be, fe)):
-                if other.raw is None and side.raw is not None:
-                    self._send(side, other)
+                if not other.greeted:
+                    self._send(side, other, GREETING_BYTES)
             return
         for side, other in ((fe, be), (be, fe)):
             self._send(side, other)
 
-    def _left(self, source: DataConnection) -> bytes:
-        """What one side has said that the other is to have and has not."""
-        kept, self._kept[source] = self._kept[source], b""
-        skip = max(0, self._instead[source] - self._seen[source])
-        self._seen[source] += len(kept)
-        return kept[skip:]
+    def _left(self, source: DataConnection, upto: int | None = None) -> bytes:
+        """What one side has said that the other is to have and has not.
 
-    def _send(self, source: DataConnection, target: DataConnection) -> None:
-        data = self._left(source)
+        :param upto: where in its stream to stop.
+        """
+        seen, whole = self._seen[source], self._kept[source]
+        kept = whole if upto is None else whole[: max(0, upto - seen)]
+        self._kept[source] = whole[len(kept) :]
+        self._seen[source] += len(kept)
+        return kept[max(0, self._instead[source] - seen) :]
+
+    def _send(
+        self, source: DataConnection, target: DataConnection, upto: int | None = None
+    ) -> None:
+        data = self._left(source, upto)
         if data:
             target.transport.write(data)
             self._be_was_told = self._be_was_told or target is self.be
 
     def _too_long(self) -> None:
-        self._fail(f"the handshake of ZMTP took longer than {LONGEST:g} s")
+        late = self.fe if self.handshake.fe.ready is None else self.be
+        self._fail(f"the handshake of ZMTP took longer than {LONGEST:g} s", late)
 
-    def _fail(self, why: ZmtpError | str) -> None:
+    def _fail(self, why: ZmtpError | str, side: DataConnection, *, for_good: bool = False) -> None:
+        """
+        :param for_good: whether connecting again does not mend it, and ERROR is sent to the FE.
+        """
         if self._over:
             return
         self.close()
-        if isinstance(why, ZmtpError):
-            instead = GREETING_BYTES if self.fe.raw is not None else 0
-            passed = max(instead, self._seen[self.be])
-            refusal = self._handshake.refusal_to_fe(why.text, passed)
+        if for_good:
+            passed = max(self._instead[self.be], self._seen[self.be])
+            refusal = self.handshake.refusal_to_fe(str(why), passed)
             if refusal and self.fe.transport.connected:
                 self.fe.transport.write(refusal)
-        self._failed(None if self._be_was_told else self._said_by_be, why)
+        told = self._be_was_told or side is self.be
+        self._failed(Failure(why, side, None if told else self._said_by_be))

@@ -20,9 +20,13 @@ from relayx.core.hello import Hello, HelloError, Waiting
 from relayx.core.messages import Cause, Role
 from relayx.core.messages import Protocol as PortProtocol
 from relayx.core.pairing import Outcome
+from relayx.core.zmtpseen import ZmtpSeen
 from relayx.data.connection import DataConnection
+from relayx.data.inspected import InspectedPump, Inspection
 from relayx.data.ledger import Ledger, Moved
 from relayx.data.listener import DataPort
+from relayx.data.messageledger import MessageLedger, MessagesMoved
+from relayx.data.negotiation import Failure as NegotiationFailure
 from relayx.data.negotiation import Negotiation
 from relayx.data.opening import Opening
 from relayx.data.pump import BufferedPump, Pump
@@ -38,9 +42,11 @@ from relayx.net.newcomers import LINGER, Newcomers
 from relayx.net.proxy import encode_v2
 from relayx.net.sources import source_of
 from relayx.net.tcp import Failure
-from relayx.zmtp import Credentials, ZmtpError
+from relayx.zmtp import Credentials, Fault, ZmtpError
 
 _log = Logger(namespace="relayx.data")
+ENDED = "ended"
+"""The reason in `zmtp_faults` of a handshake that one side has left, or that took too long."""
 _END_TEXT = {
     Cause.BE_LOST: "the BE's control connection ended and did not come back in time",
     Cause.DRAIN: "the gateway is stopping",
@@ -54,10 +60,12 @@ class Events(Protocol):
     def said_hello(self, link: int, port: int, address: str, hello: Hello) -> None:
         """A connection has said who it is."""
 
-    def role_by_state(self, port: int, address: str) -> Role:
-        """Which role somebody has who comes without HELLO."""
+    def role_by_state(self, port: int, address: str, kind: str) -> Role:
+        """Which role somebody has who comes without HELLO; `kind` of socket, "" if not known."""
 
-    def said_zmtp(self, link: int, port: int, address: str, username: str, password: str) -> None:
+    def said_zmtp(
+        self, link: int, port: int, address: str, username: str, password: str, kind: str
+    ) -> None:
         """A connection has come without HELLO, and what it says of itself by PLAIN."""
 
     def hello_failed(self, port: int, address: str, text: str) -> None:
@@ -72,11 +80,15 @@ class Events(Protocol):
     def session_over(self, pairing_id: str, outcome: Outcome) -> None:
         """A session's port leaves ``busy``."""
 
+    def zmq_replied(self, pattern: str, seconds: list[float]) -> None:
+        """Replies of ZeroMQ have gone through, so long after their requests."""
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the data plane goes by (contract section 1, ``data``); seconds.
 
     :ivar inspect: how much of ZMTP is read: off, handshake, messages.
+    :ivar max_message_bytes: with messages, the most bytes in one of ZMTP; 0 for no limit.
     :ivar zmtp_credentials: whether those of PLAIN are asked of FEs without HELLO.
     """
 
@@ -91,16 +103,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     trusted: tuple[str, ...] = ()
     limits: Limits = Limits()
     inspect: str = "handshake"
+    max_message_bytes: int = 0
     zmtp_credentials: bool = False
 
 
 class Running(NamedTuple):
-    """A session that runs."""
+    """A session that runs; `inspection` where it is one of ZMTP whose handshake was followed."""
 
     protocol: PortProtocol
     session: Session
     fe: DataConnection
     be: DataConnection
+    inspection: Inspection | None
 
 
 class Held(NamedTuple):
@@ -185,7 +199,9 @@ class DataPlane:
         self._sweep: Any = None
         self._zmtp: set[int] = set()  # ports where connections may come without HELLO
         self._negotiations: dict[str, Negotiation] = {}
-        self.zmtp_faults: Counter[str] = Counter()
+        self._last_raw: dict[int, DataConnection] = {}  # that came to wait, by port
+        self._messages = MessageLedger()
+        self.zmtp_faults: Counter[str] = Counter({str(fault): 0 for fault in Fault} | {ENDED: 0})
 
     # ports
 
@@ -254,7 +270,8 @@ class DataPlane:
     def change(self, settings: Settings) -> None:
         """Go by other settings from now on; ``interface`` and ``splice`` stay as they were.
 
-        TCP keepalive is that of new connections, ``ring_buffer_size`` of new sessions.
+        TCP keepalive is that of new connections; ``ring_buffer_size``, `inspect` and
+        `max_message_bytes` are those of new sessions.
         """
         before, self._settings = self._settings, settings
         self._trusted = Networks(settings.trusted) if settings.trusted else None
@@ -336,6 +353,10 @@ class DataPlane:
 
     def _no_hello(self, connection: DataConnection) -> None:
         timeout = self._settings.hello_timeout
+        if connection.raw is not None:
+            text = f"it did not say what it is within {timeout:g} s"
+            self.zmtp_failed(connection, text)
+            return
         self.hello_failed(connection, HelloError(f"no HELLO within {timeout:g} s"))
 
     def hello_failed(self, connection: DataConnection, error: HelloError) -> None:
@@ -353,27 +374,43 @@ class DataPlane:
         """What a connection without HELLO is on a port, None where none may come."""
         if number not in self._zmtp:
             return None
-        return Raw(inspect=self._settings.inspect != "off")
+        return Raw(
+            inspect=self._settings.inspect != "off",
+            waiting_minor=lambda: self._waiting_minor(number),
+        )
+
+    def _waiting_minor(self, number: int) -> int | None:
+        """The minor version of ZMTP of who waits on a port."""
+        found = self._last_raw.get(number)
+        if found is None or found.raw is None or not found.waiting:
+            return None
+        return found.raw.minor
 
     def said_zmtp(self, connection: DataConnection, raw: Raw) -> None:
         """A connection without HELLO has said something; it may be known by now who it is."""
         port, address = connection.port, connection.address
-        role = self._events.role_by_state(port, address)
+        role = self._events.role_by_state(port, address, raw.kind)
         wanted = self._settings.zmtp_credentials and role is Role.FE
         if not raw.is_known(credentials=wanted):
             return
         self._newcomers.discard(connection)
         told = raw.credentials or Credentials("", "")
         connection.hello = Hello(role)
-        self._events.said_zmtp(connection.link, port, address, told.username, told.password)
+        self._events.said_zmtp(
+            connection.link, port, address, told.username, told.password, raw.kind
+        )
 
-    def zmtp_failed(self, connection: DataConnection, error: ZmtpError) -> None:
-        """A connection without HELLO does not speak ZMTP as it should."""
-        self._zmtp_fault(connection, error)
-        connection.close()
+    def zmtp_failed(self, connection: DataConnection, why: ZmtpError | str) -> None:
+        """A connection without HELLO does not speak ZMTP as it should, before it is paired."""
+        self._newcomers.discard(connection)
+        self._zmtp_fault(connection, why)
+        if connection.waiting:
+            connection.waiting = False
+            self._events.link_lost(connection.link)
+        connection.leave()
 
     def _zmtp_fault(self, connection: DataConnection, why: ZmtpError | str) -> None:
-        fault = str(why.fault) if isinstance(why, ZmtpError) else "ended"
+        fault = str(why.fault) if isinstance(why, ZmtpError) else ENDED
         self.zmtp_faults[fault] += 1
         _log.info(
             "{text}",
@@ -386,6 +423,8 @@ class DataPlane:
         self._newcomers.discard(connection)
         self.leaving.discard(connection)
         self._connections.pop(connection.link, None)
+        if self._last_raw.get(connection.port) is connection:
+            del self._last_raw[connection.port]
         negotiation, connection.negotiation = connection.negotiation, None
         if negotiation is not None:
             negotiation.ended(connection)
@@ -402,6 +441,8 @@ class DataPlane:
             self._events.link_lost(effect.link)
             return
         connection.wait()
+        if connection.raw is not None:
+            self._last_raw[connection.port] = connection
         if connection.hello is not None and connection.hello.role is Role.BE:
             connection.answer(Waiting())
 
@@ -433,14 +474,20 @@ class DataPlane:
         be.answer(effect.to_be)
         if be.hello is not None and be.hello.proxy:
             be.transport.write(encode_v2(*fe.route))
-        if any(side.raw is not None and side.raw.reader is not None for side in (fe, be)):
+        if fe.greeted or be.greeted:
             self._negotiate(effect, fe, be)
         else:
             self._start(effect, fe, be)
 
-    def _start(self, effect: fx.Pair, fe: DataConnection, be: DataConnection) -> None:
-        session = self._build_session(effect, fe, be)
-        self._sessions[effect.pairing_id] = Running(effect.protocol, session, fe, be)
+    def _start(
+        self,
+        effect: fx.Pair,
+        fe: DataConnection,
+        be: DataConnection,
+        inspection: Inspection | None = None,
+    ) -> None:
+        session = self._build_session(effect, fe, be, inspection)
+        self._sessions[effect.pairing_id] = Running(effect.protocol, session, fe, be, inspection)
         session.start()
 
     def _negotiate(self, effect: fx.Pair, fe: DataConnection, be: DataConnection) -> None:
@@ -449,11 +496,13 @@ class DataPlane:
         def done(of_fe: bytes, of_be: bytes) -> None:
             del self._negotiations[effect.pairing_id]
             fe.held, be.held = of_fe, of_be
-            self._start(effect, fe, be)
+            inspection = Inspection(negotiation.handshake, counts=counts)
+            self._start(effect, fe, be, inspection)
 
-        def failed(said_by_be: bytes | None, why: ZmtpError | str) -> None:
+        def failed(failure: NegotiationFailure) -> None:
             del self._negotiations[effect.pairing_id]
-            self._zmtp_fault(fe, why)
+            why, side, said_by_be = failure
+            self._zmtp_fault(side, why)
             fe.negotiation = be.negotiation = None
             fe.leave()
             kept = said_by_be is not None and be.link in self._connections
@@ -461,33 +510,66 @@ class DataPlane:
                 be.wait_again(said_by_be)
             else:
                 be.leave()
-            outcome = _nothing(Cause.FE_CLOSED, str(why))
+            outcome = _nothing(Cause.FE_CLOSED if side is fe else Cause.BE_CLOSED, str(why))
             self._events.session_over(
                 effect.pairing_id, msgspec.structs.replace(outcome, be_kept=kept)
             )
 
-        negotiation = Negotiation(fe, be, self.reactor, done, failed)
+        counts = self._settings.inspect == "messages"
+        negotiation = Negotiation(
+            fe, be, self.reactor, done, failed,
+            messages=counts, max_message=self._settings.max_message_bytes or None,
+        )  # fmt: skip
         self._negotiations[effect.pairing_id] = negotiation
         of_fe, of_be = fe.negotiate(negotiation), be.negotiate(negotiation)
-        fe.transport.resumeProducing()
+        for connection in (fe, be):
+            connection.transport.resumeProducing()
         negotiation.begin(of_fe, of_be)
 
-    def _build_session(self, effect: fx.Pair, fe: DataConnection, be: DataConnection) -> Session:
+    def _build_session(
+        self,
+        effect: fx.Pair,
+        fe: DataConnection,
+        be: DataConnection,
+        inspection: Inspection | None,
+    ) -> Session:
         one, two, splicer = fe.transport, be.transport, self._splicer
+        counted = inspection is not None and inspection.counts
+        pump: Pump
         if effect.limits:
-            return self._join(
-                effect, fe, be,
-                ThrottledPump(one, two, self._allowances, effect.limits, self.reactor),
-            )  # fmt: skip
-        pump: Pump = (
-            SplicePump(one, two, splicer)
-            if splicer is not None
+            pump = ThrottledPump(one, two, self._allowances, effect.limits, self.reactor)
+        elif (
+            splicer is not None
             and splicer.works
+            and not counted
             and isinstance(one, DataTransport)
             and isinstance(two, DataTransport)
-            else BufferedPump(one, two, self.reactor)
-        )
+        ):
+            pump = SplicePump(one, two, splicer)
+        else:
+            pump = BufferedPump(one, two, self.reactor)
+        if inspection is not None and counted:
+            pump = self._inspected(effect.pairing_id, pump, inspection, fe, be)
         return self._join(effect, fe, be, pump)
+
+    def _inspected(
+        self,
+        pairing_id: str,
+        pump: Pump,
+        inspection: Inspection,
+        fe: DataConnection,
+        be: DataConnection,
+    ) -> Pump:
+        def broken(source: Any, error: ZmtpError) -> None:
+            side, who = (fe, "the FE") if source is fe.transport else (be, "the BE")
+            self._zmtp_fault(side, error)
+            session = self.session(pairing_id)
+            if session is not None:
+                session.finish(Cause.LIMIT, f"{who} broke ZMTP: {error}")
+
+        return InspectedPump(
+            pump, inspection, fe.transport, self.reactor, self._events.zmq_replied, broken
+        )
 
     def _join(self, effect: fx.Pair, fe: DataConnection, be: DataConnection, pump: Pump) -> Session:
         session = Session(
@@ -520,8 +602,11 @@ class DataPlane:
 
     def session_over(self, session: Session, outcome: Outcome) -> None:
         """A session is over."""
-        protocol, _, fe, be = self._sessions.pop(session.pairing_id)
+        protocol, _, fe, be, inspection = self._sessions.pop(session.pairing_id)
         self._ledger.over(protocol, outcome)
+        if inspection is not None:
+            self._messages.over(inspection)
+            outcome = msgspec.structs.replace(outcome, zmtp=inspection.seen)
         fe.session = be.session = None
         if outcome.be_kept:
             if not isinstance(be, DataConnection):
@@ -543,8 +628,21 @@ class DataPlane:
         """The same by protocol and direction, and how long sessions stood still."""
         return self._ledger.with_running(
             (protocol, session.be.delivered, session.fe.delivered, session.stalls)
-            for protocol, session, _, _ in self._sessions.values()
+            for protocol, session, *_ in self._sessions.values()
         )
+
+    def messages_moved(self) -> dict[str, MessagesMoved]:
+        """Messages of ZMTP and their bytes by pattern, of sessions where they are counted."""
+        return self._messages.with_running(
+            running.inspection
+            for running in self._sessions.values()
+            if running.inspection is not None
+        )
+
+    def zmtp_seen(self, pairing_id: str) -> ZmtpSeen | None:
+        """What is known of the ZMTP of a session that runs, None where that is nothing."""
+        found = self._sessions.get(pairing_id)
+        return None if found is None or found.inspection is None else found.inspection.seen
 
     def running(self) -> Iterable[Running]:
         """The sessions that run."""

@@ -96,6 +96,10 @@ class Metrics:
         """A data connection has said who it is."""
         self._counted.said_hello(protocol, role)
 
+    def zmq_replied(self, pattern: str, seconds: list[float]) -> None:
+        """Replies of ZeroMQ have gone through, so long after their requests."""
+        self._counted.zmq_replied(pattern, seconds)
+
     def paired(self, pair: Pair) -> None:
         """A session begins."""
         self._counted.paired(pair)

@@ -63,6 +63,7 @@ class State(Collector):
         yield from self._gateway()
         yield from self._ports()
         yield from self._sessions()
+        yield from self._zmtp()
         yield from self._messages()
         yield from self._security()
         yield from self._lines()
@@ -145,6 +146,33 @@ class State(Collector):
         for kind, size in zip(("early", "memory", "pipe"), held, strict=True):
             buffers.add_metric((kind,), size)
         yield buffers
+
+    def _zmtp(self) -> Iterator[Metric]:
+        data = self._sources.data
+        messages = counter(
+            "relayx_zmq_messages",
+            "Whole messages of ZeroMQ that went through, where zmq.inspect is messages",
+            ("pattern", "direction"),
+        )
+        size = counter(
+            "relayx_zmq_bytes",
+            "Content of these messages, without what ZMTP adds",
+            ("pattern", "direction"),
+        )
+        for pattern, moved in data.messages_moved().items():
+            messages.add_metric((pattern, "fe_to_be"), moved.fe_to_be)
+            messages.add_metric((pattern, "be_to_fe"), moved.be_to_fe)
+            size.add_metric((pattern, "fe_to_be"), moved.fe_to_be_bytes)
+            size.add_metric((pattern, "be_to_fe"), moved.be_to_fe_bytes)
+        faults = counter(
+            "relayx_zmtp_faults",
+            "ZeroMQ connections that were closed for what they said, by kind of mistake; ended: "
+            "they left in the handshake, or took too long",
+            ("reason",),
+        )
+        for reason, count in data.zmtp_faults.items():
+            faults.add_metric((reason,), count)
+        yield from (messages, size, faults)
 
     def _messages(self) -> Iterator[Metric]:
         counts = self._sources.control.counts

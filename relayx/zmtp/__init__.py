@@ -43,9 +43,10 @@ from relayx.zmtp.exchange import Exchange
 from relayx.zmtp.greeting import greeting_bytes
 from relayx.zmtp.handshake import Handshake
 from relayx.zmtp.reader import Reader
-from relayx.zmtp.sockettypes import compatible, incompatibility
+from relayx.zmtp.sockettypes import PATTERNS, compatible, incompatibility, pattern_of
 
 __all__ = [
+    "PATTERNS",
     "Command",
     "Credentials",
     "Event",
@@ -63,4 +64,5 @@ __all__ = [
     "error_command",
     "greeting_bytes",
     "incompatibility",
+    "pattern_of",
 ]

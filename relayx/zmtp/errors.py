@@ -33,6 +33,7 @@ class ZmtpError(RelayError):
     :ivar fault: what kind of mistake it was.
     :ivar text: an English sentence: what was wrong and what is allowed.
     :ivar events: what the bytes fed last held before the mistake.
+    :ivar mutual: two peers do not go together, and neither has made a mistake.
     """
 
     def __init__(self, fault: Fault, text: str) -> None:
@@ -40,6 +41,7 @@ class ZmtpError(RelayError):
         self.fault = fault
         self.text = text
         self.events: Sequence[Event] = ()
+        self.mutual = False
 
     def __str__(self) -> str:
         return self.text

@@ -82,6 +82,7 @@ class Handshake:
                 self._check()
             except ZmtpError as error:
                 error.events = events
+                error.mutual = True
                 raise
         return events
 

@@ -26,6 +26,29 @@ PEERS: dict[str, tuple[str, ...]] = {
 """Each type with those that may be at the other end of its connections."""
 
 
+PATTERNS = ("req_rep", "push_pull", "pub_sub", "pair", "dealer_router", "other")
+"""What two sockets are to each other, for metrics; other: drafts, and where it is encrypted."""
+
+_PATTERN_OF = {
+    frozenset(("REQ", "REP")): "req_rep",
+    frozenset(("PUSH", "PULL")): "push_pull",
+    frozenset(("PAIR",)): "pair",
+}
+_FAMILIES = (
+    (frozenset(("PUB", "XPUB", "SUB", "XSUB")), "pub_sub"),
+    (frozenset(("REQ", "REP", "DEALER", "ROUTER")), "dealer_router"),
+)
+
+
+def pattern_of(type_a: str, type_b: str) -> str:
+    """Which of `PATTERNS` two socket types that talk to each other make."""
+    both = frozenset((type_a, type_b))
+    found = _PATTERN_OF.get(both)
+    if found is not None:
+        return found
+    return next((pattern for family, pattern in _FAMILIES if both <= family), "other")
+
+
 def compatible(type_a: str, type_b: str) -> bool:
     """Whether two socket types may be connected. "" (not told, or encrypted) goes with any."""
     if not type_a or not type_b:

@@ -200,6 +200,12 @@ class ZmqGateway(ZmqRelay):
         until_it_listens(child, lambda: dial((host, CONTROL_PORT))).close()
         return self._place(host, child)
 
+    def counted(self, place: Place) -> int | None:
+        """By its metrics, where it counts."""
+        if self._zmq.get("inspect") != "messages":
+            return None
+        return int(metric(place.host, "relayx_zmq_messages_total"))
+
     def _place(self, host: str, child: Child) -> Place:
         both = f"tcp://{host}:{FRONT}"
         return Place(host, both, both, [child])

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from twisted.internet import reactor, threads
 from twisted.trial.unittest import TestCase
 
+from relayx.data.inspected import InspectedPump
+from relayx.data.splicepump import SplicePump
 from tests.live import Gateway, live
 
 try:
@@ -15,7 +19,20 @@ except ImportError:
     zmq = None
 
 OPEN = {"admission": "open"}
-WITHIN = 20_000
+MESSAGES = {"inspect": "messages"}
+WITHIN = 60_000
+MIB = 1 << 20
+
+
+def in_the_reactor(call: Callable[[], Any]) -> Any:
+    """Make a call where the gateway lives."""
+    return threads.blockingCallFromThread(reactor, call)
+
+
+def pumps(gateway: Gateway) -> list[type]:
+    """What moves the bytes of each session that runs."""
+    running = in_the_reactor(gateway.service.data.data.running)
+    return [type(one.session.pump) for one in running]
 
 
 class ZmtpCase(TestCase):
@@ -23,7 +40,13 @@ class ZmtpCase(TestCase):
 
     skip = None if zmq is not None else "pyzmq is not installed"
 
-    def socket(self, gateway: Gateway, kind: int, port: int = 0, **options: Any) -> Any:
+    def socket(
+        self, gateway: Gateway, kind: int, port: int = 0, source: str = "", **options: Any
+    ) -> Any:
+        """A socket that connects to the first port unless told otherwise.
+
+        :param source: an address to come from.
+        """
         context = zmq.Context()
         made = context.socket(kind)
         made.setsockopt(zmq.LINGER, 0)
@@ -31,8 +54,9 @@ class ZmtpCase(TestCase):
         made.setsockopt(zmq.SNDTIMEO, WITHIN)
         for name, value in options.items():
             made.setsockopt(getattr(zmq, name), value)
-        made.connect(f"tcp://{gateway.host}:{port or gateway.zmq[0]}")
         gateway.before_closing(lambda: context.destroy(linger=0))
+        told = f"{source}:0;" if source else ""
+        made.connect(f"tcp://{told}{gateway.host}:{port or gateway.zmq[0]}")
         return made
 
     def waiting(self, gateway: Gateway, kind: int, **options: Any) -> Any:
@@ -40,6 +64,7 @@ class ZmtpCase(TestCase):
         watcher = gateway.fe11("watcher")
         made = self.socket(gateway, kind, **options)
         watcher.state(lambda state: gateway.zmq[0] in state["zmq_ready_ports"])
+        watcher.close()
         return made
 
 
@@ -53,6 +78,12 @@ class PatternTests(ZmtpCase):
         for number in range(1000):
             push.send(b"%d" % number)
         self.assertEqual([pull.recv() for _ in range(1000)], [b"%d" % n for n in range(1000)])
+
+    @live(data=OPEN)
+    def test_a_push_that_waits(self, gateway: Gateway) -> None:
+        push = self.waiting(gateway, zmq.PUSH)
+        push.send(b"x")
+        self.assertEqual(self.socket(gateway, zmq.PULL).recv(), b"x")
 
     @live(data=OPEN)
     def test_req_rep(self, gateway: Gateway) -> None:
@@ -74,13 +105,68 @@ class PatternTests(ZmtpCase):
         self.assertEqual([sub.recv(), sub.recv()], [b"a1", b"a2"])
 
     @live(data=OPEN)
-    def test_large(self, gateway: Gateway) -> None:
+    def test_sub_pub(self, gateway: Gateway) -> None:
+        """The SUB waits; it has not been heard before a PUB is there."""
+        sub = self.waiting(gateway, zmq.SUB, SUBSCRIBE=b"a")
+        pub = self.socket(gateway, zmq.XPUB)
+        self.assertEqual(pub.recv(), b"\x01a")
+        pub.send(b"a1")
+        self.assertEqual(sub.recv(), b"a1")
+        sub.setsockopt(zmq.UNSUBSCRIBE, b"a")
+        self.assertEqual(pub.recv(), b"\x00a")
+
+    @live(data=OPEN)
+    def test_xsub(self, gateway: Gateway) -> None:
+        xsub = self.waiting(gateway, zmq.XSUB)
+        pub = self.socket(gateway, zmq.XPUB)
+        xsub.send(b"\x01")
+        self.assertEqual(pub.recv(), b"\x01")
+        pub.send_multipart([b"t", b""])
+        self.assertEqual(xsub.recv_multipart(), [b"t", b""])
+
+    @live(data=OPEN)
+    def test_pair(self, gateway: Gateway) -> None:
+        one = self.waiting(gateway, zmq.PAIR)
+        two = self.socket(gateway, zmq.PAIR)
+        one.send(b"there")
+        two.send(b"back")
+        self.assertEqual((two.recv(), one.recv()), (b"there", b"back"))
+
+    @live(data=OPEN)
+    def test_dealer_router(self, gateway: Gateway) -> None:
+        router = self.waiting(gateway, zmq.ROUTER)
+        dealer = self.socket(gateway, zmq.DEALER, ROUTING_ID=b"me")
+        for number in range(100):
+            dealer.send_multipart([b"%d" % number, b"", b"body"])
+        got = [router.recv_multipart() for _ in range(100)]
+        self.assertEqual(got, [[b"me", b"%d" % n, b"", b"body"] for n in range(100)])
+        router.send_multipart([b"me", b"", b"answer"])
+        self.assertEqual(dealer.recv_multipart(), [b"", b"answer"])
+
+    @live(data=OPEN)
+    def test_req_router_and_dealer_rep(self, gateway: Gateway) -> None:
+        router = self.waiting(gateway, zmq.ROUTER)
+        req = self.socket(gateway, zmq.REQ)
+        req.send(b"?")
+        whose, empty, asked = router.recv_multipart()
+        self.assertEqual((empty, asked), (b"", b"?"))
+        router.send_multipart([whose, b"", b"!"])
+        self.assertEqual(req.recv(), b"!")
+
+    @live(data=OPEN)
+    def test_router_router(self, gateway: Gateway) -> None:
+        one = self.waiting(gateway, zmq.ROUTER, ROUTING_ID=b"one", ROUTER_MANDATORY=1)
+        two = self.socket(gateway, zmq.ROUTER, ROUTING_ID=b"two", PROBE_ROUTER=1)
+        self.assertEqual(one.recv_multipart(), [b"two", b""])
+        one.send_multipart([b"two", b"hello"])
+        self.assertEqual(two.recv_multipart(), [b"one", b"hello"])
+
+    @live(data=OPEN, zmq_keys={"inspect": "off"})
+    def test_uninspected(self, gateway: Gateway) -> None:
         pull = self.waiting(gateway, zmq.PULL)
         push = self.socket(gateway, zmq.PUSH)
-        whole = bytes(range(256)) * (64 * 4096)
-        push.send(whole)
-        got = pull.recv()
-        self.assertEqual(hashlib.sha256(got).digest(), hashlib.sha256(whole).digest())
+        push.send(b"x")
+        self.assertEqual(pull.recv(), b"x")
 
     @live(data=OPEN)
     def test_curve_end_to_end(self, gateway: Gateway) -> None:
@@ -98,35 +184,144 @@ class PatternTests(ZmtpCase):
         rep.send(b"yes")
         self.assertEqual(req.recv(), b"yes")
 
+    @live(data=OPEN, zmq_keys=MESSAGES)
+    def test_a_slow_sub_loses_by_the_pubs_hwm(self, gateway: Gateway) -> None:
+        """While a SUB does not read, TCP pushes back on the PUB, which drops what is over its HWM.
+
+        The gateway drops nothing: all that came to it arrives, in order.
+        """
+        pub = self.waiting(gateway, zmq.XPUB, SNDHWM=10)
+        sub = self.socket(gateway, zmq.SUB, SUBSCRIBE=b"", RCVHWM=10)
+        self.assertEqual(pub.recv(), b"\x01")
+        body, total = bytes(64 * 1024), 2000
+        for number in range(total):
+            pub.send(number.to_bytes(4, "big") + body)
+        got = []
+        while not got or got[-1] != total:
+            # Whatever is dropped, there is room for this one in the end.
+            pub.send(total.to_bytes(4, "big"))
+            got.append(int.from_bytes(sub.recv()[:4], "big"))
+        self.assertLess(len(got), total)
+        self.assertEqual(got, sorted(set(got)))
+        while sub.poll(500):
+            self.assertEqual(int.from_bytes(sub.recv()[:4], "big"), total)
+            got.append(total)
+        moved = in_the_reactor(gateway.service.data.messages_moved)["pub_sub"]
+        self.assertEqual(moved.be_to_fe, len(got))
+
+    @live(data=OPEN)
+    def test_a_slow_sub_loses_nothing_without_hwm(self, gateway: Gateway) -> None:
+        pub = self.waiting(gateway, zmq.XPUB, SNDHWM=0)
+        sub = self.socket(gateway, zmq.SUB, SUBSCRIBE=b"", RCVHWM=10)
+        self.assertEqual(pub.recv(), b"\x01")
+        body = bytes(64 * 1024)
+        for number in range(500):
+            pub.send(number.to_bytes(4, "big") + body)
+        got = [int.from_bytes(sub.recv()[:4], "big") for _ in range(500)]
+        self.assertEqual(got, list(range(500)))
+
+    @live(data=OPEN)
+    def test_req_rep_through_restarts_of_the_be(self, gateway: Gateway) -> None:
+        """Question and answer in turn, with a REP that is killed after each third answer."""
+        options = {"REQ_RELAXED": 1, "REQ_CORRELATE": 1}
+        rep = self.waiting(gateway, zmq.REP)
+        req = self.socket(gateway, zmq.REQ, **options)
+        watcher = gateway.fe11("restarts")
+        for number in range(9):
+            req.send(b"%d" % number)
+            self.assertEqual(rep.recv(), b"%d" % number)
+            with self.assertRaises(zmq.Again):
+                req.recv(zmq.DONTWAIT)
+            rep.send(b"answer %d" % number)
+            self.assertEqual(req.recv(), b"answer %d" % number)
+            if number % 3 == 2:
+                rep.close(linger=0)
+                watcher.state(
+                    lambda state: gateway.zmq[0] in state["zmq_ready_ports"]
+                )  # the REQ that came again
+                rep = self.socket(gateway, zmq.REP)
+
+
+class AmountTests(ZmtpCase):
+    """Sizes and numbers, counted and not."""
+
+    def large(self, gateway: Gateway) -> None:
+        pull = self.waiting(gateway, zmq.PULL)
+        push = self.socket(gateway, zmq.PUSH)
+        whole = bytes(range(256)) * (64 * 4096)
+        push.send_multipart([b"", whole, b""], copy=False)
+        empty, got, last = pull.recv_multipart(copy=False)
+        self.assertEqual(hashlib.sha256(got.buffer).digest(), hashlib.sha256(whole).digest())
+        self.assertEqual((empty.bytes, last.bytes), (b"", b""))
+
+    @live(data=OPEN)
+    def test_64_mib(self, gateway: Gateway) -> None:
+        self.large(gateway)
+
+    @live(data=OPEN, zmq_keys=MESSAGES)
+    def test_64_mib_counted(self, gateway: Gateway) -> None:
+        self.large(gateway)
+        moved = in_the_reactor(gateway.service.data.messages_moved)["push_pull"]
+        self.assertEqual((moved.fe_to_be, moved.fe_to_be_bytes), (1, 64 * MIB))
+
+    def many(self, gateway: Gateway) -> tuple[int, int]:
+        """10,000 messages each way at once; bytes each way."""
+        count = 10_000
+
+        def parts(number: int, salt: bytes) -> list[bytes]:
+            sizes = (0, 1, 255, 256, number % 3000)
+            return [salt * (sizes[(number + n) % 5] // len(salt)) for n in range(1 + number % 3)]
+
+        def digest(messages: Iterable[list[bytes]]) -> str:
+            found = hashlib.sha256()
+            for message in messages:
+                found.update(b"|".join(b"%d" % len(part) + part for part in message) + b";")
+            return found.hexdigest()
+
+        def side(end: Any, salt: bytes) -> str:
+            found = hashlib.sha256()
+            sent = received = 0
+            while sent < count or received < count:
+                ready = end.poll(WITHIN, zmq.POLLIN | (zmq.POLLOUT if sent < count else 0))
+                if not ready:
+                    raise AssertionError(f"{sent} sent and {received} received")
+                if ready & zmq.POLLOUT:
+                    end.send_multipart(parts(sent, salt))
+                    sent += 1
+                if ready & zmq.POLLIN:
+                    message = end.recv_multipart()
+                    found.update(b"|".join(b"%d" % len(p) + p for p in message) + b";")
+                    received += 1
+            return found.hexdigest()
+
+        one, two = self.waiting(gateway, zmq.PAIR), self.socket(gateway, zmq.PAIR)
+        there = gateway.background(side, one, b"there")
+        back = gateway.background(side, two, b"ba")
+        self.assertEqual(there.result(), digest(parts(n, b"ba") for n in range(count)))
+        self.assertEqual(back.result(), digest(parts(n, b"there") for n in range(count)))
+        size = {
+            salt: sum(len(p) for n in range(count) for p in parts(n, salt))
+            for salt in (b"ba", b"there")
+        }
+        return size[b"ba"], size[b"there"]
+
+    @live(data=OPEN)
+    def test_10000_each_way(self, gateway: Gateway) -> None:
+        """Behind the handshake the session is spliced, and nothing of it seen."""
+        self.many(gateway)
+        self.assertEqual(pumps(gateway), [SplicePump])
+        moved = in_the_reactor(gateway.service.data.messages_moved)["pair"]
+        self.assertEqual((moved.fe_to_be, moved.be_to_fe), (0, 0))
+
     @live(data=OPEN, zmq_keys={"inspect": "off"})
-    def test_uninspected(self, gateway: Gateway) -> None:
-        pull = self.waiting(gateway, zmq.PULL)
-        push = self.socket(gateway, zmq.PUSH)
-        push.send(b"x")
-        self.assertEqual(pull.recv(), b"x")
+    def test_10000_each_way_uninspected(self, gateway: Gateway) -> None:
+        self.many(gateway)
+        self.assertEqual(pumps(gateway), [SplicePump])
 
-
-class RefusalTests(ZmtpCase):
-    """Who does not fit."""
-
-    @live(data=OPEN)
-    def test_wrong_type_leaves_the_be_waiting(self, gateway: Gateway) -> None:
-        pull = self.waiting(gateway, zmq.PULL)
-        pub = self.socket(gateway, zmq.PUB)
-        pub.send(b"nobody")
-        push = self.socket(gateway, zmq.PUSH)
-        push.send(b"right")
-        self.assertEqual(pull.recv(), b"right")
-
-    @live(data=OPEN)
-    def test_a_successor_of_a_killed_pull(self, gateway: Gateway) -> None:
-        push = self.waiting(gateway, zmq.PUSH)
-        pull = self.socket(gateway, zmq.PULL)
-        push.send(b"1")
-        self.assertEqual(pull.recv(), b"1")
-        watcher = gateway.fe11("another watcher")
-        pull.close(linger=0)
-        watcher.state(lambda state: gateway.zmq[0] in state["zmq_ready_ports"])
-        second = self.socket(gateway, zmq.PULL)
-        push.send(b"2")
-        self.assertEqual(second.recv(), b"2")
+    @live(data=OPEN, zmq_keys=MESSAGES)
+    def test_10000_each_way_counted(self, gateway: Gateway) -> None:
+        to_be, to_fe = self.many(gateway)
+        self.assertEqual(pumps(gateway), [InspectedPump])
+        moved = in_the_reactor(gateway.service.data.messages_moved)["pair"]
+        self.assertEqual((moved.fe_to_be, moved.be_to_fe), (10_000, 10_000))
+        self.assertEqual((moved.fe_to_be_bytes, moved.be_to_fe_bytes), (to_be, to_fe))

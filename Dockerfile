@@ -13,7 +13,7 @@ RUN python -m venv /opt/relayx
 COPY pyproject.toml setup.cfg README.rst LICENSE ./
 COPY relayx relayx
 COPY twisted twisted
-RUN /opt/relayx/bin/pip install --no-cache-dir .
+RUN /opt/relayx/bin/pip install --no-cache-dir '.[zmq]'
 # Twisted looks for its plugins once, and remembers them here, where nobody may write later.
 RUN /opt/relayx/bin/twistd --help
 

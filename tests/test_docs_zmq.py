@@ -185,6 +185,20 @@ class Languages(Recipe):
 class Sealed(Recipe):
     """With credentials, and with keys."""
 
+    @live(data={"admission": "peer"})
+    def test_peer(self, gateway: Gateway) -> None:
+        """Commands of the page register the machine, and wait on no port themselves."""
+        first, second, expected = PATTERNS["push_pull"]
+        page = " ".join(PAGE.read_text().split())
+        for words in ("be --zmq 0", "status --watch"):
+            self.assertIn(f"``relayx {words}``", page)
+            self.start(
+                [sys.executable, "-c", "from relayx.cli.__main__ import main; main()"],
+                *words.split(), RELAYX_GATEWAY=gateway.host, RELAYX_SECRET=SECRET,
+            )  # fmt: skip
+        endpoint = f"tcp://{gateway.host}:{gateway.zmq[0]}"
+        self.pair(endpoint, f"{first}.py", f"{second}.py", expected)
+
     @live(data={"admission": "ticket"})
     def test_ticket(self, gateway: Gateway) -> None:
         """The password that the gateway reads is a lease's ticket."""

@@ -57,17 +57,19 @@ def command(
     """Be a back end: wait at the gateway, and serve each session.
 
     Exactly one of --forward, --exec and --echo says how; 4 zmq ports wait unless --zmq or --srt
-    say otherwise. A command has RELAYX_PAIRING_ID, RELAYX_SESSION_ID, RELAYX_CLIENT_ID,
+    say otherwise. With '--zmq 0' and none of these it is registered alone, so that programs of
+    ZeroMQ on this machine are admitted, which wait themselves. A command has RELAYX_PAIRING_ID, RELAYX_SESSION_ID, RELAYX_CLIENT_ID,
     RELAYX_ADDRESS and RELAYX_TRACE_ID in its environment, and is killed where its session is
     reset. Goes on until Ctrl-C, through losses of the gateway.
     """
-    if (forward is not None) + (shell is not None) + echoes != 1:
-        raise click.UsageError("exactly one of --forward, --exec and --echo is needed")
-    if proxy is not None and echoes:
-        raise click.UsageError("--proxy goes with --forward or --exec, which get the header")
     if zmq is None and srt is None:
         zmq = DEFAULT_MARK
-    if not (zmq or srt):
+    ways = (forward is not None) + (shell is not None) + echoes
+    if ways != 1 and (ways or zmq or srt):
+        raise click.UsageError("exactly one of --forward, --exec and --echo is needed")
+    if proxy is not None and (echoes or not ways):
+        raise click.UsageError("--proxy goes with --forward or --exec, which get the header")
+    if ways and not (zmq or srt):
         raise click.UsageError("there is no port to wait on; --zmq or --srt of 1 or more is needed")
 
     async def main(reactor: Any) -> None:

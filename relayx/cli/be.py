@@ -57,10 +57,12 @@ def command(
     """Be a back end: wait at the gateway, and serve each session.
 
     Exactly one of --forward, --exec and --echo says how; 4 zmq ports wait unless --zmq or --srt
-    say otherwise. With '--zmq 0' and none of these it is registered alone, so that programs of
-    ZeroMQ on this machine are admitted, which wait themselves. A command has RELAYX_PAIRING_ID, RELAYX_SESSION_ID, RELAYX_CLIENT_ID,
+    say otherwise. A command has RELAYX_PAIRING_ID, RELAYX_SESSION_ID, RELAYX_CLIENT_ID,
     RELAYX_ADDRESS and RELAYX_TRACE_ID in its environment, and is killed where its session is
     reset. Goes on until Ctrl-C, through losses of the gateway.
+
+    With '--zmq 0' and none of the three it only registers, for programs of ZeroMQ on this machine
+    that wait themselves.
     """
     if zmq is None and srt is None:
         zmq = DEFAULT_MARK

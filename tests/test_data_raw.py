@@ -354,6 +354,13 @@ class Refused(Raws):
         self.assertEqual((fe.shut, be.shut, self.ready_ports()), (True, True, ()))
         self.assertEqual(self.outcomes[0].cause, Cause.BE_CLOSED)
 
+    def test_an_fe_that_breaks_off_in_its_first_bytes(self) -> None:
+        """What the BE has said before is not lost."""
+        self.change(inspect="messages")
+        fe, be = self.pair(opening("PULL"), opening("PUSH") + b"garbage")
+        self.assertEqual((fe.wrote, self.faults()), (greeting_bytes(), {"malformed": 1}))
+        self.waits_on(be)
+
     def test_an_error_instead_of_ready(self) -> None:
         fe, be = self.pair(opening("PULL"), greeting_bytes() + error_command("no"))
         self.assertFalse(self.running())

@@ -20,7 +20,7 @@ except ImportError:
 
 OPEN = {"admission": "open"}
 MESSAGES = {"inspect": "messages"}
-WITHIN = 60_000
+WITHIN = 20_000
 MIB = 1 << 20
 
 
@@ -41,11 +41,18 @@ class ZmtpCase(TestCase):
     skip = None if zmq is not None else "pyzmq is not installed"
 
     def socket(
-        self, gateway: Gateway, kind: int, port: int = 0, source: str = "", **options: Any
+        self,
+        gateway: Gateway,
+        kind: int,
+        port: int = 0,
+        source: str = "",
+        watch: Callable[[Any], None] | None = None,
+        **options: Any,
     ) -> Any:
         """A socket that connects to the first port unless told otherwise.
 
         :param source: an address to come from.
+        :param watch: called with the socket before it connects.
         """
         context = zmq.Context()
         made = context.socket(kind)
@@ -54,7 +61,14 @@ class ZmtpCase(TestCase):
         made.setsockopt(zmq.SNDTIMEO, WITHIN)
         for name, value in options.items():
             made.setsockopt(getattr(zmq, name), value)
-        gateway.before_closing(lambda: context.destroy(linger=0))
+
+        def close() -> None:
+            made.close(linger=0)  # which keeps it until then
+            context.destroy(linger=0)
+
+        gateway.before_closing(close)
+        if watch is not None:
+            watch(made)
         told = f"{source}:0;" if source else ""
         made.connect(f"tcp://{told}{gateway.host}:{port or gateway.zmq[0]}")
         return made

@@ -76,16 +76,20 @@ class Negotiation:
 
     def begin(self, of_fe: bytes, of_be: bytes) -> None:
         """Take what both sides have said so far."""
-        self.received(self.fe, of_fe)
-        self.received(self.be, of_be)
+        self._said_by_be = of_be  # whatever is wrong with the FE's
+        self._take(self.fe, of_fe)
+        self._take(self.be, of_be)
 
     def received(self, source: DataConnection, data: bytes) -> None:
         """One side goes on speaking."""
+        if source is self.be and not self._be_was_told:
+            self._said_by_be += data
+        self._take(source, data)
+
+    def _take(self, source: DataConnection, data: bytes) -> None:
         if self._over or not data:
             return
         self._kept[source] += data
-        if source is self.be and not self._be_was_told:
-            self._said_by_be += data
         handshake = self.handshake
         try:
             (handshake.feed_fe if source is self.fe else handshake.feed_be)(data)

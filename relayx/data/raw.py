@@ -18,6 +18,10 @@ and peers of **ZMTP 2.0 and 1.0** (libzmq 3 and 2), which know neither mechanism
 are closed at the eleventh byte. Each has a line in the log that says why (``zmtp_failed``), and
 is counted by its kind (``relayx_zmtp_faults_total``).
 
+What is encrypted or answered end to end is the peers' own affair: a libzmq server of CURVE that
+connects gives up for good when a client does not know its key (4.3.5, tried). One that binds, as
+behind ``relayx be --forward``, does not.
+
 **3.0 and 3.1.** What a peer may send depends on the minor version that it was told, most of all
 how a SUB subscribes: by a command that 3.0 does not have, or by a message that all understand. So
 a peer is greeted with its own minor version, or with that of whoever waits on its port already

@@ -17,7 +17,7 @@ COPY pyproject.toml setup.cfg setup.py README.rst LICENSE ./
 COPY relayx relayx
 COPY twisted twisted
 # Twisted looks for its plugins once, and remembers them here, where nobody may write later.
-RUN /opt/relayx/bin/pip install --no-cache-dir '.[srt]' \
+RUN /opt/relayx/bin/pip install --no-cache-dir '.[srt,zmq]' \
     && /opt/relayx/bin/twistd --help
 
 FROM python:3.12-slim

@@ -17,6 +17,7 @@ FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-pthread")
 PROGRAMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "load": (("main.c", "measure.c", "streams.c", "churn.c"), ()),
     "srtload": (("srtload.c", "measure.c"), ("-lsrt",)),
+    "zmqload": (("zmqload.c", "measure.c"), ("-lzmq",)),
 }
 """Sources and libraries of each load generator."""
 SLACK = 60.0

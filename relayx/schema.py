@@ -28,9 +28,11 @@ from relayx.core.messages import (
     Auth,
     Cause,
     Message,
+    Pattern,
     PortAcquire,
     Protocol,
     Role,
+    Side,
     Transport,
 )
 
@@ -61,6 +63,7 @@ _CLIENT_ID: Schema = {"maxLength": MAX_CLIENT_ID, "pattern": r"^[^\u0000-\u001f\
 _SERVICE: Schema = {"pattern": f"^{SERVICE.pattern}$"}
 _PORT: Schema = {"minimum": 0, "maximum": 65535}
 _COUNT: Schema = {"minimum": 0}
+_LISTENS: Schema = {"minimum": 1, "maximum": 65535}
 _PORTS: Schema = {"items": {"type": "integer", "minimum": 1, "maximum": 65535}}
 
 _LIMITS: dict[str, Schema] = {
@@ -93,6 +96,11 @@ _LIMITS: dict[str, Schema] = {
     "proxy": {"enum": ["", "v2"]},
     "state": {"const": "ready"},
     "transport": {"enum": list(Transport)},
+    "pattern": {"enum": list(Pattern)},
+    "broker": {"enum": ["", *Pattern]},
+    "side": {"enum": ["", *Side]},
+    **dict.fromkeys(("frontend", "backend"), _LISTENS),
+    **dict.fromkeys(("clients_frontend", "clients_backend"), _COUNT),
 }  # fmt: skip
 """What a field is limited to, by its name, which means the same wherever it stands."""
 
@@ -112,7 +120,11 @@ def _has(**fields: object) -> Schema:
 
 _RULES: dict[type[msgspec.Struct], Schema] = {
     PortAcquire: {
-        "anyOf": [_has(need_zmq=True), _has(need_srt=True)],
+        "anyOf": [
+            _has(need_zmq=True),
+            _has(need_srt=True),
+            {"properties": {"broker": {"enum": list(Pattern)}}, "required": ["broker"]},
+        ],
         "if": _has(transport="srt"),
         "then": _has(need_srt=True),
     },

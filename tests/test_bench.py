@@ -116,6 +116,78 @@ class Srt(TestCase):
         self.assertEqual(len(judged(dict(whole), [{"to_target": {"retransmitted": 4}}]).faults), 1)
 
 
+class Zmq(TestCase):
+    """The bench of ZeroMQ, on no relay and on the gateway."""
+
+    def test_quick(self) -> None:
+        """Every message arrives, questions are answered, and the gateway counts them all."""
+        found = importlib.util.find_spec("bench")
+        if found is None or not found.origin:
+            raise SkipTest("bench/ is not where the tests run")
+        if importlib.util.find_spec("zmq") is None:
+            raise SkipTest("pyzmq is not installed")
+        if lack := importlib.import_module("bench.peers.zmq_relays").compiler_and_libzmq():
+            raise SkipTest(f"needs {lack}")
+        file = Path(self.mktemp()).absolute()
+        root = str(Path(found.origin).parent.parent)
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+        ended = subprocess.run(
+            [
+                *(sys.executable, "-m", "bench.zmq", "--rounds", "1", "--seconds", "0.5"),
+                *("--only", "ping,large,inspect", "--peers", "none,relayx-messages"),
+                *("--json", str(file)),
+            ],
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=110,
+            check=False,
+        )
+        self.assertEqual(ended.returncode, 0, ended.stdout + ended.stderr)
+        rows = json.loads(file.read_text())["rows"]
+        (ping,), (large,) = rows["ping"]["none"], rows["large"]["none"]
+        self.assertGreater(ping["values"]["p50_us"], 1)
+        self.assertGreater(large["raw"]["received"], 10)
+        (counted,) = rows["inspect"]["relayx-messages"]
+        self.assertEqual(counted["raw"]["counted"], counted["raw"]["sent"])
+
+    def test_judged(self) -> None:
+        """What is lost, added, altered or miscounted is a fault."""
+        if importlib.util.find_spec("bench") is None:
+            raise SkipTest("bench/ is not where the tests run")
+        zmq = importlib.import_module("bench.zmq")
+        row = next(row for row in zmq.ROWS if row.name == "small")
+        whole = {
+            "sent": 3000, "received": 3000, "same": True, "wrong": 0, "window": 2000,
+            "seconds": 2.0, "cpu": 1.0, "load_cpu": 3.0, "trips": {"count": 0}, "counted": 3000,
+        }  # fmt: skip
+        result = zmq.judged(row, dict(whole), 2.0)
+        self.assertEqual(result.faults, [])
+        self.assertEqual(result.values["messages_per_s"], 1000)
+        self.assertEqual(result.values["cpu_each_us"], 500)
+        for wrong in (
+            {"received": 2999, "counted": 2999}, {"same": False}, {"wrong": 1}, {"window": 0},
+            {"counted": 2999},
+        ):  # fmt: skip
+            self.assertEqual(len(zmq.judged(row, {**whole, **wrong}, 2.0).faults), 1, wrong)
+
+    def test_ratios(self) -> None:
+        """They are of the rounds; a time is to be little, a rate to be much."""
+        if importlib.util.find_spec("bench") is None:
+            raise SkipTest("bench/ is not where the tests run")
+        zmq = importlib.import_module("bench.zmq")
+        rows = {row.name: row for row in zmq.ROWS}
+        found = {
+            "haproxy": [zmq.Result({"p50_us": 100.0}), zmq.Result({"p50_us": 50.0})],
+            "relayx": [zmq.Result({"p50_us": 130.0}), zmq.Result({})],
+        }
+        self.assertEqual(zmq.ratios(rows["ping"], found, "relayx"), [1.3])
+        self.assertTrue(rows["ping"].reached(1.3))
+        self.assertFalse(rows["ping"].reached(1.36))
+        self.assertTrue(rows["large"].reached(1.3))
+        self.assertFalse(rows["large"].reached(1.29))
+
+
 class Operations(TestCase):
     """What is read out of what wrk says."""
 

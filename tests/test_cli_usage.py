@@ -61,6 +61,7 @@ class UsageTests(SynchronousTestCase):
         self.assert_usage(needed, "be", "--forward", "h:1", "--echo")
         self.assert_usage("no port to wait on", "be", "--echo", "--zmq", "0")
         self.assert_usage("no port to wait on", "be", "--echo", "--zmq", "0", "--srt", "0")
+        self.assert_usage("--proxy goes with", "be", "--zmq", "0", "--proxy", "v2")
         self.assert_usage("-1", "be", "--echo", "--srt", "-1")
         self.assert_usage("--proxy goes with", "be", "--echo", "--proxy", "v2")
         self.assert_usage("--json goes with --link-telemetry", "be", "--echo", "--json")

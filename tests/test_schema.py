@@ -48,6 +48,7 @@ REQUESTS: tuple[ms.Message, ...] = (
     ms.PortAcquire(need_zmq=True),
     ms.PortAcquire(need_zmq=True, need_srt=True, ttl_seconds=600, service="web.a-1", be="b"),
     ms.PortAcquire(need_srt=True, transport="srt"),
+    ms.PortAcquire(broker="push_pull", side="backend"),
     ms.PortRelease(session_id="sess"),
     ms.PortRelease(session_id="sess", zmq_port=30110, srt_port=30010),
     ms.KeyExchange(public_key="PEM"),
@@ -70,7 +71,18 @@ REPLIES: tuple[ms.Message | str, ...] = (
         services={"web": ms.ServiceCount(zmq_ready=0, srt_ready=0, srt_native_ready=1)},
     ),
     ms.PortGrant(request_id="", session_id="sess", expires_at=1, zmq_port=1, ticket="t", host="h"),
+    msgspec.structs.replace(
+        _NOTHING,
+        brokers=(
+            ms.BrokerState(
+                pattern="req_rep", frontend=1, backend=65535, clients_frontend=0, clients_backend=9
+            ),
+        ),
+    ),
     ms.PortGrant(request_id="", session_id="s", expires_at=1, srt_port=1, transport="srt"),
+    ms.PortGrant(
+        request_id="", session_id="s", expires_at=1, zmq_port=1, broker="pub_sub", side="frontend"
+    ),
     ms.PortGrant(
         request_id="r", session_id="", expires_at=0, error_code=Code.PORT_EXHAUSTED, error="none"
     ),
@@ -119,6 +131,7 @@ WRONG: dict[str, tuple[dict[str, Any], ...]] = {
         {"need_srt": True, "service": "w" * 65}, {"need_srt": True, "be": "b" * 129},
         {"need_srt": True, "request_id": "r" * 257}, {"need_srt": True, "transport": "udp"},
         {"need_srt": True, "transport": ""}, {"need_zmq": True, "transport": "srt"},
+        {"broker": ""}, {"broker": "router"}, {"broker": "req_rep", "side": "left"},
     ),
     "RLX1HELLO": (
         {}, {"role": "GW"}, {"role": "BE", "ack": True, "on_fe_close": "keep"},

@@ -24,6 +24,18 @@ def commands(page: str) -> str:
     return textwrap.dedent(block)
 
 
+def section(page: str, title: str) -> str:
+    """The first block of commands under a title of a page."""
+    text = (ROOT / page).read_text()
+    under = text[text.index(f"\n{title}\n") :].split("::\n\n", 1)[1]
+    lines = []
+    for line in under.splitlines():
+        if line and not line.startswith("    "):
+            break
+        lines.append(line)
+    return textwrap.dedent("\n".join(lines)).strip() + "\n"
+
+
 def count(block: str) -> int:
     """How many commands there are; what is between two END is part of one."""
     lines, inside = 0, False

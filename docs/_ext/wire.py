@@ -89,9 +89,9 @@ def _type(field: dict[str, Any]) -> str:
     if kind == "object" and "properties" in field:
         return "object"
     if kind == "object":
-        counts = field["additionalProperties"]["properties"]
-        inner = ", ".join(f"{rst.verbatim(name)} {_type(each)}" for name, each in counts.items())
-        return f"object of objects: {inner}"
+        if "properties" in field:
+            return f"object: {_inner(field)}"
+        return f"object of objects: {_inner(field['additionalProperties'])}"
     least, most, longest = (field.get(key) for key in ("minimum", "maximum", "maxLength"))
     if most is not None:
         return f"{kind}, {least} to {most}"
@@ -102,3 +102,9 @@ def _type(field: dict[str, Any]) -> str:
     if kind == "string" and "pattern" in field:
         return f"{kind}, {rst.literal(field['pattern'])}"
     return str(kind)
+
+
+def _inner(field: dict[str, Any]) -> str:
+    """The fields of an object, in a cell."""
+    fields = field["properties"].items()
+    return ", ".join(f"{rst.verbatim(name)} {_type(each)}" for name, each in fields)

@@ -74,20 +74,20 @@ def command(
     reset. Goes on until Ctrl-C, through losses of the gateway.
 
     With --link-telemetry, none of the three and no port, it only registers and tells of the
-    links: of the sessions of an encoder that connects by SRT under the same --client-id.
+    links: of the sessions of an encoder that connects by SRT under the same --client-id. With
+    '--zmq 0' and none of the three it only registers, for programs of ZeroMQ on this machine
+    that wait themselves.
     """
     if as_json and not link_telemetry:
         raise click.UsageError("--json goes with --link-telemetry")
-    serves = forward is not None or shell is not None or echoes or bool(zmq or srt)
-    if link_telemetry and not serves:
-        zmq = srt = 0
-    elif (forward is not None) + (shell is not None) + echoes != 1:
-        raise click.UsageError("exactly one of --forward, --exec and --echo is needed")
-    if proxy is not None and echoes:
-        raise click.UsageError("--proxy goes with --forward or --exec, which get the header")
+    ways = (forward is not None) + (shell is not None) + echoes
     if zmq is None and srt is None:
-        zmq = DEFAULT_MARK
-    if not (zmq or srt or link_telemetry):
+        zmq = 0 if link_telemetry and not ways else DEFAULT_MARK
+    if ways != 1 and (ways or zmq or srt):
+        raise click.UsageError("exactly one of --forward, --exec and --echo is needed")
+    if proxy is not None and (echoes or not ways):
+        raise click.UsageError("--proxy goes with --forward or --exec, which get the header")
+    if ways and not (zmq or srt):
         raise click.UsageError("there is no port to wait on; --zmq or --srt of 1 or more is needed")
 
     async def main(reactor: Any) -> None:

@@ -73,6 +73,10 @@ def check(sight: Sight, link: Link, port: Port, now: float) -> Admitted:
         raise PeerError(Code.DRAINING, "the gateway is stopping and takes no new session")
     if port.retired:
         raise RetiredError(port.number, _has_credential(link))
+    if port.broker is not None:
+        raise PeerError(
+            Code.NOT_ADMITTED, f"port {port.number} is a broker's, for ZeroMQ without HELLO"
+        )
     if not link.dialled:
         check_source(sight.rules.admission, link, sight.roster, now)
     if link.role is Role.BE:

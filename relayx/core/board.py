@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from relayx.core import effects as fx
+from relayx.core.brokered import BrokerPorts
 from relayx.core.directory import Client
 from relayx.core.errors import Code, PeerError
 from relayx.core.leases import LeaseTable
@@ -28,6 +29,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
     :ivar srt_bridge: whether a TCP connection and an SRT one may be paired.
     :ivar srt_fan_out: most FEs at once that watch one BE's SRT stream.
+    :ivar brokers: whose ports are not for HELLO; none comes or goes while the gateway runs.
     """
 
     ports: PortAlloc
@@ -42,6 +44,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     leases_per_client: int = 1024
     srt_bridge: bool = False
     srt_fan_out: int = 1
+    brokers: tuple[BrokerPorts, ...] = ()
 
 
 class Names(Protocol):
@@ -77,7 +80,7 @@ class Board:
         self.policies = policies or Policies()
         self.names = names
         self.roster = Roster(rules.reaper_timeout)
-        self.ports = PortTable(numbers(rules.ports))
+        self.ports = PortTable(numbers(rules.ports), rules.brokers)
         self.leases = LeaseTable()
         self.links: dict[int, Link] = {}
         self.sessions: dict[str, Session] = {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from relayx.core.directory import Client
 from relayx.core.errors import StateError
-from relayx.core.messages import Protocol, Role, Transport
+from relayx.core.messages import Protocol, Role, Side, Transport
 from relayx.core.ports import Port
 
 if TYPE_CHECKING:
@@ -23,10 +23,12 @@ class Lease:
     :ivar ports: the ports that it still holds.
     :ivar due: what will end it when it expires.
     :ivar transport: by which its owner connects to its srt port.
+    :ivar side: of the broker whose port it is for, which others have leases on too; None where
+        it keeps ports for its owner alone.
     """
 
     __slots__ = (
-        "due", "expires", "granted", "owner", "ports", "service", "session_id", "ticket",
+        "due", "expires", "granted", "owner", "ports", "service", "session_id", "side", "ticket",
         "trace_id", "transport", "used",
     )  # fmt: skip
 
@@ -41,7 +43,9 @@ class Lease:
         trace_id: str = "",
         granted: float = 0.0,
         transport: Transport = Transport.TCP,
+        side: Side | None = None,
     ) -> None:
+        self.side = side
         self.granted = granted
         self.used = False
         self.session_id = session_id
@@ -104,13 +108,16 @@ class LeaseTable:
             if port.lease is not None:
                 raise StateError(f"port {port.number} is under a lease already")
         for port in lease.ports:
-            port.lease = lease
+            if lease.side is None:
+                port.lease = lease
         self._leases[lease.session_id] = lease
 
     def end(self, lease: Lease, ports: Iterable[Port]) -> None:
         """End a lease on some of its ports; they remember it among their last ones."""
         for port in ports:
             lease.ports.remove(port)
+            if lease.side is not None:
+                continue
             port.lease = None
             port.ended.append((lease.session_id, lease.ticket))
         if not lease.ports:

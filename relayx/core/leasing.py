@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from relayx.core.board import Board
+from relayx.core.brokered import Broker, choose
 from relayx.core.codec import client_id_fault, fits, id_fault, shown
 from relayx.core.directory import Client
 from relayx.core.errors import Code, PeerError
@@ -55,12 +56,15 @@ class Leasing:
             srt_port=srt_port,
             host=board.rules.advertise_host,
             transport=lease.transport,
+            broker=asked.broker if lease.side is not None else "",
+            side=lease.side or "",
         )
         with_ticket = msgspec.structs.replace(shared, ticket=lease.ticket)
         board.send(client, with_ticket, trace_id)
-        others = with_ticket if client.role is Role.BE else shared
-        board.broadcast(client.role.other, others, trace_id)
-        board.changed()
+        if lease.side is None:  # the others have nothing to do for a broker's port
+            others = with_ticket if client.role is Role.BE else shared
+            board.broadcast(client.role.other, others, trace_id)
+            board.changed()
         lease.due = board.at(lease.expires, lambda now: self.expire(now, lease))
         board.note(
             "info", "granted",
@@ -71,9 +75,12 @@ class Leasing:
 
     def _grant(self, now: float, client: Client, asked: PortAcquire, trace_id: str) -> Lease:
         board = self._board
-        _check(asked)
+        brokered = bool(asked.broker) and client.v11  # what v1 does not know, it has not said
+        _check(asked, brokered)
         if board.draining:
             raise PeerError(Code.DRAINING, "the gateway is stopping and grants no new lease")
+        if brokered:
+            return self._grant_brokered(now, client, asked, trace_id)
         wanted = [
             protocol
             for protocol, need in ((Protocol.ZMQ, asked.need_zmq), (Protocol.SRT, asked.need_srt))
@@ -90,6 +97,20 @@ class Leasing:
         board.leases.add(lease)
         for port in ports:
             port.last_be = port.waiting_be
+        return lease
+
+    def _grant_brokered(
+        self, now: float, client: Client, asked: PortAcquire, trace_id: str
+    ) -> Lease:
+        board = self._board
+        broker, side = choose(board.ports.brokers, asked, client.role)
+        self._check_policy(client, [Protocol.ZMQ])
+        lease = Lease(
+            board.names.session_id(), board.names.ticket(), client,
+            now + (asked.ttl_seconds or DEFAULT_TTL), [board.ports[broker.port(side)]],
+            trace_id=trace_id, granted=now, side=side,
+        )  # fmt: skip
+        board.leases.add(lease)
         return lease
 
     def _check_policy(self, client: Client, wanted: list[Protocol]) -> None:
@@ -183,6 +204,12 @@ class Leasing:
         for lease in self._board.leases.of(owner):
             self.end(lease, lease.ports, code, by_gateway=True)
 
+    def end_brokered(self, broker: Broker) -> None:
+        """End every lease on the ports of a broker."""
+        for lease in self._board.leases:
+            if any(port.broker is broker for port in lease.ports):
+                self.end(lease, lease.ports, Code.BE_LOST, by_gateway=True)
+
     def end(
         self,
         lease: Lease,
@@ -209,7 +236,8 @@ class Leasing:
         message = PortRelease(
             session_id=lease.session_id, zmq_port=zmq_port, srt_port=srt_port, error_code=code
         )
-        board.broadcast(lease.role.other, message, trace_id)
+        if lease.side is None:
+            board.broadcast(lease.role.other, message, trace_id)
         if by_gateway:
             board.send(lease.owner, message, trace_id)
         for port in ended:
@@ -227,9 +255,9 @@ class Leasing:
         )  # fmt: skip
 
 
-def _check(asked: PortAcquire) -> None:
+def _check(asked: PortAcquire, brokered: bool) -> None:
     fault = id_fault("request_id", asked.request_id) or client_id_fault("be", asked.be or "")
-    if not (asked.need_zmq or asked.need_srt):
+    if not (asked.need_zmq or asked.need_srt or brokered):
         fault = "need_zmq and need_srt are both false; ask for one or both"
     elif not 0 <= asked.ttl_seconds <= MAX_TTL:
         fault = (

@@ -47,6 +47,21 @@ class Transport(StrEnum):
         return Transport.SRT if self is Transport.TCP else Transport.TCP
 
 
+class Pattern(StrEnum):
+    """What a broker does: who meets whom, frontend first (contract section 4)."""
+
+    PUB_SUB = "pub_sub"
+    PUSH_PULL = "push_pull"
+    REQ_REP = "req_rep"
+
+
+class Side(StrEnum):
+    """One of a broker's two ports."""
+
+    FRONTEND = "frontend"
+    BACKEND = "backend"
+
+
 class Cause(StrEnum):
     """Why a session ended (contract section 7)."""
 
@@ -150,6 +165,16 @@ class ServiceCount(msgspec.Struct, frozen=True, omit_defaults=True):
     srt_native_ready: Annotated[int, _is("srt ports on which one of its BEs waits by SRT")] = 0
 
 
+class BrokerState(msgspec.Struct, frozen=True, kw_only=True):
+    """One broker: two zmq ports on which many meet many, without HELLO."""
+
+    pattern: Annotated[str, _is("pub_sub, push_pull or req_rep")]
+    frontend: Annotated[int, _is("the zmq port for PUB, PUSH or REQ")]
+    backend: Annotated[int, _is("the zmq port for SUB, PULL or REP")]
+    clients_frontend: Annotated[int, _is("connections that are open there")]
+    clients_backend: Annotated[int, _is("connections that are open there")]
+
+
 class PortState(Message, frozen=True, kw_only=True, omit_defaults=True):
     """gateway -> client: counts and sorted port lists (contract section 4)."""
 
@@ -180,6 +205,16 @@ class PortState(Message, frozen=True, kw_only=True, omit_defaults=True):
         ]
         | msgspec.UnsetType
     ) = msgspec.UNSET
+    brokers: (
+        Annotated[
+            tuple[BrokerState, ...],
+            _is(
+                "the brokers that run, whose ports are ready, for ZeroMQ alone, and in no list;"
+                " for 1.1 clients, where there are any"
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 class PortAcquire(Message, frozen=True, kw_only=True, omit_defaults=True):
@@ -197,6 +232,17 @@ class PortAcquire(Message, frozen=True, kw_only=True, omit_defaults=True):
     transport: Annotated[
         str, _is("tcp, or srt to connect to the srt port by SRT; a zmq port is for TCP always")
     ] = Transport.TCP
+    broker: Annotated[
+        str,
+        _is(
+            "pub_sub, push_pull or req_rep: asks for a port of a broker of that pattern, which"
+            " any number of leases share; for 1.1 clients"
+        ),
+    ] = ""
+    side: Annotated[
+        str,
+        _is('with broker: frontend or backend; "": frontend for an FE, backend for a BE'),
+    ] = ""
 
 
 class PortGrant(Message, frozen=True, kw_only=True, omit_defaults=True):
@@ -214,6 +260,8 @@ class PortGrant(Message, frozen=True, kw_only=True, omit_defaults=True):
         _is("what HELLO needs for the ports; for the requester, and of a BE's lease every FE"),
     ] = ""
     transport: Annotated[str, _is("what the requester connects to the srt port by")] = Transport.TCP
+    broker: Annotated[str, _is("the pattern of the broker whose port zmq_port is")] = ""
+    side: Annotated[str, _is("with broker: which of its sides it is")] = ""
     error_code: Annotated[str, _is("why there is no lease")] = ""
     error: Annotated[str, _is("the same as a sentence")] = ""
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from relayx.core.brokered import Broker, BrokerPorts
 from relayx.core.errors import StateError
 from relayx.core.hello import Hello
-from relayx.core.messages import PortState, Protocol, Role, ServiceCount, Transport
+from relayx.core.messages import PortState, Protocol, Role, ServiceCount, Side, Transport
 
 if TYPE_CHECKING:
     from relayx.core.board import Due
@@ -159,19 +160,28 @@ class Port:
     :ivar last_be: the connection that waits, or was the last to wait under the port's lease.
     :ivar ended: session ids and tickets of the port's last leases.
     :ivar retired: it is no longer configured, and gone when its session has ended.
+    :ivar broker: what it is a port of; such a port is ready for good, and no BE waits there.
     :ivar sessions: those that run, by pairing id; more than one where FEs share a BE.
     """
 
     __slots__ = (
-        "ended", "last_be", "lease", "number", "protocol", "retired", "sessions", "status",
-        "waiting_be", "waiting_fe",
+        "broker", "ended", "last_be", "lease", "number", "protocol", "retired", "sessions",
+        "status", "waiting_be", "waiting_fe",
     )  # fmt: skip
 
-    def __init__(self, number: int, protocol: Protocol, *, retired: bool = False) -> None:
+    def __init__(
+        self,
+        number: int,
+        protocol: Protocol,
+        *,
+        retired: bool = False,
+        broker: Broker | None = None,
+    ) -> None:
         self.number = number
         self.protocol = protocol
         self.retired = retired
-        self.status = Status.EMPTY
+        self.broker = broker
+        self.status = Status.EMPTY if broker is None else Status.READY
         self.waiting_be: Link | None = None
         self.waiting_fe: Link | None = None
         self.last_be: Link | None = None
@@ -204,7 +214,12 @@ class Port:
 
     @property
     def reserved(self) -> bool:
-        """Whether a lease hides the port from everybody but its owner."""
+        """Whether a lease hides the port from everybody but its owner.
+
+        A broker's port is under none; where the broker has ended, it hides the port from all.
+        """
+        if self.broker is not None:
+            return not self.broker.running
         if self.lease is None or self.status is Status.BUSY:
             return False
         held_by_fe = self.lease.role is Role.FE
@@ -215,11 +230,19 @@ class PortTable:
     """All data ports, and which of them are ready, longest first.
 
     :ivar get: the port of a number, None where there is none.
+    :ivar brokers: in the order in which they are configured.
     """
 
-    def __init__(self, ports: Iterable[tuple[int, Protocol]]) -> None:
+    def __init__(
+        self, ports: Iterable[tuple[int, Protocol]], brokers: Iterable[BrokerPorts] = ()
+    ) -> None:
         """:param ports: number and protocol of each port."""
-        self._ports = {number: Port(number, protocol) for number, protocol in sorted(ports)}
+        self.brokers = tuple(map(Broker, brokers))
+        of = {broker.port(side): broker for broker in self.brokers for side in Side}
+        self._ports = {
+            number: Port(number, protocol, broker=of.get(number))
+            for number, protocol in sorted(ports)
+        }
         self._by_protocol = {
             protocol: [p for p in self._ports.values() if p.protocol is protocol]
             for protocol in Protocol
@@ -287,6 +310,7 @@ class PortTable:
         :param srt: the same for the srt ports.
         """
         services: dict[str, list[int]] = {}
+        brokers = tuple(broker.state() for broker in self.brokers if broker.running)
         zmq_ready, _, zmq_empty, zmq_busy = self._lists(Protocol.ZMQ, services)
         srt_ready, native, srt_empty, srt_busy = self._lists(Protocol.SRT, services)
         return PortState(
@@ -302,6 +326,7 @@ class PortTable:
             if v11
             else msgspec.UNSET,
             srt_native_ready_ports=(tuple(native) if srt else ()) if v11 else msgspec.UNSET,
+            brokers=brokers if v11 and brokers and zmq else msgspec.UNSET,
         )
 
     def _lists(
@@ -315,7 +340,7 @@ class PortTable:
         for port in self._by_protocol[protocol]:
             if port.status is Status.BUSY:
                 busy += 1
-            elif port.reserved:
+            elif port.reserved or port.broker is not None:
                 continue
             elif port.status is Status.EMPTY:
                 empty.append(port.number)

@@ -20,6 +20,10 @@ The whole protocol, each arrow with what it causes (contract sections 3 to 9)::
       (ends)            ->  BE: port empty
       session over      ->  session_end to both ends; with the last: port ready (kept BE) or empty
 
+    broker
+      connections       ->  port_state (1.1: its brokers)
+      (ends by itself)  ->  port_release BE_LOST to the owners of leases on its ports
+
     time
       lease expired     ->  port_release TTL_EXPIRED, unless a session runs
       FE waited         ->  refuse PORT_EMPTY
@@ -29,6 +33,8 @@ Whatever changes the lists of ``port_state`` ends in one StateChanged.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from relayx.core.board import Board, Names, Rules
 from relayx.core.bystate import role_by_state
@@ -48,6 +54,7 @@ from relayx.core.messages import (
     PortStateQuery,
     Register,
     Role,
+    Side,
     Transport,
 )
 from relayx.core.pairing import Outcome, Pairing
@@ -203,6 +210,26 @@ class Switchboard:
     def session_over(self, now: float, pairing_id: str, outcome: Outcome) -> list[Effect]:
         """A session has ended; its port leaves ``busy`` with the last that runs there."""
         self._pairing.over(now, pairing_id, outcome)
+        return self.board.take()
+
+    # brokers
+
+    def broker_clients(self, frontend: int, clients: Mapping[Side, int]) -> list[Effect]:
+        """So many connections are open at the broker whose frontend port that is."""
+        for broker in self.board.ports.brokers:
+            if broker.ports.frontend == frontend and broker.clients != clients:
+                broker.clients = dict(clients)
+                self.board.changed()
+        return self.board.take()
+
+    def broker_ended(self, frontend: int) -> list[Effect]:
+        """The broker whose frontend port that is runs no more; leases on its ports end."""
+        for broker in self.board.ports.brokers:
+            if broker.ports.frontend == frontend and broker.running:
+                broker.running = False
+                broker.clients = dict.fromkeys(Side, 0)
+                self._leasing.end_brokered(broker)
+                self.board.changed()
         return self.board.take()
 
     # time and stopping

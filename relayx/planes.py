@@ -93,6 +93,8 @@ class Planes:
     :param look: copies the rules' state, for SRT.
     :ivar data: the TCP plane.
     :ivar srt: the SRT plane, None where it is off or libsrt is missing.
+    :ivar srt_begun: whether :meth:`begin_srt` was called, which a gateway without srt ports has
+        no use for.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class Planes:
         self._calls: set[int] = set()  # ports of SRT that are not listened on, since they call
         self.data = DataPlane(reactor, settings, events, self._links)
         self.srt: SrtPlane | None = None
+        self.srt_begun = False
 
     def begin_srt(self, settings: SrtSettings, path: str = "") -> str:
         """Have SRT from now on, as far as it is wanted and there; what to tell, "" for nothing.
@@ -114,6 +117,7 @@ class Planes:
         :param path: a file of libsrt, "" for the system's.
         :raises SrtUnusableError: where it is demanded and not there, or an option is wrong.
         """
+        self.srt_begun = True
         self._srt_settings = settings
         self._calls = {dial.port for dial in settings.dial if dial.rendezvous}
         if settings.enabled == "no":

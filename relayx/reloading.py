@@ -35,7 +35,7 @@ from relayx.net.listening import reason
 from relayx.net.proxied import ProxiedFactory
 from relayx.net.sources import Failures
 from relayx.net.tls import ServerFiles, ServerTls, TlsFileError, load_context
-from relayx.planes import Planes
+from relayx.planes import Planes, SrtUnusableError
 from relayx.security.keydir import KeyFileError
 from relayx.settings import (
     control_settings,
@@ -274,6 +274,11 @@ class Reloading:
             raise ConfigError([Fault(error.path, "", "", error.problem)]) from None
         except KeyFileError as error:
             raise ConfigError([Fault(error.path, "", "", error.problem, error.allowed)]) from None
+        if config.relay.ports("srt") and self.listens and not parts.data.srt_begun:
+            try:
+                self._say("info", "srt", parts.data.begin_srt(srt_settings(config, new.secrets)))
+            except SrtUnusableError as error:
+                raise ConfigError([Fault(file, "srt", "", str(error))]) from None
         for number, protocol, key in self._added(config):
             try:
                 parts.data.listen(number, protocol)

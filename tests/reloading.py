@@ -106,9 +106,11 @@ def _replace(path: Path, text: str) -> None:
 
 
 def filed(
-    *, zmq: int = 3, srt: int = 2, **sections: Any
+    *, zmq: int = 3, srt: int = 2, real_srt: dict[str, Any] | None = None, **sections: Any
 ) -> Callable[[Callable[..., None]], Callable[..., defer.Deferred[None]]]:
     """As :func:`tests.live.live`, with a gateway that was started from files."""
+    if real_srt is not None:
+        sections["srt"] = {"enabled": "yes", **real_srt}
 
     def start(case: Any) -> Filed:
         for attempt in range(8):

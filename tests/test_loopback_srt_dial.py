@@ -45,7 +45,13 @@ def calling(
             gateway = Calling(random_host(), 1, 2)
             gateway.at = free_port()
             dial = SrtDial(gateway.srt[0], f"{host}:{gateway.at}", role, streamid, mode)
-            srt = {"enabled": Enabled.YES, "dial": (dial,), "latency": 20, "conntimeo": 300}
+            srt: dict[str, Any] = {
+                "enabled": Enabled.YES,
+                "dial": (dial,),
+                "latency": 20,
+                "conntimeo": 300,
+            }
+            srt["bridge"] = mode is DialMode.RENDEZVOUS
             service = service_for(gateway, {"srt": srt, "data": {"admission": "peer"}})
             try:
                 service.privilegedStartService()
@@ -176,5 +182,15 @@ class Rendezvous(SrtCase):
         )
         gateway.before_closing(be.close)
         self.ready(watcher, port)
-        be.send(b"early")
-        be.drain()
+        fe = gateway.dial11(port, source="127.0.0.1")
+        fe.hello("FE", "eye")
+        fe.expect("RLX1PAIRED")
+        be.send(b"met")
+        self.assertEqual(fe.receive(3), b"met")
+        fe.send(b"back")
+        self.assertEqual(be.receive(), b"back")
+        self.assertEqual(self.rejected(gateway, FE, port, timeout=0.5), 16)
+        be.close()
+        self.assertEqual(fe.rest(), (b"", "end"))
+        fe.close()
+        self.empty(watcher, port)

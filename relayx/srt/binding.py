@@ -111,8 +111,8 @@ class Library:
 
     def close(self, sock: int) -> None:
         """Close a socket, its unsent data lost; one that is closed already stays so."""
+        self.lib.srt_close(sock)  # which waits for a callback that is under way
         self._callbacks.pop(sock, None)
-        self.lib.srt_close(sock)
 
     def set(self, sock: int, name: str, value: bool | int | str | bytes) -> None:
         """Set an option of :data:`~relayx.srt.options.OPTIONS`.

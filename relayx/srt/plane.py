@@ -7,6 +7,7 @@ before its handshake ends; and by the rules themselves once the connection is th
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections import deque
@@ -31,7 +32,7 @@ from relayx.srt.dialing import Caller
 from relayx.srt.dropping import Dropped
 from relayx.srt.engine import Engine, Waiting
 from relayx.srt.lent import LentConnection
-from relayx.srt.options import FILE, OPTIONS, Kind
+from relayx.srt.options import FILE
 from relayx.srt.pump import Counts
 from relayx.srt.session import Paired, Report, Sessions
 from relayx.srt.settings import Dial, SrtSettings
@@ -130,7 +131,8 @@ class SrtPlane:
         self._wires = Wires(self._engine)
         self._wires.measured = events.links_measured
         self.totals = Totals()
-        self._ports: dict[int, UdpPort] = {}
+        self._ports: dict[int, UdpPort | None] = {}
+        self._had: set[int] = set()  # ports that libsrt has had, and may have still
         self._listeners: dict[int, int] = {}  # of libsrt, where somebody has called
         self._options_of: dict[int, tuple[Any, str]] = {}  # what a listener was made with
         self._connections: dict[int, SrtConnection] = {}
@@ -143,6 +145,7 @@ class SrtPlane:
         self._look_call: Any = None
         self._refused: deque[tuple[int, str, str, int, str]] = deque(maxlen=MOST_REFUSED)
         self._telling = False
+        self._closed = False
         self._callers: list[Caller] = []
         self._closed = False
         self.refusals: dict[int, int] = {}
@@ -166,22 +169,59 @@ class SrtPlane:
 
         :raises OSError: where it cannot be bound.
         """
-        self._ports[number] = UdpPort(
-            self.reactor, self._settings.interface, number, lambda: self._called(number)
-        )
+        try:
+            self._ports[number] = UdpPort(
+                self.reactor, self._settings.interface, number, lambda: self._called(number)
+            )
+        except OSError:
+            if number not in self._had:
+                raise
+            self._listen_again(number)
+            self._ports[number] = None
+
+    def _listen_again(self, number: int) -> None:
+        """Listen on a port that libsrt has had, and has still: for seconds, or for sessions there.
+
+        :raises OSError: where somebody else has it.
+        """
+        library = self._library
+        sock = library.create()
+        try:
+            self._set_options(sock)
+            library.bind(sock, self._settings.interface, number)
+            library.listen(sock, BACKLOG, lambda *came: self._decide(number, *came))
+        except SrtError as error:
+            library.close(sock)
+            raise OSError(errno.EADDRINUSE, str(error)) from None
+        self._accept_on(number, sock)
 
     def try_listening(self, number: int) -> None:
         """Find out whether :meth:`listen` would work, and listen on nothing.
 
         :raises OSError: where it would not.
         """
-        if number not in self._ports:
+        if number in self._ports:
+            return
+        try:
             UdpPort(self.reactor, self._settings.interface, number, lambda: None).close()
+        except OSError:
+            if number not in self._had:
+                raise
+            library = self._library
+            sock = library.create()
+            try:
+                library.bind(sock, self._settings.interface, number)
+            except SrtError as error:
+                raise OSError(errno.EADDRINUSE, str(error)) from None
+            finally:
+                library.close(sock)
 
     def _called(self, number: int) -> None:
         """Somebody calls on a port: libsrt listens there from now on."""
         library, sock = self._library, None
-        descriptor = self._ports[number].take()
+        port = self._ports[number]
+        assert port is not None
+        descriptor = port.take()
         try:
             sock = library.create()
             self._set_options(sock)
@@ -195,7 +235,11 @@ class SrtPlane:
             else:
                 library.close(sock)
             return
+        self._accept_on(number, sock)
+
+    def _accept_on(self, number: int, sock: int) -> None:
         settings = self._settings
+        self._had.add(number)
         self._listeners[number] = sock
         self._options_of[number] = settings.options, settings.passphrase
         self._engine.order(
@@ -219,6 +263,7 @@ class SrtPlane:
         sock = self._listeners.pop(number, None)
         if sock is not None:
             del self._options_of[number]
+            self._library.close(sock)  # at once, so that another may listen there
             self._engine.order(self._engine.remove_listener, sock)
 
     def stop_listening(self) -> None:
@@ -248,6 +293,8 @@ class SrtPlane:
         Copying costs time, so it is done at once, but no more than a tenth of all time, unless
         somebody is told of the new state, see :meth:`refresh`.
         """
+        if self._closed:
+            return
         if self._build_call is None:
             wait = max(0.0, self._may_build_at - time.monotonic())
             if wait:
@@ -313,8 +360,8 @@ class SrtPlane:
         if made_with is None or made_with == (settings.options, settings.passphrase):
             return
         new = dict(settings.options)
-        for name in dict(made_with[0]).keys() - new:  # those that have no default to set are texts
-            library.set(sock, name, "" if OPTIONS[name].kind is Kind.TEXT else 0)
+        for name in dict(made_with[0]).keys() - new:  # those are left out whose default is 0
+            library.set(sock, name, 0)
         for name, value in settings.options:
             library.set(sock, name, value)
         library.set(sock, "passphrase", settings.passphrase)
@@ -578,6 +625,7 @@ class SrtPlane:
 
     def close(self) -> None:
         """Close every connection that is left."""
+        self._closed = True
         self._closed = True
         self.stop_listening()
         for caller in self._callers:

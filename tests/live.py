@@ -24,6 +24,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -545,6 +546,8 @@ def config_text(whole: Sections) -> str:
 
 def _written(value: Any) -> Any:
     """A configuration value as YAML has it; a float is a duration."""
+    if isinstance(value, StrEnum):
+        return str(value)
     return f"{round(value * 1000)}ms" if isinstance(value, float) else value
 
 

@@ -77,7 +77,7 @@ class StartTests(BrokersCase):
         brokers = Brokers(reactor, settings, self.told)
         self.addCleanup(brokers.stop)
         try:
-            await brokers.start()
+            brokers.listen()
         except BrokerError as error:
             self.assertEqual(error.where, f"tcp://{HOST}:{ports[0]}")
             self.assertEqual(error.reason, os.strerror(errno.EADDRINUSE))
@@ -87,13 +87,15 @@ class StartTests(BrokersCase):
         self.assertEqual(ours(), [])
         self.assertEqual(self.told.ended, [])
         taken.close()
-        await brokers.start()
+        brokers.listen()
+        brokers.start()
         self.assertEqual(brokers.brokers[0].port(Role.BACKEND), ports[1])
 
     async def test_otherAddress(self) -> None:
         """An address that is not this machine's is an error, too."""
         brokers = Brokers(reactor, [BrokerSettings(Pattern.PUB_SUB, 0, 0, "192.0.2.1")], self.told)
-        await self.assertFailure(brokers.start(), BrokerError)
+        self.assertRaises(BrokerError, brokers.listen)
+        self.assertEqual(ours(), [])
 
     async def test_none(self) -> None:
         """No settings, no threads."""
@@ -260,6 +262,7 @@ class WatchTests(BrokersCase):
     async def test_comeAndGo(self) -> None:
         """200 connections are counted; once closed, neither they nor a descriptor is there."""
         broker = await self.broker("req_rep")
+        await broker.statistics()  # its thread has opened what it opens
         before = descriptors()
         threads = threading.active_count()
         context = zmq.Context()

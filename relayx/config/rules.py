@@ -16,7 +16,7 @@ from relayx.config.ephemeral import ephemeral_warnings
 from relayx.config.faults import Fault, shown
 from relayx.config.http import http_faults
 from relayx.config.limits import Machine, descriptor_fault, memory_warning
-from relayx.config.model import Config
+from relayx.config.model import Admission, Config
 from relayx.config.proxies import proxy_faults
 from relayx.config.security import security_faults, security_warnings
 from relayx.config.srtrules import srt_faults, srt_warnings
@@ -227,7 +227,10 @@ def _srt(checked: Checked) -> Iterator[Fault]:
 
 def _zmq(checked: Checked) -> Iterator[Fault]:
     config, ports = checked.config, checked.config.relay.ports("zmq")
-    return zmq_faults(checked.file, config.zmq, ports, config.security.keys, checked.broken)
+    by_ticket = config.data.admission is Admission.TICKET
+    return zmq_faults(
+        checked.file, config.zmq, ports, config.security.keys, by_ticket, checked.broken
+    )
 
 
 def _descriptors(checked: Checked) -> Iterator[Fault]:

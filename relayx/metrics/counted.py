@@ -9,14 +9,14 @@ from prometheus_client import CollectorRegistry
 
 from relayx.core.effects import Pair
 from relayx.core.errors import Code
-from relayx.core.messages import Cause, Protocol, Role
+from relayx.core.messages import Cause, Protocol, Role, Side
 from relayx.metrics.tally import CounterBy, HistogramBy
+from relayx.zmq.counts import BOUNDS
 
 LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 PAIRING = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 LEASE = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
 SESSION = (0.01, 0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
-MESSAGE = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """Upper bounds of the buckets, in seconds."""
 
 REFUSALS = {
@@ -58,17 +58,16 @@ class Counted:
         self._connections = {
             protocol: counter(
                 f"{protocol}_conn",
-                f"Data connections that said HELLO on a port labelled {protocol}. Ports speak TCP "
-                "today, whatever their label",
+                f"Data connections that said who they are on a port labelled {protocol}"
+                + (", or whose handshake a broker took" if protocol is Protocol.ZMQ else ""),
                 "role",
             )
             for protocol in Protocol
         }
-        histogram(
+        self.answers = histogram(
             "zmq_msg_duration_seconds",
-            "Seconds that a ZeroMQ message took through the gateway, by pattern. Without samples: "
-            "today the gateway moves bytes and knows no messages in them",
-            MESSAGE,
+            "Seconds from a REQ's message to its answer, as the gateway sees both, by pattern",
+            BOUNDS,
             "pattern",
         )
         self._registrations = counter(
@@ -172,6 +171,10 @@ class Counted:
     def said_hello(self, protocol: Protocol, role: Role) -> None:
         """A data connection has said who it is."""
         self._connections[protocol](role).inc()
+
+    def broker_connected(self, side: Side, more: int) -> None:
+        """So many more connections have come to a side of a broker."""
+        self._connections[Protocol.ZMQ](side).value += more
 
     def paired(self, pair: Pair) -> None:
         """A session begins."""

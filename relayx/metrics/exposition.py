@@ -18,7 +18,8 @@ from prometheus_client import (
 from prometheus_client.core import Metric
 
 from relayx.core.effects import Pair
-from relayx.core.messages import Protocol, Role
+from relayx.core.messages import Protocol, Role, Side
+from relayx.metrics.brokers import Brokers, durations
 from relayx.metrics.counted import Counted
 from relayx.metrics.lag import LoopLag
 from relayx.metrics.state import Sources, State
@@ -69,7 +70,9 @@ class Metrics:
         for result in ("success", "failure"):
             self._reloads.labels(result)
         self._in_force(1)
+        self._counted.answers.elsewhere = lambda: durations(sources.brokers)
         self.registry.register(State(sources))
+        self.registry.register(Brokers(sources.brokers))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -95,6 +98,10 @@ class Metrics:
     def said_hello(self, protocol: Protocol, role: Role) -> None:
         """A data connection has said who it is."""
         self._counted.said_hello(protocol, role)
+
+    def broker_connected(self, side: Side, more: int) -> None:
+        """So many more connections have come to a side of a broker."""
+        self._counted.broker_connected(side, more)
 
     def paired(self, pair: Pair) -> None:
         """A session begins."""

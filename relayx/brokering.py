@@ -90,6 +90,11 @@ class Brokering:
         self._read()
         return tuple(self._reports)
 
+    @property
+    def running(self) -> tuple[Broker, ...]:
+        """The brokers themselves, none before the start and after the stop."""
+        return () if self._brokers is None else self._brokers.brokers
+
     # starting
 
     def listen(self, settings: Sequence[BrokerSettings]) -> None:

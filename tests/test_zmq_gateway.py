@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from click.testing import CliRunner
 from twisted.trial.unittest import TestCase
 
 from relayx.admin import model
-from relayx.cli import __main__ as group
 from relayx.cli.topview import Seen, screen
 from relayx.security import curve, keyring, secrethash
 from relayx.zmq.errors import BrokerError
 from tests.admin_peer import change, get, until
 from tests.live import SECRET
+from tests.relayx_process import run_relayx
 from tests.reloading import in_the_reactor
 from tests.scrapes import scrape_of
 from tests.zmq_gateway import BROKERS, NO_ZMQ, Brokered, brokered
@@ -364,15 +363,13 @@ class Numbers(BrokerCase):
     @brokered(PUSHED)
     def test_status(self, gateway: Brokered) -> None:
         """relayx status: a broker's ports are ready, and a table says of which."""
-        env = {"RELAYX_SECRET": SECRET, "RELAYX_GATEWAY": f"{gateway.host}:{gateway.control_port}"}
-        told = CliRunner().invoke(group.cli, ["status", "--json"], env=env)
-        self.assertEqual(told.exit_code, 0, told.output)
-        found = json.loads(told.output)
+        told = run_relayx("status", "--json", gateway=gateway.host)
+        found = json.loads(told.stdout)
         self.assertEqual(found["ports"]["zmq"]["ready"], 2)
         self.assertEqual(found["ports"]["zmq"]["reserved"], 0)
         self.assertEqual(found["brokers"][0]["frontend"], gateway.zmq[0])
-        told = CliRunner().invoke(group.cli, ["status"], env=env)
-        self.assertIn("push_pull", told.output)
+        told = run_relayx("status", gateway=gateway.host)
+        self.assertIn(b"push_pull", told.stdout)
 
     @brokered({**PUSHED, "sndhwm": 1, "rcvhwm": 0}, http=HTTP)
     def test_stalled(self, gateway: Brokered) -> None:

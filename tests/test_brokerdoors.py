@@ -198,8 +198,9 @@ class Threads(TestCase):
 
         def policy(name: str) -> Policy:
             told.append(threading.current_thread().name)
-            return Policy()
+            return anybody
 
+        anybody = Policy()
         authentication = Authentication(Secrets("shared"), [], reactor, lambda *_, **__: None)
         doors = Doors(
             reactor, authentication, policy, Failures(3, 60.0), lambda *_, **__: None,

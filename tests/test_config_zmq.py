@@ -111,7 +111,9 @@ class Brokers(Files):
         keys, clients = (curve_directory(self.mktemp(), kid) for kid in ("broker", "client"))
         curve = {**BROKER, "security": "curve", "curve_key": "broker", "curve_clients": clients}
         config = {**section(brokers=[curve]), "security": {"keys": keys}}
-        self.assertEqual(self.load(config).config.zmq.brokers[0].curve_key, "broker")
+        loaded = self.load(config)
+        self.assertEqual(loaded.config.zmq.brokers[0].curve_key, "broker")
+        self.assertEqual(loaded.warnings, [])
         fault = self.fault(section(brokers=[curve]))
         self.assertEqual(fault.key, "security.keys")
         for key, value, problem in (

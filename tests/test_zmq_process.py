@@ -15,7 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from relayx.cli import __main__ as group
-from relayx.config.zmq import Pattern, ZmqBroker
+from relayx.config.zmq import BrokerSecurity, Pattern, ZmqBroker
 from relayx.listening import BindError, StartError
 from relayx.security import curve, keyring
 from tests.live import (
@@ -139,6 +139,7 @@ class Serving(TestCase):
     def test_doors(self) -> None:
         """PLAIN by the gateway's secret, CURVE by its keys; SIGINT ends it all."""
         with twistd(self.mktemp(), zmq=8, kind=Secured) as gateway, meeting(gateway) as peers:
+            gateway.wait_for("serves 8 data ports")
             for password, good in ((SECRET, True), ("wrong", False)):
                 plain = {"plain_username": b"c", "plain_password": password.encode()}
                 self.assertIs(peers.admitted("PUSH", 0, **plain), good)
@@ -167,6 +168,7 @@ class Serving(TestCase):
     def test_killed(self) -> None:
         """A second SIGTERM does not wait for a backend that takes nothing."""
         with twistd(self.mktemp(), zmq=8, kind=BrokeredProcess) as gateway:
+            gateway.wait_for("serves 8 data ports")
             with meeting(gateway) as peers:
                 peers.connect("PULL", rcvhwm=1)
                 push = peers.connect("PUSH", sndhwm=0)
@@ -224,7 +226,7 @@ class Starting(TestCase):
         peers = Peers(random_host(), 4, 0)
         broker = ZmqBroker(
             pattern=Pattern.PUSH_PULL, frontend=peers.zmq[0], backend=peers.zmq[1],
-            security="curve", curve_key="gone",
+            security=BrokerSecurity.CURVE, curve_key="gone",
         )  # fmt: skip
         told = {"zmq": {"brokers": [broker]}, "security": {"keys": self.mktemp()}}
         service = service_for(peers, told)

@@ -93,7 +93,8 @@ def rule_warnings(checked: Checked) -> list[Fault]:
         if not seconds:
             found.append(Fault(file, key, "0s", "gives clients no time at all"))
     found += _files(checked).warnings + _endpoint_files(checked).warnings
-    found += security_warnings(file, config.security)
+    curved = any(broker.curve_key for broker in config.zmq.brokers)
+    found += security_warnings(file, config.security, curved)
     found += zmq_warnings(file, config.zmq)
     if not checked.broken & _PORT_KEYS:
         found += srt_warnings(file, config.srt, config.relay.ports("srt"))

@@ -60,7 +60,11 @@ class Mover:
         :raises BrokerError: where one cannot be listened on; :meth:`close` then.
         """
         for role in Role:
-            made = sockets.make(self._attendant.context, self._settings, role, self._number)
+            try:
+                made = sockets.make(self._attendant.context, self._settings, role, self._number)
+            except zmq.ZMQError as error:
+                where = f"{self._settings.pattern} {role}"
+                raise BrokerError(where, f"libzmq refuses an option: {error}") from None
             self._made[role] = made
             self._watch.begin(made, role, f"inproc://{self._name}.{role}")
         for role, socket in self._made.items():

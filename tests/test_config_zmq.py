@@ -113,7 +113,7 @@ class Brokers(Files):
         config = {**section(brokers=[curve]), "security": {"keys": keys}}
         loaded = self.load(config)
         self.assertEqual(loaded.config.zmq.brokers[0].curve_key, "broker")
-        self.assertEqual(loaded.warnings, [])
+        self.assertEqual(loaded.warnings, ())
         fault = self.fault(section(brokers=[curve]))
         self.assertEqual(fault.key, "security.keys")
         for key, value, problem in (

@@ -265,7 +265,7 @@ class WithoutPyzmq(TestCase):
     def test_unwanted(self) -> None:
         """Without brokers nothing asks for it."""
         gateway = Subprocess(random_host(), 2, 0)
-        gateway.write(where := self.mktemp(), {})
+        gateway.write(where := self.mktemp(), {"data": {"admission": "open"}})
         Path(where, "zmq.py").write_text("import os\nos._exit(7)\n")
         gateway.launch("-c", "config.yaml", "--env-file", "secrets.json")
         with killed_in_the_end(gateway):

@@ -52,6 +52,7 @@ class Mover:
         self._number = number
         self._watch = watch
         self._made: dict[Role, Socket] = {}
+        self._control: Socket | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def listen(self) -> None:
@@ -79,7 +80,10 @@ class Mover:
         self._made.clear()
 
     def start(self) -> None:
-        """Begin to move."""
+        """Begin to move; what is said from now on is heard."""
+        control = self._attendant.context.socket(zmq.PAIR)
+        control.connect(f"inproc://{self._name}")
+        self._control = control
         self._thread.start()
 
     def join(self) -> None:
@@ -92,8 +96,8 @@ class Mover:
         return time.clock_gettime(time.pthread_getcpuclockid(self._thread.ident))
 
     def _run(self) -> None:
-        control = self._attendant.context.socket(zmq.PAIR)
-        control.connect(f"inproc://{self._name}")
+        control = self._control
+        assert control is not None
         try:
             frontend, backend = (self._made[role] for role in Role)
             if self._settings.pattern is Pattern.REQ_REP:

@@ -65,7 +65,9 @@ def serve_broker(pattern: Pattern) -> None:
             print(*(brokers.brokers[0].port(role) for role in Role), flush=True)
             return Deferred()
 
-        return brokers.start().addCallback(started)
+        brokers.listen()
+        brokers.start()
+        return started(None)
 
     react(main, ())
 

@@ -16,6 +16,7 @@ from relayx.admin.api import AdminSite
 from relayx.admin.gateway import Metrics, NotDone, Settings, Who
 from relayx.admin.heap import start_tracing
 from relayx.admin.model import GatewayState
+from relayx.brokering import Brokering
 from relayx.config.faults import ConfigError
 from relayx.config.model import Config, Secrets
 from relayx.core.messages import Role
@@ -50,6 +51,7 @@ class Operated(Protocol):
     secrets: Secrets
     switchboard: Switchboard
     data: Planes
+    brokering: Brokering
     reloading: Reloading
 
     def end_session(self, pairing_id: str) -> None:
@@ -91,7 +93,9 @@ class AdminPort:
         self._recent: deque[model.Happened] = deque(maxlen=MOST_EVENTS)
         self._told: Callable[[model.Happened], None] | None = None
         self._denials = TokenBucket(DENIALS, 10 * DENIALS, reactor.seconds())
-        self._view = View(service.switchboard, service.data, reactor)
+        self._view = View(
+            service.switchboard, service.data, reactor, lambda: service.brokering.reports
+        )
         self._trail = Trail(reactor, service.data.bytes_moved, INTERVAL, MOST_POINTS)
         http = service.config.http
         settings = Settings(
@@ -166,6 +170,7 @@ class AdminPort:
             ports=view.ports_by_protocol(),
             leases=view.lease_count(),
             sessions=view.session_count(),
+            brokers=view.brokers(queries.Paging(limit=model.MOST_ITEMS)).items,
             bytes_moved=moved,
             throughput=throughput,
         )
@@ -198,6 +203,10 @@ class AdminPort:
     def ports(self, query: queries.PortQuery) -> model.Page[model.Port]:
         """See Gateway."""
         return self._view.ports(query)
+
+    def brokers(self, query: queries.Paging) -> model.Page[model.Broker]:
+        """See Gateway."""
+        return self._view.brokers(query)
 
     def leases(self, query: queries.LeaseQuery) -> model.Page[model.Lease]:
         """See Gateway."""

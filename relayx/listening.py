@@ -84,7 +84,8 @@ class Listening:
         ):
             self._listen_control(endpoint)
         for port in ports:
-            self._listen_data(port)
+            if port.broker is None:  # libzmq listens on those
+                self._listen_data(port)
         self._listen_http()
 
     def leave_unused(self) -> list[str]:

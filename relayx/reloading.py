@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from relayx.audit import AuditLog, Record
 from relayx.authentication import Authentication, Say
+from relayx.brokering import Brokering
 from relayx.config.diff import Files, changes, restart_faults
 from relayx.config.faults import ConfigError, Fault
 from relayx.config.limits import descriptors_needed, raise_descriptor_limit
@@ -44,8 +45,10 @@ from relayx.settings import (
     policies,
     rules,
     srt_settings,
+    zmq_settings,
 )
 from relayx.trust import Keys, KeyWatch, read_keys
+from relayx.zmq.settings import BrokerSettings
 
 
 class StartedFrom(Protocol):
@@ -76,6 +79,7 @@ class Parts:
     switchboard: Switchboard
     control: ControlFactory
     data: Planes
+    brokering: Brokering
     authentication: Authentication
     failures: Failures
     key_watch: KeyWatch
@@ -93,6 +97,7 @@ class _Ready:
     data_tls: Context | None
     keys: Keys
     audit: AuditLog | None
+    brokers: tuple[BrokerSettings, ...]
 
 
 class Reloading:
@@ -270,6 +275,7 @@ class Reloading:
             tls = [(each, told, load_context(told)) for each, told in files]
             data_tls = load_data_tls(config.data.tls)
             keys = read_keys(config.security)
+            brokers = zmq_settings(config)
         except TlsFileError as error:
             raise ConfigError([Fault(error.path, "", "", error.problem)]) from None
         except KeyFileError as error:
@@ -291,16 +297,17 @@ class Reloading:
         except OSError as error:
             problem = f"cannot be opened: {error.strerror}"
             raise ConfigError([Fault(file, "audit.file", path, problem)]) from None
-        return _Ready(tls, data_tls, keys, audit)
+        return _Ready(tls, data_tls, keys, audit, brokers)
 
     def _added(self, config: Config) -> list[tuple[int, PortProtocol, str]]:
         """The ports that are not listened on yet, each with its protocol and key."""
+        brokered = {p for one in config.zmq.brokers for p in (one.frontend, one.backend)}
         if not self.listens:
             return []
         return [
             (number, protocol, f"relay.{protocol}_start_port")
             for number, protocol in numbers(rules(config).ports)
-            if number not in self._parts.data.listening
+            if number not in self._parts.data.listening and number not in brokered
         ]
 
     def _taken(self, config: Config, file: str) -> list[Fault]:
@@ -333,6 +340,7 @@ class Reloading:
         told = config.control
         for proxied in parts.proxied:
             proxied.change(trusted, told.register_timeout, told.max_unregistered)
+        parts.brokering.change(ready.brokers)
         parts.control.change(control_settings(config))
         parts.data.change(data_settings(config), srt_settings(config, new.secrets))
         parts.switchboard.replace_policies(policies(config.clients))

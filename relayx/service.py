@@ -7,7 +7,7 @@ the planes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -21,6 +21,8 @@ from relayx.admin.model import GatewayState
 from relayx.adminport import AdminPort
 from relayx.audit import Record
 from relayx.authentication import Authentication
+from relayx.brokerdoors import Doors, Sight
+from relayx.brokering import Brokering, BrokersMissingError
 from relayx.config.model import Config, Secrets
 from relayx.control import protocol as control
 from relayx.control.logstream import LogStream
@@ -28,13 +30,14 @@ from relayx.core import effects as fx
 from relayx.core.errors import Code, PeerError
 from relayx.core.glance import Snapshot, glance
 from relayx.core.hello import Hello
-from relayx.core.messages import Cause, Message, Protocol, Register, Role, Transport
+from relayx.core.messages import Cause, Message, Protocol, Register, Role, Side, Transport
 from relayx.core.pairing import Outcome
+from relayx.core.policy import Policy
 from relayx.core.switchboard import Switchboard
 from relayx.entrance import Entrance
 from relayx.impact import Impact
 from relayx.linkfeedback import LinkFeedback
-from relayx.listening import Listening, StartError
+from relayx.listening import BindError, Listening, StartError
 from relayx.logs import LEVELS, Renderer
 from relayx.metrics import CONTENT_TYPE, Metrics, Sources
 from relayx.naming import RandomNames
@@ -54,10 +57,12 @@ from relayx.settings import (
     policies,
     rules,
     srt_settings,
+    zmq_settings,
 )
 from relayx.slowlinks import SlowLinks, Watched
 from relayx.srt.connection import SrtConnection
 from relayx.trust import KeyWatch, read_keys
+from relayx.zmq.errors import BrokerError
 
 _GONE_LOOK = 0.01
 _GONE_LIMIT = LINGER + 0.5
@@ -117,6 +122,13 @@ class GatewayService(Service):
             self.say,
         )  # fmt: skip
         self.data = Planes(reactor, data_settings(config), self, self._glance)
+        self._doors = Doors(
+            reactor, self.authentication, self._policy_of, failures, self.say, self._sight
+        )
+        self.brokering = Brokering(
+            reactor, config.zmq.brokers, self._doors, self.say, self._broker_clients,
+            lambda side, more: self.metrics.broker_connected(side, more), self._broker_ended,
+        )  # fmt: skip
         self._perform = Performing(
             reactor, self.switchboard, self.control, self.data, self._pair, self._tell,
             self._performed,
@@ -126,10 +138,12 @@ class GatewayService(Service):
         self._listening = Listening(reactor, config, self.control, self.data, inherited)
         self._stopping: Deferred[None] | None = None
         self._late: Any = None
+        self._brokers_move = False
         self._record = Record(reactor, lambda text: self._log.error("{text}", text=text))
         self.when_drained_on_demand: Callable[[], object] = lambda: None
         parts = Parts(
-            reactor, self.switchboard, self.control, self.data, self.authentication, failures,
+            reactor, self.switchboard, self.control, self.data, self.brokering,
+            self.authentication, failures,
             self._key_watch, self._record, self._listening.tls, self._listening.proxied,
             self._listening.http_tls,
         )  # fmt: skip
@@ -195,6 +209,7 @@ class GatewayService(Service):
                 stream_lines_dropped=self._stream_lines_dropped,
                 audit_lines_lost=lambda: self._record.lost,
                 repeated_lines=self._repeated_lines,
+                brokers=lambda: self.brokering.reports,
             )
         )
 
@@ -218,6 +233,7 @@ class GatewayService(Service):
             self._use_data_tls()
             self._begin_srt()
             self._listening.begin(self.switchboard.board.ports)
+            self._listen_for_brokers()
         except StartError:
             self._listening.end()
             self._listening.close_connections()
@@ -279,6 +295,27 @@ class GatewayService(Service):
             raise StartError(str(error)) from None
         self.say("info", "srt", told)
 
+    def _listen_for_brokers(self) -> None:
+        try:
+            self.brokering.listen(zmq_settings(self.config))
+        except BrokerError as error:
+            raise BindError(f"cannot listen for a ZeroMQ broker on {error}") from None
+        except (BrokersMissingError, KeyFileError) as error:
+            raise StartError(str(error)) from None
+
+    def _policy_of(self, client_id: str) -> Policy:
+        return self.switchboard.board.policies.of(client_id)
+
+    def _sight(self) -> Sight:
+        board = self.switchboard.board
+        return Sight(board.rules.admission, board.roster.copied()[0], board.draining)
+
+    def _broker_clients(self, frontend: int, clients: Mapping[Side, int]) -> None:
+        self._perform(self.switchboard.broker_clients(frontend, clients))
+
+    def _broker_ended(self, frontend: int) -> None:
+        self._perform(self.switchboard.broker_ended(frontend))
+
     def _glance(self) -> Snapshot:
         return glance(self.switchboard.board, self._reactor.seconds())
 
@@ -300,6 +337,7 @@ class GatewayService(Service):
         self.metrics.start()
         self._key_watch.start()
         self.data.dial()
+        self.brokering.start()
         self.say("info", "started", f"relayx {__version__} {self.summary()}")
 
     def summary(self) -> str:
@@ -317,12 +355,23 @@ class GatewayService(Service):
         self.say("info", "stopping", f"stopping: {running} sessions run")
         self._listening.leave_adopted()
         self._perform(self.switchboard.drain())
-        if self.switchboard.sessions_running():
+        self._brokers_move = bool(self.brokering)
+        if self._keeps_up():
             timeout = self.config.data.drain_timeout
             self._late = self._reactor.callLater(timeout, self._end_late)
+            self.brokering.drain().addCallback(lambda _: self._give_up_brokers())
         else:
             self._wind_up()
         return self._stopping
+
+    def _keeps_up(self) -> bool:
+        """Whether a stop has to wait for what runs."""
+        return self._brokers_move or bool(self.switchboard.sessions_running())
+
+    def _give_up_brokers(self) -> None:
+        """A stop waits for brokers no longer."""
+        self._brokers_move = False
+        self._performed()
 
     def drain(self) -> Draining:
         """Stop as SIGTERM does, and say how far that is; see `when_drained_on_demand`."""
@@ -361,7 +410,8 @@ class GatewayService(Service):
         self.end_sessions()
 
     def end_sessions(self) -> None:
-        """End every session at once, with the cause ``drain``."""
+        """End every session at once, with the cause ``drain``; wait for no broker either."""
+        self._brokers_move = False
         self._perform(self.switchboard.end_sessions(Cause.DRAIN))
 
     def _wind_up(self) -> None:
@@ -374,7 +424,9 @@ class GatewayService(Service):
         self.metrics.close()
         self._key_watch.close()
         self._listening.close_connections()
-        self._await_gone(self._reactor.seconds() + _GONE_LIMIT)
+        self.brokering.stop().addCallback(
+            lambda _: self._await_gone(self._reactor.seconds() + _GONE_LIMIT)
+        )
 
     def _await_gone(self, deadline: float) -> None:
         left = self._listening.open_connections()
@@ -536,7 +588,8 @@ class GatewayService(Service):
 
     def _performed(self) -> None:
         self.data.changed()
-        if self._late is not None and not self.switchboard.sessions_running():
+        self.brokering.changed()
+        if self._late is not None and not self._keeps_up():
             self._wind_up()
 
     def _pair(self, effect: fx.Pair) -> None:

@@ -9,14 +9,19 @@ from OpenSSL.SSL import Context
 from relayx import __version__
 from relayx.config.model import Admission, ClientPolicy, Config, DataTls, Secrets
 from relayx.config.srt import DialMode
+from relayx.config.zmq import BrokerSecurity, ZmqBroker
 from relayx.control.protocol import Settings as ControlSettings
+from relayx.core import messages
 from relayx.core.board import Rules
+from relayx.core.brokered import BrokerPorts
 from relayx.core.messages import PortAlloc, Protocol, Role
 from relayx.core.policy import Policies, Policy
 from relayx.data.plane import Settings as DataSettings
 from relayx.data.session import Limits
 from relayx.net.tls import ServerFiles, load_context
+from relayx.security.curve import CurvePair, read_pair, read_publics
 from relayx.srt.settings import Dial, SrtSettings, Value
+from relayx.zmq.settings import BrokerSettings, Pattern, Security
 
 
 def rules(config: Config) -> Rules:
@@ -41,6 +46,10 @@ def rules(config: Config) -> Rules:
         leases_per_client=config.limits.leases_per_client,
         srt_bridge=config.srt.bridge,
         srt_fan_out=config.srt.fan_out,
+        brokers=tuple(
+            BrokerPorts(messages.Pattern(entry.pattern), entry.frontend, entry.backend)
+            for entry in config.zmq.brokers
+        ),
     )
 
 
@@ -123,6 +132,42 @@ def srt_settings(config: Config, secrets: Secrets) -> SrtSettings:
             )
             for entry in told.dial
         ),
+    )
+
+
+def zmq_settings(config: Config) -> tuple[BrokerSettings, ...]:
+    """What the brokers are to be.
+
+    :raises KeyFileError: where a key of CURVE cannot be read.
+    """
+    return tuple(_broker(config, entry) for entry in config.zmq.brokers)
+
+
+def _broker(config: Config, entry: ZmqBroker) -> BrokerSettings:
+    interface = config.data.interface
+    pair, clients = CurvePair("", ""), None
+    if entry.security is BrokerSecurity.CURVE:
+        pair = read_pair(config.security.keys, entry.curve_key)
+        clients = read_publics(entry.curve_clients) if entry.curve_clients else None
+    return BrokerSettings(
+        pattern=Pattern(entry.pattern),
+        frontend=entry.frontend,
+        backend=entry.backend,
+        interface=interface,
+        sndhwm=entry.sndhwm,
+        rcvhwm=entry.rcvhwm,
+        linger=entry.linger,
+        reconnect_ivl=entry.reconnect_ivl,
+        reconnect_ivl_max=entry.reconnect_ivl_max,
+        max_msg_size=entry.max_msg_size,
+        immediate=entry.immediate,
+        heartbeat_ivl=entry.heartbeat_ivl,
+        backlog=entry.backlog,
+        ipv6=entry.ipv6 or ":" in interface,
+        security=Security(entry.security),
+        curve_server_secret=pair.secret,
+        curve_server_public=pair.public,
+        curve_clients=clients,
     )
 
 

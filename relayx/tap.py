@@ -173,7 +173,9 @@ class Runner(MultiService):
         """Drain, and let the supervisor wait for it; reload no more."""
         self._requests.stop()
         self._watch.stop()
-        limit = self.gateway.config.data.drain_timeout + STOP_MARGIN
+        config = self.gateway.config
+        linger = max((broker.linger for broker in config.zmq.brokers), default=0) / 1000
+        limit = config.data.drain_timeout + linger + STOP_MARGIN
         self._supervisor.stopping("draining", limit)
         stopped: Deferred[Any] = super().stopService()
         return stopped.addBoth(self._stopped)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from relayx.admin import model, queries
-from relayx.admin.model import ClientState, PortStatus, SessionState
+from relayx.admin.model import BrokerState, ClientState, PortStatus, SessionState
 from relayx.core.directory import Client
 from relayx.core.leases import Lease
 from relayx.core.messages import Protocol, Role
@@ -23,6 +23,7 @@ from relayx.planes import Look, Planes, Side
 from relayx.rates import Rates
 from relayx.srt.dropping import Dropped
 from relayx.srt.statistics import LinkState
+from relayx.zmq.counts import BrokerReport, Moved
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -32,9 +33,17 @@ class View:
     """What there is to see of one gateway.
 
     :param clock: an IReactorTime, whose seconds are since the epoch.
+    :param reports: gives each broker.
     """
 
-    def __init__(self, switchboard: Switchboard, plane: Planes, clock: Any) -> None:
+    def __init__(
+        self,
+        switchboard: Switchboard,
+        plane: Planes,
+        clock: Any,
+        reports: Callable[[], Iterable[BrokerReport]] = tuple,
+    ) -> None:
+        self._reports = reports
         self._board = switchboard.board
         self._planes = plane
         self._clock = clock
@@ -131,6 +140,10 @@ class View:
             )
 
         return _page(self._board.ports, wanted, _shown_port, query)
+
+    def brokers(self, query: queries.Paging) -> model.Page[model.Broker]:
+        """The brokers, in the order of the configuration."""
+        return _page(self._reports(), lambda _: True, _shown_broker, query)
 
     def leases(self, query: queries.LeaseQuery) -> model.Page[model.Lease]:
         """What is kept for whom, the first to expire first."""
@@ -295,6 +308,37 @@ def _shown_zmtp(zmtp: ZmtpSeen | None) -> model.Zmtp | None:
         fe_to_be_messages=zmtp.fe_to_be_messages,
         be_to_fe_messages=zmtp.be_to_fe_messages,
     )
+
+
+def _shown_broker(report: BrokerReport) -> model.Broker:
+    state = BrokerState.STALLED if report.stalled else BrokerState.RUNNING
+    moved, durations = report.moved, report.durations
+    return model.Broker(
+        pattern=report.pattern,
+        state=state if report.running else BrokerState.ENDED,
+        security=report.security,
+        frontend=model.BrokerSide(
+            port=report.frontend,
+            connections=report.live[0],
+            accepted=report.accepted[0],
+            received=_shown_moved(moved.frontend_received),
+            sent=_shown_moved(moved.frontend_sent),
+        ),
+        backend=model.BrokerSide(
+            port=report.backend,
+            connections=report.live[1],
+            accepted=report.accepted[1],
+            received=_shown_moved(moved.backend_received),
+            sent=_shown_moved(moved.backend_sent),
+        ),
+        handshake_failures=report.failures,
+        answers=0 if durations is None else durations.count,
+        answer_seconds=0.0 if durations is None else round(durations.sum, 6),
+    )
+
+
+def _shown_moved(moved: Moved) -> model.Moved:
+    return model.Moved(parts=moved.parts, bytes=moved.bytes)
 
 
 def _shown_lease(lease: Lease) -> model.Lease:

@@ -6,10 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from relayx.config.zmq import Pattern, ZmqBroker
+from relayx.security import keyring
 from tests.config_files import Files
 
 RELAY = {"zmq_start_port": 40001, "zmq_end_port": 40004}
 BROKER = {"pattern": "pub_sub", "frontend": 40001, "backend": 40002}
+
+
+def curve_directory(path: str, kid: str) -> str:
+    """A directory with a pair of CURVE's keys."""
+    Path(path).mkdir(parents=True, exist_ok=True)
+    keyring.add_curve(path, 0.0, kid)
+    return str(Path(path).absolute())
 
 
 def section(**keys: Any) -> dict[str, Any]:
@@ -52,11 +60,12 @@ class Brokers(Files):
             ("curve_clients", ("",), ("absent", 5, None)),
         ):
             with_curve = {"security": "curve", "curve_key": "k"} if key.startswith("curve") else {}
+            keys = curve_directory(self.mktemp(), "k")
             for value in fine:
                 self.load(section(brokers=[{**BROKER, key: value}]))
             for value in wrong:
                 config = section(brokers=[{**BROKER, **with_curve, key: value}])
-                config["security"] = {"keys": "keys"}
+                config["security"] = {"keys": keys}
                 fault = self.fault(config)
                 self.assertEqual(fault.key, f"zmq.brokers[0].{key}", value)
                 self.assertTrue(fault.allowed)
@@ -99,15 +108,41 @@ class Brokers(Files):
 
     def test_curve(self) -> None:
         """A key, a directory that it is in, and one of the clients' where there is one."""
-        clients = str(Path(self.mktemp()).absolute())
-        Path(clients).mkdir()
+        keys, clients = (curve_directory(self.mktemp(), kid) for kid in ("broker", "client"))
         curve = {**BROKER, "security": "curve", "curve_key": "broker", "curve_clients": clients}
-        config = {**section(brokers=[curve]), "security": {"keys": "keys"}}
-        self.assertEqual(self.load(config).config.zmq.brokers[0].curve_key, "broker")
+        config = {**section(brokers=[curve]), "security": {"keys": keys}}
+        loaded = self.load(config)
+        self.assertEqual(loaded.config.zmq.brokers[0].curve_key, "broker")
+        self.assertEqual(loaded.warnings, ())
         fault = self.fault(section(brokers=[curve]))
         self.assertEqual(fault.key, "security.keys")
-        del curve["curve_key"]
-        self.assertEqual(self.fault(config).key, "zmq.brokers[0].curve_key")
+        for key, value, problem in (
+            ("curve_key", "", "is missing"),
+            ("curve_key", "other", "does not exist"),
+            ("curve_clients", keys + "/broker.curve-pub", "cannot be read"),
+            ("curve_clients", str(Path(keys).parent), "holds no key"),
+        ):
+            fault = self.fault({**config, **section(brokers=[{**curve, key: value}])})
+            self.assertEqual(fault.key, f"zmq.brokers[0].{key}")
+            self.assertIn(problem, fault.problem)
+        Path(keys, "broker.curve-key").write_text("no key")
+        self.assertIn("holds no CURVE key", self.fault(config).problem)
+        Path(clients, "other.curve-pub").write_text("no key")
+        faults = [fault.key for fault in self.faults(config)]
+        self.assertEqual(faults, [f"zmq.brokers[0].curve_{name}" for name in ("key", "clients")])
+
+    def test_ticket(self) -> None:
+        """NULL asks for nothing, and ticket wants something."""
+        curve = {**BROKER, "security": "curve", "curve_key": "k"}
+        config = {"security": {"keys": curve_directory(self.mktemp(), "k")}}
+        config["data"] = {"admission": "ticket"}
+        for broker in ({**BROKER, "security": "plain"}, curve):
+            self.load({**config, **section(brokers=[broker])})
+        fault = self.fault({**config, **section(brokers=[BROKER])})
+        self.assertEqual((fault.key, fault.allowed), ("zmq.brokers[0].security", "plain or curve"))
+        config["data"] = {"admission": "tickets"}
+        fault = self.fault({**config, **section(brokers=[BROKER])})
+        self.assertEqual(fault.key, "data.admission")
 
 
 class Warnings(Files):

@@ -10,10 +10,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from relayx.core.errors import Code
-from relayx.core.messages import REPLIES, REQUESTS, Cause
+from relayx.core.messages import REPLIES, REQUESTS, Cause, Pattern
 from relayx.core.streamid import Reject
 from relayx.metrics import CONTENT_TYPE
 from relayx.metrics.lag import INTERVAL, LoopLag
+from relayx.zmq.counts import REASONS
 from relayx.zmtp import PATTERNS, Fault
 from tests.live import Gateway, live
 from tests.scrapes import Scrape, scrape, scrape_of, unstarted
@@ -36,16 +37,23 @@ SRT = {
 """In the words and units of libsrt."""
 
 ALLOWED = {
-    "role": {"FE", "BE"},
-    "side": {"FE", "BE"},
+    "role": {"FE", "BE", "frontend", "backend"},
+    "side": {"FE", "BE", "frontend", "backend"},
     "protocol": {"zmq", "srt"},
-    "state": {"ready", "empty", "busy", "reserved"},
+    "state": {"ready", "empty", "busy", "reserved", "running", "stalled", "ended"},
+    "pattern": {str(pattern) for pattern in Pattern} | set(PATTERNS),
     "direction": {"fe_to_be", "be_to_fe", "received", "sent"},
     "cause": {str(cause) for cause in Cause},
     "code": {str(code) for code in Code} | {str(code.value) for code in Reject},
     "stage": {"register", "lease", "data"},
-    "reason": {"released", "TTL_EXPIRED", "BE_LOST", "ended", *(str(fault) for fault in Fault)},
-    "pattern": set(PATTERNS),
+    "reason": {
+        "released",
+        "TTL_EXPIRED",
+        "BE_LOST",
+        "ended",
+        *REASONS,
+        *(str(fault) for fault in Fault),
+    },
     "result": {"success", "failure"},
     "plane": {"control", "data"},
     "kind": {"early", "memory", "pipe"},

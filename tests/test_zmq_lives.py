@@ -22,7 +22,7 @@ if NO_ZMQ is None:
     from relayx.zmq.brokers import Brokers
     from relayx.zmq.counts import Moved
     from relayx.zmq.errors import BrokerError
-    from relayx.zmq.settings import BrokerSettings, Pattern, Role
+    from relayx.zmq.settings import BrokerSettings, Pattern, Role, Security
     from relayx.zmq.words import pause_word
 
 PATTERNS = ["pub_sub", "push_pull", "req_rep"]
@@ -77,7 +77,7 @@ class StartTests(BrokersCase):
         brokers = Brokers(reactor, settings, self.told)
         self.addCleanup(brokers.stop)
         try:
-            await brokers.start()
+            brokers.listen()
         except BrokerError as error:
             self.assertEqual(error.where, f"tcp://{HOST}:{ports[0]}")
             self.assertEqual(error.reason, os.strerror(errno.EADDRINUSE))
@@ -87,13 +87,15 @@ class StartTests(BrokersCase):
         self.assertEqual(ours(), [])
         self.assertEqual(self.told.ended, [])
         taken.close()
-        await brokers.start()
+        brokers.listen()
+        brokers.start()
         self.assertEqual(brokers.brokers[0].port(Role.BACKEND), ports[1])
 
     async def test_otherAddress(self) -> None:
         """An address that is not this machine's is an error, too."""
         brokers = Brokers(reactor, [BrokerSettings(Pattern.PUB_SUB, 0, 0, "192.0.2.1")], self.told)
-        await self.assertFailure(brokers.start(), BrokerError)
+        self.assertRaises(BrokerError, brokers.listen)
+        self.assertEqual(ours(), [])
 
     async def test_none(self) -> None:
         """No settings, no threads."""
@@ -260,6 +262,7 @@ class WatchTests(BrokersCase):
     async def test_comeAndGo(self) -> None:
         """200 connections are counted; once closed, neither they nor a descriptor is there."""
         broker = await self.broker("req_rep")
+        await broker.statistics()  # its thread has begun
         before = descriptors()
         threads = threading.active_count()
         context = zmq.Context()
@@ -315,3 +318,42 @@ class WatchTests(BrokersCase):
         self.assertRaises(ConnectionRefusedError, socket.create_connection, (HOST, port))
         self.assertEqual((await broker.statistics()).backend_sent, Moved())
         await broker.stop()
+
+
+class ListenTests(BrokersCase):
+    """Listening before anything moves"""
+
+    async def test_before(self) -> None:
+        """Whoever comes before the start is served after it; asked at once, it answers."""
+        brokers = Brokers(reactor, [BrokerSettings(Pattern.PUSH_PULL, 0, 0, HOST)], self.told)
+        self.addCleanup(brokers.stop)
+        brokers.listen()
+        (broker,) = brokers.brokers
+        push, pull = self.peer(broker, zmq.PUSH), self.peer(broker, zmq.PULL)
+        push.send(b"early")
+        await self.live(broker, 1, 1)
+        self.assertFalse(pull.poll(0))
+        brokers.start()
+        asked = broker.statistics()
+        self.assertEqual(await in_thread(pull.recv), b"early")
+        self.assertFalse((await asked).stalled)
+
+    def test_undone(self) -> None:
+        """Listening is taken back where nothing has been started, once or twice."""
+        brokers = Brokers(reactor, [BrokerSettings(Pattern.REQ_REP, 0, 0, HOST)], self.told)
+        brokers.listen()
+        port = brokers.brokers[0].port(Role.BACKEND)
+        brokers.unlisten()
+        brokers.unlisten()
+        self.assertEqual((brokers.brokers, ours()), ((), []))
+        self.assertRaises(ConnectionRefusedError, socket.create_connection, (HOST, port))
+
+    def test_option(self) -> None:
+        """What libzmq refuses is an error that says so, and leaves nothing."""
+        wrong = BrokerSettings(
+            Pattern.PUSH_PULL, 0, 0, HOST, security=Security.CURVE, curve_server_secret="none"
+        )
+        brokers = Brokers(reactor, [wrong], self.told)
+        error = self.assertRaises(BrokerError, brokers.listen)
+        self.assertIn("libzmq refuses an option", str(error))
+        self.assertEqual(ours(), [])

@@ -70,7 +70,8 @@ class BrokersCase(TestCase):
         """Running ones."""
         brokers = Brokers(reactor, settings, self.told, **more)
         self.addCleanup(brokers.stop)
-        await brokers.start()
+        brokers.listen()
+        brokers.start()
         return brokers
 
     async def broker(

@@ -90,6 +90,7 @@ class Answers:
             "status": lambda call: Given(gateway.status()),
             "clients": lambda call: Given(gateway.clients(call.query)),
             "ports": lambda call: Given(gateway.ports(call.query)),
+            "brokers": lambda call: Given(gateway.brokers(call.query)),
             "leases": lambda call: Given(gateway.leases(call.query)),
             "sessions": lambda call: Given(gateway.sessions(call.query)),
             "history": lambda call: Given(gateway.history()),

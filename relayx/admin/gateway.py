@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from relayx.admin.model import (
+    Broker,
     Client,
     Happened,
     History,
@@ -19,7 +20,7 @@ from relayx.admin.model import (
     Snapshot,
     Status,
 )
-from relayx.admin.queries import ClientQuery, LeaseQuery, PortQuery, SessionQuery
+from relayx.admin.queries import ClientQuery, LeaseQuery, Paging, PortQuery, SessionQuery
 from relayx.core.messages import Role
 
 Who = str
@@ -53,6 +54,9 @@ class Gateway(Protocol):
 
     def ports(self, query: PortQuery) -> Page[Port]:
         """The data ports."""
+
+    def brokers(self, query: Paging) -> Page[Broker]:
+        """The brokers, in the order of the configuration."""
 
     def leases(self, query: LeaseQuery) -> Page[Lease]:
         """What is kept for whom."""

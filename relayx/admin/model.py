@@ -114,6 +114,48 @@ class LastReload(Shown, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()
 
 
+class BrokerState(StrEnum):
+    """What a broker does; stalled: its backend takes nothing, ended: by itself."""
+
+    RUNNING = "running"
+    STALLED = "stalled"
+    ENDED = "ended"
+
+
+class Moved(Shown, frozen=True, kw_only=True):
+    """What passed one side of a broker in one direction."""
+
+    parts: Annotated[int, Meta(description="of messages; a message of one part is one")]
+    bytes: int
+
+
+class BrokerSide(Shown, frozen=True, kw_only=True):
+    """One of the two ports of a broker."""
+
+    port: int
+    connections: Annotated[int, Meta(description="open now, with those whose handshake goes on")]
+    accepted: Annotated[int, Meta(description="whose handshake succeeded, since the start")]
+    received: Moved
+    sent: Moved
+
+
+class Broker(Shown, frozen=True, kw_only=True):
+    """A pair of zmq ports on which many meet many; numbers are up to a second old."""
+
+    pattern: Annotated[str, Meta(description="pub_sub, push_pull or req_rep")]
+    state: BrokerState
+    security: Annotated[str, Meta(description="null, plain or curve")]
+    frontend: BrokerSide
+    backend: BrokerSide
+    handshake_failures: Annotated[
+        dict[str, int], Meta(description="by reason: auth, protocol, no_detail")
+    ]
+    answers: Annotated[int, Meta(description="to requests, since the start; of req_rep")]
+    answer_seconds: Annotated[
+        float, Meta(description="from requests to answers, all together; of req_rep")
+    ]
+
+
 class Status(Shown, frozen=True, kw_only=True):
     """The gateway as a whole."""
 
@@ -129,6 +171,7 @@ class Status(Shown, frozen=True, kw_only=True):
     ports: dict[Protocol, PortCount]
     leases: int
     sessions: SessionCount
+    brokers: tuple[Broker, ...] = ()
     bytes_moved: Annotated[int, Meta(description="delivered in all sessions, since the start")]
     throughput: Annotated[float, Meta(description="bytes a second in all sessions, of late")]
 

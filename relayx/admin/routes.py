@@ -121,6 +121,14 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="GET",
+        path="/api/v1/brokers",
+        name="brokers",
+        summary="The brokers of zmq ports, who is connected to them, and what they moved.",
+        query=queries.Paging,
+        answer=model.Page[model.Broker],
+    ),
+    Route(
+        method="GET",
         path="/api/v1/leases",
         name="leases",
         summary="What is kept for whom.",

@@ -65,12 +65,14 @@ def summary(target: Target, connected: Connected, state: PortState) -> dict[str,
     """The numbers that are shown, as JSON has them.
 
     Per protocol `total`, `ready`, `busy`, `empty` and `reserved` add up (contract section 4);
-    `ready` counts every service's, and on srt ports also those whose BE waits by SRT; these are
-    in `native_ready_ports`, and by service in `srt_native_ready`, which is left out where 0.
+    `ready` counts every service's and the two of each broker, and on srt ports also those whose
+    BE waits by SRT; these are in `native_ready_ports`, and by service in `srt_native_ready`, which
+    is left out where 0.
     """
     named: Any = {} if state.services is msgspec.UNSET else state.services
     found = state.srt_native_ready_ports
     native = () if found is msgspec.UNSET else found
+    brokers = () if state.brokers is msgspec.UNSET else state.brokers
     ports = {}
     for protocol in Protocol:
         total, busy, free, empty = (
@@ -78,6 +80,8 @@ def summary(target: Target, connected: Connected, state: PortState) -> dict[str,
             for field in ("total", "busy", "ready_ports", "empty_ports")
         )
         ready = len(free) + sum(getattr(count, f"{protocol}_ready") for count in named.values())
+        if protocol is Protocol.ZMQ:
+            ready += 2 * len(brokers)
         if protocol is Protocol.SRT:
             ready += len(native) + sum(count.srt_native_ready for count in named.values())
         ports[str(protocol)] = {
@@ -100,6 +104,7 @@ def summary(target: Target, connected: Connected, state: PortState) -> dict[str,
         "client_id": connected.client_id,
         "ports": ports,
         "services": services,
+        "brokers": [msgspec.to_builtins(broker) for broker in brokers],
     }
 
 
@@ -129,4 +134,17 @@ def tables(told: dict[str, Any]) -> RenderableType:
     for name, counts in told["services"].items():
         label = Text(name) if name else Text("(none)", style="dim")
         services.add_row(label, *(str(counts.get(kind, 0)) for kind in kinds))
-    return Group(Text(f"{told['server']} at {told['gateway']}"), ports, services)
+    shown: list[RenderableType] = [Text(f"{told['server']} at {told['gateway']}"), ports, services]
+    if told["brokers"]:
+        shown.append(_brokers(told["brokers"]))
+    return Group(*shown)
+
+
+def _brokers(told: list[dict[str, Any]]) -> Table:
+    brokers = Table("broker", title="brokers", title_justify="left")
+    for name in ("frontend", "clients", "backend", "clients"):
+        brokers.add_column(name, justify="right")
+    for one in told:
+        numbers = ("frontend", "clients_frontend", "backend", "clients_backend")
+        brokers.add_row(one["pattern"], *(str(one[number]) for number in numbers))
+    return brokers

@@ -138,11 +138,14 @@ def socket_unit(source: str, config: Config) -> str:
             continue  # for operators, who can wait
         if not listener.ports:
             lines.append(f"# {' '.join(listener.text.split())} is not for this unit")
-    lines += _streams(known(listeners(config)))
+    brokered = {port for one in config.zmq.brokers for port in (one.frontend, one.backend)}
+    if brokered:
+        lines.append("# ports of zmq.brokers are not for this unit: libzmq opens them itself")
+    lines += _streams(known(listeners(config)), brokered)
     return _SOCKETS.format(source=" ".join(source.split()), streams="\n".join(lines))
 
 
-def _streams(each: Iterable[Listener]) -> list[str]:
+def _streams(each: Iterable[Listener], brokered: set[int]) -> list[str]:
     lines = []
     for listener in each:
         if listener.purpose == "http":
@@ -153,7 +156,7 @@ def _streams(each: Iterable[Listener]) -> list[str]:
             continue
         where = f"[{host}]" if ":" in host else host
         lines.append(f"# {listener.purpose}")
-        lines += [f"ListenStream={where}:{port}" for port in listener.ports]
+        lines += [f"ListenStream={where}:{port}" for port in listener.ports if port not in brokered]
     return lines
 
 

@@ -80,6 +80,13 @@ def _counts(status: Status) -> Table:
     for role, clients in status.clients.items():
         lost = f", {clients.lost} lost" if clients.lost else ""
         table.add_row(f"{role} clients", f"{clients.registered}/{clients.most}{lost}")
+    for broker in status.brokers:
+        front, back = broker.frontend, broker.backend
+        table.add_row(
+            f"{broker.pattern} broker", f"{front.port}/{back.port}", str(broker.state), "", "",
+            f"{front.connections} and {back.connections} connected, "
+            f"{amount(front.received.bytes + back.received.bytes)} received",
+        )  # fmt: skip
     table.add_row("leases", str(status.leases))
     ended = sum(status.sessions.ended.values())
     table.add_row("sessions", f"{status.sessions.running}", "", "", "", f"{ended} ended")

@@ -16,7 +16,7 @@ from relayx.config.ephemeral import ephemeral_warnings
 from relayx.config.faults import Fault, shown
 from relayx.config.http import http_faults
 from relayx.config.limits import Machine, descriptor_fault, memory_warning
-from relayx.config.model import Config
+from relayx.config.model import Admission, Config
 from relayx.config.proxies import proxy_faults
 from relayx.config.security import security_faults, security_warnings
 from relayx.config.srtrules import srt_faults, srt_warnings
@@ -93,7 +93,8 @@ def rule_warnings(checked: Checked) -> list[Fault]:
         if not seconds:
             found.append(Fault(file, key, "0s", "gives clients no time at all"))
     found += _files(checked).warnings + _endpoint_files(checked).warnings
-    found += security_warnings(file, config.security)
+    curved = any(broker.curve_key for broker in config.zmq.brokers)
+    found += security_warnings(file, config.security, curved)
     found += zmq_warnings(file, config.zmq)
     if not checked.broken & _PORT_KEYS:
         found += srt_warnings(file, config.srt, config.relay.ports("srt"))
@@ -227,7 +228,10 @@ def _srt(checked: Checked) -> Iterator[Fault]:
 
 def _zmq(checked: Checked) -> Iterator[Fault]:
     config, ports = checked.config, checked.config.relay.ports("zmq")
-    return zmq_faults(checked.file, config.zmq, ports, config.security.keys, checked.broken)
+    by_ticket = config.data.admission is Admission.TICKET
+    return zmq_faults(
+        checked.file, config.zmq, ports, config.security.keys, by_ticket, checked.broken
+    )
 
 
 def _descriptors(checked: Checked) -> Iterator[Fault]:

@@ -42,14 +42,17 @@ def security_faults(file: str, security: Security, broken: frozenset[str]) -> It
         yield Fault(file, "security.trusted_keys", shown(security.trusted_keys), problem, allowed)
 
 
-def security_warnings(file: str, security: Security) -> Iterator[Fault]:
-    """What is allowed and yet hardly meant."""
+def security_warnings(file: str, security: Security, curved: bool) -> Iterator[Fault]:
+    """What is allowed and yet hardly meant.
+
+    :param curved: whether a broker's key of CURVE is among `keys`.
+    """
     if security.signing is Signing.OFF:
         for key, path in (
             ("security.keys", security.keys),
             ("security.trusted_keys", security.trusted_keys),
         ):
-            if path:
+            if path and not (curved and path == security.keys):
                 yield Fault(file, key, shown(path), "is not used: security.signing is off")
     elif not security.keys:
         problem = "is empty: the gateway signs nothing, and clients that verify it refuse it"

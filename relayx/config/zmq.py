@@ -6,7 +6,6 @@ The settings of a broker have the names, units and meanings of libzmq's socket o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated
@@ -14,6 +13,8 @@ from typing import Annotated
 from relayx.config import keys
 from relayx.config.faults import Fault, shown
 from relayx.config.keys import INT64_MOST, Section
+from relayx.security.curve import PUBLIC, read_pair, read_publics
+from relayx.security.errors import KeyFileError
 from relayx.security.keys import KID_ALLOWED, is_kid
 
 LINGER_MOST = 600_000
@@ -100,12 +101,18 @@ class Zmq(Section, frozen=True):
 
 
 def zmq_faults(
-    file: str, zmq: Zmq, ports: range, key_directory: str, broken: frozenset[str]
+    file: str,
+    zmq: Zmq,
+    ports: range,
+    key_directory: str,
+    by_ticket: bool,
+    broken: frozenset[str],
 ) -> Iterator[Fault]:
     """What is wrong with the section as a whole.
 
     :param ports: the zmq ports.
     :param key_directory: ``security.keys``.
+    :param by_ticket: whether ``data.admission`` is ticket.
     :param broken: the dotted keys that could not be read; nothing is said about those.
     """
     if "zmq.brokers" in broken:
@@ -118,6 +125,9 @@ def zmq_faults(
         if highest and highest < broker.reconnect_ivl:
             problem = f"is less than its reconnect_ivl = {broker.reconnect_ivl}"
             yield Fault(file, f"{name}.reconnect_ivl_max", str(highest), problem, "0, or not less")
+        if broker.security is BrokerSecurity.NULL and by_ticket and "data.admission" not in broken:
+            problem = "asks nobody who comes for anything, and data.admission is ticket"
+            yield Fault(file, f"{name}.security", "null", problem, "plain or curve")
         if broker.security is BrokerSecurity.CURVE:
             directory = None if "security.keys" in broken else key_directory
             yield from _curve_faults(file, name, broker, directory)
@@ -158,9 +168,20 @@ def _curve_faults(
         yield Fault(file, f"{name}.curve_key", "", "is missing, and security is curve", allowed)
     elif not is_kid(broker.curve_key):
         yield Fault(file, f"{name}.curve_key", shown(broker.curve_key), "is no kid", KID_ALLOWED)
+    elif key_directory:
+        try:
+            read_pair(key_directory, broker.curve_key)
+        except KeyFileError as error:
+            problem = f"cannot be used: {error}"
+            yield Fault(file, f"{name}.curve_key", shown(broker.curve_key), problem)
     if key_directory == "":
         problem = f"is missing, and {name}.security is curve"
         yield Fault(file, "security.keys", "", problem, "the directory of the server's key")
-    if broker.curve_clients and not os.path.isdir(broker.curve_clients):
-        problem, allowed = "is no directory", 'a directory of <kid>.pub, or "" for any client'
-        yield Fault(file, f"{name}.curve_clients", shown(broker.curve_clients), problem, allowed)
+    if broker.curve_clients:
+        key, value = f"{name}.curve_clients", shown(broker.curve_clients)
+        allowed = f'a directory of <kid>{PUBLIC}, or "" for any client'
+        try:
+            if not read_publics(broker.curve_clients):
+                yield Fault(file, key, value, "holds no key, and admits nobody", allowed)
+        except KeyFileError as error:
+            yield Fault(file, key, value, f"cannot be used: {error}", allowed)

@@ -9,14 +9,14 @@ from prometheus_client import CollectorRegistry
 
 from relayx.core.effects import Pair
 from relayx.core.errors import Code
-from relayx.core.messages import Cause, Protocol, Role
+from relayx.core.messages import Cause, Protocol, Role, Side
 from relayx.metrics.tally import CounterBy, HistogramBy
+from relayx.zmq.counts import BOUNDS
 
 LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 PAIRING = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 LEASE = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
 SESSION = (0.01, 0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
-MESSAGE = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the buckets, in seconds."""
 
 REPLYING = ("req_rep", "dealer_router")
@@ -36,7 +36,8 @@ REFUSALS = {
 """The refusals whose series are there from the start, by what was asked for."""
 
 CONNECTIONS = {
-    Protocol.ZMQ: "Data connections on a port labelled zmq that said HELLO, or spoke ZMTP at once",
+    Protocol.ZMQ: "Data connections on a port labelled zmq that said HELLO, or spoke ZMTP at once, "
+    "and those that a broker took",
     Protocol.SRT: "Data connections on a port labelled srt: TCP ones that said HELLO, and SRT ones "
     "that were not turned away in their handshake",
 }
@@ -72,11 +73,11 @@ class Counted:
             )
             for protocol, text in CONNECTIONS.items()
         }
-        self._replies = histogram(
+        self.answers = histogram(
             "zmq_msg_duration_seconds",
-            "Seconds from a request of ZeroMQ to its reply as the gateway sees them, by pattern; "
-            "measured where zmq.inspect is messages",
-            MESSAGE,
+            "Seconds from a request of ZeroMQ to its reply as the gateway sees them, by pattern: "
+            "of sessions where zmq.inspect is messages, and of brokers",
+            BOUNDS,
             "pattern",
         )
         self._registrations = counter(
@@ -153,7 +154,7 @@ class Counted:
                             self._takeovers):  # fmt: skip
                 by_role(role)
         for pattern in REPLYING:
-            self._replies(pattern)
+            self.answers(pattern)
         for protocol in Protocol:
             self._session_seconds(protocol)
             self._pairing_seconds(protocol)
@@ -185,9 +186,13 @@ class Counted:
 
     def zmq_replied(self, pattern: str, seconds: list[float]) -> None:
         """Replies of ZeroMQ have gone through, so long after their requests."""
-        spread = self._replies(pattern)
+        spread = self.answers(pattern)
         for one in seconds:
             spread.observe(max(0.0, one))
+
+    def broker_connected(self, side: Side, more: int) -> None:
+        """So many more connections have come to a side of a broker."""
+        self._connections[Protocol.ZMQ](side).value += more
 
     def paired(self, pair: Pair) -> None:
         """A session begins."""

@@ -18,7 +18,8 @@ from prometheus_client import (
 from prometheus_client.core import Metric
 
 from relayx.core.effects import Pair
-from relayx.core.messages import Protocol, Role
+from relayx.core.messages import Protocol, Role, Side
+from relayx.metrics.brokers import Brokers, durations
 from relayx.metrics.counted import Counted
 from relayx.metrics.lag import LoopLag
 from relayx.metrics.srtlinks import SrtLinks
@@ -70,8 +71,10 @@ class Metrics:
         for result in ("success", "failure"):
             self._reloads.labels(result)
         self._in_force(1)
+        self._counted.answers.elsewhere = lambda: durations(sources.brokers)
         self.registry.register(State(sources))
         self.registry.register(SrtLinks(sources.data))
+        self.registry.register(Brokers(sources.brokers))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -101,6 +104,10 @@ class Metrics:
     def zmq_replied(self, pattern: str, seconds: list[float]) -> None:
         """Replies of ZeroMQ have gone through, so long after their requests."""
         self._counted.zmq_replied(pattern, seconds)
+
+    def broker_connected(self, side: Side, more: int) -> None:
+        """So many more connections have come to a side of a broker."""
+        self._counted.broker_connected(side, more)
 
     def paired(self, pair: Pair) -> None:
         """A session begins."""

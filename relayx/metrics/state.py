@@ -15,6 +15,7 @@ from relayx.core.messages import REPLIES, REQUESTS, Protocol, Role
 from relayx.core.ports import Port
 from relayx.core.switchboard import Switchboard
 from relayx.planes import Planes
+from relayx.zmq.counts import BrokerReport
 
 DAY = 86400.0
 
@@ -40,6 +41,7 @@ class Sources(NamedTuple):
     stream_lines_dropped: Callable[[], int]
     audit_lines_lost: Callable[[], int]
     repeated_lines: Callable[[], int]
+    brokers: Callable[[], Iterable[BrokerReport]] = tuple
 
 
 def gauge(name: str, text: str, labels: Labels = ()) -> GaugeMetricFamily:

@@ -7,7 +7,7 @@ session moves seven. What is read out of these is the same.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from typing import Generic, TypeVar
 
@@ -95,7 +95,13 @@ class CounterBy(By[Count]):
 
 
 class HistogramBy(By[Spread]):
-    """A histogram with these buckets."""
+    """A histogram with these buckets.
+
+    :ivar elsewhere: gives what is counted elsewhere, by the same buckets: labels, count of each
+        bucket, sum.
+    """
+
+    elsewhere: Callable[[], Iterable[tuple[Labels, list[int], float]]] = tuple
 
     def __init__(self, name: str, text: str, bounds: tuple[float, ...], *labels: str) -> None:
         super().__init__(name, text, labels, lambda: Spread(bounds))
@@ -104,7 +110,11 @@ class HistogramBy(By[Spread]):
     def collect(self) -> Iterator[Metric]:
         """See prometheus_client.registry.Collector."""
         family = HistogramMetricFamily(self.name, self.text, labels=self.labels)
-        for labels, spread in self.series():
-            buckets = list(zip(self._ends, accumulate(spread.counts), strict=True))
-            family.add_metric(labels, buckets, spread.sum)
+        found = {labels: (spread.counts, spread.sum) for labels, spread in self.series()}
+        for labels, counts, total in self.elsewhere():
+            before, summed = found.get(labels, ([0] * len(counts), 0.0))
+            added = [one + other for one, other in zip(before, counts, strict=True)]
+            found[labels] = added, summed + total
+        for labels, (counts, total) in found.items():
+            family.add_metric(labels, list(zip(self._ends, accumulate(counts), strict=True)), total)
         yield family

@@ -24,6 +24,7 @@ SECRET, PUBLIC = ".curve-key", ".curve-pub"
 LENGTH = 40
 """Characters of either half."""
 
+_DIRECTORY = f"a directory of <kid>{PUBLIC}"
 _ALLOWED = f"a CURVE key: {LENGTH} characters of Z85"
 
 
@@ -79,6 +80,20 @@ def read_public(directory: str, kid: str) -> str:
     """
     path = os.path.join(directory, kid + PUBLIC)
     return _key(path, read_file(path)[0])
+
+
+def read_publics(directory: str) -> tuple[str, ...]:
+    """Every public half of a directory, in the order of their kids.
+
+    :raises KeyFileError: where one cannot be read, or the directory cannot be listed.
+    """
+    try:
+        names = sorted(os.listdir(directory))
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise KeyFileError(directory, f"cannot be read: {reason}", _DIRECTORY) from None
+    stems = [os.path.splitext(name) for name in names]
+    return tuple(read_public(directory, stem) for stem, suffix in stems if suffix == PUBLIC)
 
 
 def _pair(secret: X25519PrivateKey) -> CurvePair:

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import zmq
 from twisted.internet.defer import Deferred, DeferredLock, succeed
-from twisted.python.failure import Failure
 
 from relayx.zmq import sockets, words
 from relayx.zmq.attendant import Attendant, Socket
@@ -68,7 +67,7 @@ class Broker:
         self._pause_word = pause_word
         self._name = f"relayx.broker.{next(_numbers)}"
         self._watch = Watch(attendant, self._watch_changed)
-        self._mover = Mover(attendant, settings, self._name, number, self._watch, self._listening)
+        self._mover = Mover(attendant, settings, self._name, number, self._watch)
         self._changed = False
         self._drains: list[Socket] = []
         self._turns = DeferredLock()
@@ -76,7 +75,6 @@ class Broker:
         self._used = 0.0
         self._busy_at: Statistics | None = None
         self._before = self._last = Statistics()
-        self._started: Deferred[None] = Deferred()
         self._control: Socket | None = None
         self._asked: list[Deferred[Statistics]] = []
         self._turn: tuple[bytes, Deferred[None]] | None = None
@@ -108,17 +106,24 @@ class Broker:
         """What it had moved when it was asked last."""
         return self._before + self._last
 
-    def start(self) -> Deferred[None]:
-        """Listen on both ports; fires then, once.
+    def listen(self) -> None:
+        """Listen on both ports; whoever comes has to wait for :meth:`start`.
 
-        It fails with :exc:`BrokerError` where one cannot be listened on, and then none is.
+        :raises BrokerError: where one cannot be listened on; :meth:`unlisten` then.
         """
+        self._mover.listen()
+
+    def unlisten(self) -> None:
+        """Take :meth:`listen` back, before a start; waits until the ports are free."""
+        self._mover.close()
+
+    def start(self) -> None:
+        """Move messages from now on, once."""
         control = self._attendant.context.socket(zmq.PAIR)
         control.bind(f"inproc://{self._name}")
         self._control = control
         self._attendant.call(self._attendant.adopt, control, self._heard)
         self._mover.start()
-        return self._started
 
     def pause(self) -> Deferred[None]:
         """Move nothing more; fires once that is so.
@@ -150,7 +155,7 @@ class Broker:
         The proxy asks again and again where there are messages and the backend takes none. It is
         known by the thread's CPU time, with nothing moved meanwhile.
         """
-        if not self._started.called or self._held or self._stopping or self._ended:
+        if self._control is None or self._held or self._stopping or self._ended:
             return
         used = self._mover.cpu_seconds()
         busy, self._used = used - self._used > _BUSY, used
@@ -260,15 +265,10 @@ class Broker:
         self._answer_asked()
         self._turned(words.HELD, words.RUNNING)
         stopping, self._stopping = self._stopping, []
-        if self._mover.failure is not None and not self._started.called:
-            self._started.errback(Failure(self._mover.failure))
-        elif self._mover.failure is not None and not stopping:
+        if self._mover.failure is not None and not stopping:
             self._events.brokerEnded(self, self._mover.failure)
         for done in stopping:
             done.callback(None)
-
-    def _listening(self) -> None:
-        self._reactor.callFromThread(self._started.callback, None)
 
     def _watch_changed(self) -> None:
         if not self._changed:

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import zmq
 from twisted.internet.defer import Deferred, DeferredList, succeed
-from twisted.python.failure import Failure
 
 from relayx.zmq.attendant import Attendant, Socket
 from relayx.zmq.broker import Broker, BrokerEvents
@@ -24,9 +24,9 @@ class Brokers:
     """Started and stopped once, all together.
 
     One thread for each broker (two for ``req_rep``), one for all, libzmq's own two, and up to
-    two for checks. Nothing waits in the reactor.
+    two for checks. Nothing waits in the reactor but :meth:`listen`.
 
-    :param reactor: an IReactorTime and IReactorThreads, running.
+    :param reactor: an IReactorTime and IReactorThreads, running from :meth:`start` on.
     :param events: of every broker.
     :param check: who may connect with PLAIN; None refuses all.
     :param allow: which addresses may, whatever the mechanism; None: all.
@@ -55,14 +55,16 @@ class Brokers:
         self._looking: Any = None
         self._stopped: Deferred[None] | None = None
 
-    def start(self) -> Deferred[None]:
-        """Listen on every port of every broker; fires then.
+    def listen(self) -> None:
+        """Listen on every port of every broker, or on none; takes milliseconds.
 
-        It fails with :exc:`~relayx.zmq.errors.BrokerError` where one cannot be listened on, once
-        all the others are closed again; then this can be started again.
+        Handshakes are answered from then on; messages wait for :meth:`start`.
+
+        :raises BrokerError: where one cannot be listened on, once all the others are closed
+            again; then this can be called again.
         """
         if not self._settings:
-            return succeed(None)
+            return
         self._context = context = zmq.Context[Socket](self._io_threads)
         self._attendant = attendant = Attendant(context)
         self._zap = Zap(attendant, self._check, self._allow)
@@ -70,11 +72,43 @@ class Brokers:
             self._zap.add(number, one)
         self._zap.start()
         attendant.start()
-        ready: Deferred[bytes] = Deferred()
-        attendant.call(self._try_words, ready)
-        ready.addCallback(self._start_all)
-        ready.addErrback(self._undo)
-        return ready  # type: ignore[return-value]
+        try:
+            word = pause_word(context)
+            self.brokers = tuple(
+                Broker(self._reactor, attendant, one, self._events, number=number, pause_word=word)
+                for number, one in enumerate(self._settings)
+            )
+            for broker in self.brokers:
+                broker.listen()
+        except BaseException:
+            self.unlisten()
+            raise
+
+    def unlisten(self) -> None:
+        """Take :meth:`listen` back, before a start; waits until all is closed."""
+        if self._context is None:
+            return
+        for broker in self.brokers:
+            broker.unlisten()
+        self._release()
+        self.brokers = ()
+        self._context = None
+
+    def start(self) -> None:
+        """Move messages from now on; once, and after :meth:`listen`."""
+        for broker in self.brokers:
+            broker.start()
+        if self.brokers:
+            self._look()
+
+    def admit_keys(self, number: int, clients: tuple[str, ...] | None) -> None:
+        """Admit other keys of CURVE from now on; who is connected stays so.
+
+        :param number: of the broker, in the order of the settings.
+        :param clients: see :attr:`~relayx.zmq.settings.BrokerSettings.curve_clients`.
+        """
+        one = msgspec.structs.replace(self._settings[number], curve_clients=clients)
+        self._zap.add(number, one)
 
     def stop(self) -> Deferred[None]:
         """End all; fires once their threads have ended and their ports are free."""
@@ -92,41 +126,21 @@ class Brokers:
             self._stopped.chainDeferred(done)
         return done
 
-    def _try_words(self, ready: Deferred[bytes]) -> None:
-        """In the attendant's thread."""
-        try:
-            word = pause_word(self._attendant.context)
-        except Exception:
-            self._reactor.callFromThread(ready.errback, Failure())
-        else:
-            self._reactor.callFromThread(ready.callback, word)
-
-    def _start_all(self, word: bytes) -> Deferred[None]:
-        self.brokers = tuple(
-            Broker(
-                self._reactor, self._attendant, one, self._events, number=number, pause_word=word
-            )
-            for number, one in enumerate(self._settings)
-        )
-        started = DeferredList([broker.start() for broker in self.brokers], consumeErrors=True)
-        started.addCallback(_all_or_failure)
-        return started.addCallback(lambda _: self._look())
-
     def _look(self) -> None:
         for broker in self.brokers:
             broker.look()
         self._looking = self._reactor.callLater(LOOK_EVERY, self._look)
 
-    def _undo(self, failure: Failure) -> Deferred[None]:
-        return self.stop().addCallback(lambda _: failure)
-
     def _close(self) -> None:
-        """In a thread of its own: all of these wait."""
+        """In a thread of its own, since it waits."""
+        self._release()
+        self._reactor.callFromThread(self._closed)
+
+    def _release(self) -> None:
         assert self._context is not None
         self._zap.stop()
         self._attendant.stop()
         self._context.term()
-        self._reactor.callFromThread(self._closed)
 
     def _closed(self) -> None:
         self.brokers = ()
@@ -134,9 +148,3 @@ class Brokers:
         done, self._stopped = self._stopped, None
         assert done is not None
         done.callback(None)
-
-
-def _all_or_failure(results: list[tuple[bool, Any]]) -> None:
-    for good, result in results:
-        if not good:
-            result.raiseException()

@@ -103,3 +103,27 @@ class DurationCount:
         """All so far."""
         upto = tuple(accumulate(self._buckets))
         return Durations(upto[-1], self._sum, tuple(zip(BOUNDS, upto, strict=False)))
+
+
+class BrokerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One broker as those who look on see it.
+
+    :ivar security: the mechanism that is asked for.
+    :ivar running: False once it has ended by itself.
+    :ivar stalled: its backend takes nothing, and `moved` is what was last read.
+    :ivar live: open connections by side, frontend first; `accepted` all so far, likewise.
+    :ivar failures: handshakes that failed, by reason.
+    :ivar durations: from requests to their answers, None where the pattern is another.
+    """
+
+    pattern: str
+    frontend: int
+    backend: int
+    security: str
+    running: bool = True
+    stalled: bool = False
+    live: tuple[int, int] = (0, 0)
+    accepted: tuple[int, int] = (0, 0)
+    failures: dict[str, int] = {}
+    moved: Statistics = Statistics()
+    durations: Durations | None = None

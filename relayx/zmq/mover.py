@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 
 import zmq
 
@@ -27,8 +26,10 @@ def drain_endpoint(name: str) -> str:
 class Mover:
     """Listens, then moves as the words say that it finds at ``inproc://NAME``.
 
+    The sockets are made where :meth:`listen` is called, so that what is in the way is known at
+    once, and are the thread's alone from :meth:`start` on.
+
     :param number: of the broker's ZAP domains.
-    :param listening: called in this thread, once both ports are listened on.
     :ivar endpoints: what is listened on.
     :ivar failure: why it ended by itself; None where it did not.
     :ivar times: from requests to answers.
@@ -41,7 +42,6 @@ class Mover:
         name: str,
         number: int,
         watch: Watch,
-        listening: Callable[[], None],
     ) -> None:
         self.endpoints: dict[Role, str] = {}
         self.failure: BrokerError | None = None
@@ -51,11 +51,39 @@ class Mover:
         self._name = name
         self._number = number
         self._watch = watch
-        self._listening = listening
+        self._made: dict[Role, Socket] = {}
+        self._control: Socket | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
+    def listen(self) -> None:
+        """Listen on both ports.
+
+        :raises BrokerError: where one cannot be listened on; :meth:`close` then.
+        """
+        for role in Role:
+            try:
+                made = sockets.make(self._attendant.context, self._settings, role, self._number)
+            except zmq.ZMQError as error:
+                where = f"{self._settings.pattern} {role}"
+                raise BrokerError(where, f"libzmq refuses an option: {error}") from None
+            self._made[role] = made
+            self._watch.begin(made, role, f"inproc://{self._name}.{role}")
+        for role, socket in self._made.items():
+            self.endpoints[role] = sockets.bind(socket, self._settings, role)
+        if self._settings.pattern in sockets.DRAINS:
+            self._made[Role.BACKEND].bind(drain_endpoint(self._name))
+
+    def close(self) -> None:
+        """Listen no more; by whoever has the sockets."""
+        for role, socket in self._made.items():
+            self._close(role, socket)
+        self._made.clear()
+
     def start(self) -> None:
-        """Begin; from any thread, as the next two."""
+        """Begin to move; what is said from now on is heard."""
+        control = self._attendant.context.socket(zmq.PAIR)
+        control.connect(f"inproc://{self._name}")
+        self._control = control
         self._thread.start()
 
     def join(self) -> None:
@@ -68,35 +96,20 @@ class Mover:
         return time.clock_gettime(time.pthread_getcpuclockid(self._thread.ident))
 
     def _run(self) -> None:
-        control = self._attendant.context.socket(zmq.PAIR)
-        control.connect(f"inproc://{self._name}")
-        made: dict[Role, Socket] = {}
+        control = self._control
+        assert control is not None
         try:
-            self._listen(made)
-            self._listening()
-            frontend, backend = (made[role] for role in Role)
+            frontend, backend = (self._made[role] for role in Role)
             if self._settings.pattern is Pattern.REQ_REP:
                 self._exchange(frontend, backend, control)
             else:
                 self._proxy(frontend, backend, control)
-        except BrokerError as error:
-            self.failure = error
         except Exception as error:
             self.failure = BrokerError(self._name, str(error))
         finally:
-            for role, socket in made.items():
-                self._close(role, socket)
+            self.close()
             control.send(words.ENDED)
             control.close()
-
-    def _listen(self, made: dict[Role, Socket]) -> None:
-        for role in Role:
-            made[role] = sockets.make(self._attendant.context, self._settings, role, self._number)
-            self._watch.begin(made[role], role, f"inproc://{self._name}.{role}")
-        for role, socket in made.items():
-            self.endpoints[role] = sockets.bind(socket, self._settings, role)
-        if self._settings.pattern in sockets.DRAINS:
-            made[Role.BACKEND].bind(drain_endpoint(self._name))
 
     def _proxy(self, frontend: Socket, backend: Socket, control: Socket) -> None:
         waiting = self._settings.pattern is Pattern.PUSH_PULL
@@ -154,9 +167,11 @@ class Mover:
                 return False
 
     def _close(self, role: Role, socket: Socket) -> None:
-        socket.linger = 0
+        # libzmq's own default, for ever, is not for a stop.
+        linger = max(0, self._settings.linger)
+        socket.linger = linger
         if role in self.endpoints:
             socket.unbind(self.endpoints[role])
             self._watch.closed[role].wait(_CLOSE_WITHIN)  # the port is free then
         socket.disable_monitor()
-        socket.close(linger=0)
+        socket.close(linger=linger)

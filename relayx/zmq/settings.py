@@ -52,7 +52,7 @@ class BrokerSettings(msgspec.Struct, frozen=True):
     :ivar sndhwm: messages that wait for one peer, 0: no limit. Past it a SUB loses messages, and
         PUSH and REQ wait.
     :ivar rcvhwm: messages from one peer that wait for the broker, 0: no limit.
-    :ivar linger: milliseconds, -1: for ever; a stop does not linger, whatever it is.
+    :ivar linger: milliseconds that a stop waits for what is not sent yet; -1 is as 0 there.
     :ivar reconnect_ivl: milliseconds.
     :ivar reconnect_ivl_max: milliseconds, 0: as `reconnect_ivl`.
     :ivar max_msg_size: bytes of one part; who sends a longer one is disconnected. -1: no limit.

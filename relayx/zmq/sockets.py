@@ -40,8 +40,18 @@ def make(context: zmq.Context[Socket], settings: BrokerSettings, role: Role, num
     """A socket with every option set, not bound yet.
 
     :param number: of the broker, for its ZAP domain.
+    :raises zmq.ZMQError: where an option cannot be what it is to be.
     """
     socket = context.socket(_TYPES[settings.pattern][role])
+    try:
+        _set(socket, settings, role, number)
+    except zmq.ZMQError:
+        socket.close(linger=0)
+        raise
+    return socket
+
+
+def _set(socket: Socket, settings: BrokerSettings, role: Role, number: int) -> None:
     socket.sndhwm = settings.sndhwm
     socket.rcvhwm = settings.rcvhwm
     socket.linger = settings.linger
@@ -59,7 +69,6 @@ def make(context: zmq.Context[Socket], settings: BrokerSettings, role: Role, num
         socket.curve_server = True
         socket.curve_secretkey = settings.curve_server_secret.encode()
         socket.curve_publickey = settings.curve_server_public.encode()
-    return socket
 
 
 def bind(socket: Socket, settings: BrokerSettings, role: Role) -> str:

@@ -62,7 +62,7 @@ class Zap:
         self._attendant.call(self._attendant.adopt, self._socket, self._asked)
 
     def add(self, number: int, settings: BrokerSettings) -> None:
-        """Know the domains of a broker; before it listens."""
+        """Know the domains of a broker, before it listens, or know it otherwise from now on."""
         for role in Role:
             self._sides[domain(number, role).encode()] = (settings, role)
 

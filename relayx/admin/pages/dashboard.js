@@ -130,6 +130,8 @@ function show(snapshot) {
   chart();
   ports(snapshot.ports.items, status.ports);
   rows("s", snapshot.sessions, (session) => session.pairing_id, fillSession, newSession);
+  $("brokers").hidden = !status.brokers.length;
+  rows("b", {items: status.brokers, total: status.brokers.length}, (broker) => String(broker.frontend.port), fillBroker, newBroker);
   rows("c", snapshot.clients, (client) => `${client.role} ${client.client_id} ${client.registered_at}`, fillClient, newClient);
 }
 
@@ -286,6 +288,22 @@ function fillSession(row, session) {
   put(toBe, rate(session.fe_to_be_rate), amount(session.fe_to_be_bytes));
   put(toFe, rate(session.be_to_fe_rate), amount(session.be_to_fe_bytes));
   put(since, time(session.seconds));
+}
+
+function newBroker() {
+  return cells(["Broker", "State", "Frontend", "Backend", "From the frontend", "From the backend", "Handshakes failed"]);
+}
+
+function fillBroker(row, broker) {
+  const [pattern, state, frontend, backend, there, back, failed] = row.children;
+  put(pattern, broker.pattern, `security ${broker.security}`);
+  put(state, broker.state, "", broker.state === "running" ? "" : "held");
+  for (const [cell, side] of [[frontend, broker.frontend], [backend, broker.backend]]) {
+    put(cell, `port ${side.port}`, `${side.connections} connected`);
+  }
+  put(there, amount(broker.frontend.received.bytes), `${broker.frontend.received.parts} parts`);
+  put(back, amount(broker.backend.received.bytes), `${broker.backend.received.parts} parts`);
+  put(failed, String(Object.values(broker.handshake_failures).reduce((sum, count) => sum + count, 0)));
 }
 
 function newClient() { return cells(["Client", "Role", "Address", "State", "Sessions", "Leases"]); }

@@ -561,9 +561,15 @@ def twistd(
     zmq: int = 2,
     srt: int = 0,
     kind: type[SubprocessType] = Subprocess,  # type: ignore[assignment]
+    real_srt: dict[str, Any] | None = None,
     **sections: dict[str, Any],
 ) -> Iterator[SubprocessType]:
-    """A listening gateway in a process of its own; killed in the end where it still runs."""
+    """A listening gateway in a process of its own; killed in the end where it still runs.
+
+    :param real_srt: see :func:`live`.
+    """
+    if real_srt is not None:
+        sections["srt"] = {"enabled": "yes", **real_srt}
     gateway = kind(random_host(), zmq, srt)
     gateway.start(directory, sections)
     with killed_in_the_end(gateway):

@@ -1,0 +1,262 @@
+"""SRT in a gateway that is a process of its own: its stop, storms, and what it is left with."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from twisted.internet import threads
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+from tests.guide_peer import Control
+from tests.live import Subprocess, killed_in_the_end, random_host, twistd
+from tests.relayx_process import environment
+from tests.srt_live import BE, FE, MISSING, OPEN, SrtCase, number_of
+
+if not MISSING:
+    from tests.srt_peer import Ended, Rejected, SrtPeer
+
+STORM_SECONDS = os.environ.get("SRT_STORM_SECONDS", "4")
+"""20 for the whole one."""
+CALLERS = "200"
+CONNECTS = 1000
+WARM_UP = 200
+
+
+def cpu_seconds(process: int) -> float:
+    """Of a process, so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def count_of(process: int, what: str) -> int:
+    """How many descriptors ("fd") or threads ("task") a process has."""
+    return len(os.listdir(f"/proc/{process}/{what}"))
+
+
+class WithoutLibsrt(Subprocess):
+    """A gateway that cannot find it."""
+
+    def program(self) -> tuple[str, ...]:
+        """Look for another name."""
+        hidden = (
+            "import ctypes.util, relayx.srt.binding as binding; binding.NAMES = ('libno.so',); "
+            "ctypes.util.find_library = lambda name: None; "
+            "from twisted.scripts.twistd import run; run()"
+        )
+        return ("-c", hidden)
+
+
+class Missing(TestCase):
+    """No libsrt."""
+
+    def test_auto(self) -> Deferred[None]:
+        """The srt ports take TCP, and the log says that and what would change it."""
+        return threads.deferToThread(self._auto)
+
+    def _auto(self) -> None:
+        with twistd(
+            self.mktemp(), srt=1, kind=WithoutLibsrt, real_srt={"enabled": "auto"}, data=OPEN
+        ) as gateway:
+            fe, be = gateway.pair(gateway.srt[0])
+            fe.send(b"by TCP")
+            self.assertEqual(be.receive(6), b"by TCP")
+            for peer in (fe, be):
+                peer.close()
+            gateway.terminate()
+            status, written = gateway.ended()
+        self.assertEqual(status, 0, written)
+        self.assertIn("the srt ports take TCP alone: libsrt is not installed (Debian: ", written)
+
+    def test_yes(self) -> Deferred[None]:
+        """It does not start, for one clear reason."""
+        return threads.deferToThread(self._yes)
+
+    def _yes(self) -> None:
+        gateway = WithoutLibsrt(random_host(), 1, 1)
+        gateway.start(self.mktemp(), {"srt": {"enabled": "yes"}})
+        with killed_in_the_end(gateway):
+            status, written = gateway.ended()
+        self.assertEqual(status, 1, written)
+        self.assertNotIn("Traceback", written)
+        naming = [line for line in written.splitlines() if "libsrt" in line]
+        self.assertEqual(len(naming), 1, written)
+        self.assertIn("srt.enabled is yes: libsrt is not installed (Debian: ", naming[0])
+
+
+class ProcessCase(SrtCase):
+    """What the tests here share."""
+
+    def pair(self, gateway: Subprocess, watcher: Control, port: int) -> tuple[SrtPeer, SrtPeer]:
+        """A BE and an FE in a session."""
+        be = self.call(gateway, BE, port)
+        self.ready(watcher, port)
+        return be, self.call(gateway, FE, port)
+
+
+class Stop(ProcessCase):
+    """SIGTERM."""
+
+    def test_running_sessions(self) -> Deferred[None]:
+        """They get their time, then both sides are closed; exit status 0."""
+        return threads.deferToThread(self._running_sessions)
+
+    def _running_sessions(self) -> None:
+        with twistd(
+            self.mktemp(), srt=2, real_srt={}, data={**OPEN, "drain_timeout": 1.0}
+        ) as gateway:
+            watcher = gateway.fe11()
+            waits = self.call(gateway, BE, gateway.srt[1])
+            be, fe = self.pair(gateway, watcher, gateway.srt[0])
+            be.send(b"before")
+            self.assertEqual(fe.receive(), b"before")
+            gateway.terminate()
+            gateway.wait_for("stopping: 1 sessions run")
+            self.assertEqual(waits.receive_all(late=False), [])
+            be.send(b"in time")
+            self.assertEqual(fe.receive(), b"in time")
+            self.assertEqual(fe.receive_all(late=False), [])
+            self.assertEqual(be.receive_all(late=False), [])
+            status, written = gateway.ended()
+        self.assertEqual(status, 0, written)
+        self.assertNotIn("Traceback", written)
+        self.assertIn("sessions ended: 1 drain", written)
+
+    def test_no_session(self) -> Deferred[None]:
+        """It ends at once, whoever waits."""
+        return threads.deferToThread(self._no_session)
+
+    def _no_session(self) -> None:
+        with twistd(self.mktemp(), srt=1, real_srt={}, data=OPEN) as gateway:
+            watcher = gateway.fe11()
+            be = self.call(gateway, BE)
+            self.ready(watcher, gateway.srt[0])
+            gateway.terminate()
+            self.assertEqual(be.receive_all(late=False), [])
+            status, written = gateway.ended()
+        self.assertEqual((status, "Traceback" in written), (0, False), written)
+
+
+class Storm(ProcessCase):
+    """Callers that will not be told."""
+
+    def test_storm(self) -> Deferred[None]:
+        """They cost little, running sessions lose nothing, and the port answers after it."""
+        return threads.deferToThread(self._storm)
+
+    def _storm(self) -> None:
+        with twistd(
+            self.mktemp(), srt=2, real_srt={}, data=OPEN, log={"level": "error"}
+        ) as gateway:
+            watcher = gateway.fe11()
+            be, fe = self.pair(gateway, watcher, gateway.srt[0])
+            over, sent = threading.Event(), [0]
+
+            def publish() -> None:
+                while not over.wait(0.005):
+                    be.send(sent[0].to_bytes(4, "big") + bytes(1000))
+                    sent[0] += 1
+
+            got: list[int] = []
+
+            def watch() -> None:
+                try:
+                    while True:
+                        got.append(number_of(fe.receive()))
+                except Ended:
+                    pass
+
+            running = [gateway.background(publish), gateway.background(watch)]
+            before = cpu_seconds(gateway.process.pid)
+            root = str(Path(__file__).parent.parent)
+            port = gateway.srt[1]
+            done = subprocess.run(
+                [
+                    *(sys.executable, "-m", "tests.srt_storm", gateway.host, str(port)),
+                    *("#!::r=missing,m=request", CALLERS, STORM_SECONDS),
+                ],
+                capture_output=True, check=True, timeout=float(STORM_SECONDS) + 60,
+                env=environment(PYTHONPATH=f"{root}:{environment()['PYTHONPATH']}"),
+            )  # fmt: skip
+            used = cpu_seconds(gateway.process.pid) - before
+            met = {int(reason): count for reason, count in json.loads(done.stdout).items()}
+            over.set()
+            running[0].result()
+            be.drain()
+            be.finish()
+            running[1].result()
+            self.assertEqual(got, list(range(sent[0])))
+            refused = met.pop(1404)
+            self.assertEqual(met, {}, "other reasons")
+            self.assertTrue(refused >= int(CALLERS) * float(STORM_SECONDS), refused)
+            cost = used / refused
+            self.assertTrue(cost < 0.01, f"{cost * 1000:.2f} ms of CPU for each of {refused}")
+            self.assertEqual(self.rejected_by(gateway, FE, port), 1404)
+            be, fe = self.pair(gateway, watcher, port)
+            be.send(b"after it")
+            self.assertEqual(fe.receive(), b"after it")
+        self.cost = cost, refused
+
+    def rejected_by(self, gateway: Subprocess, streamid: str, port: int) -> int:
+        """The reason of a refusal."""
+        return int(self.assertRaises(Rejected, self.call, gateway, streamid, port).code)
+
+
+class Churn(ProcessCase):
+    """Much coming and going."""
+
+    def test_nothing_is_left(self) -> Deferred[None]:
+        """No descriptor, no thread, no memory, and no connection that nobody has."""
+        return threads.deferToThread(self._nothing_is_left)
+
+    def _nothing_is_left(self) -> None:
+        with twistd(
+            self.mktemp(), srt=4, real_srt={}, data=OPEN, log={"level": "error"}
+        ) as gateway:
+            watcher, process = gateway.fe11(), gateway.process.pid
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(lambda port: self.rounds(gateway, port, WARM_UP // 8), gateway.srt))
+                self.all_empty(gateway, watcher)
+                before = [count_of(process, "fd"), count_of(process, "task"), gateway.resident()]
+                made = pool.map(lambda port: self.rounds(gateway, port, CONNECTS // 8), gateway.srt)
+                self.assertEqual(sum(made), CONNECTS)
+            self.all_empty(gateway, watcher)
+            after = [count_of(process, "fd"), count_of(process, "task"), gateway.resident()]
+        self.assertTrue(after[0] <= before[0] + 2, (before, after))
+        self.assertTrue(after[1] <= before[1] + 2, (before, after))
+        self.assertTrue(after[2] < before[2] + (12 << 20), (before, after))
+
+    def rounds(self, gateway: Subprocess, port: int, count: int) -> int:
+        """Connect a BE and an FE, and close them; how many connects it was."""
+        for number in range(count):
+            be = self.again(gateway, port, "#!::x-role=BE")
+            if number % 5 == 0:  # one that is gone before anybody looks
+                be.close()
+                be = self.again(gateway, port, "#!::x-role=BE")
+                be.close()
+                continue
+            fe = self.again(gateway, port, "#!::x-role=FE")
+            be.send(b"x" * 1000)
+            self.assertEqual(len(fe.receive()), 1000)
+            for peer in (be, fe) if number % 2 else (fe, be):
+                peer.close()
+        return count * 2
+
+    def again(self, gateway: Subprocess, port: int, streamid: str) -> SrtPeer:
+        """Connect as soon as the port takes one."""
+        while True:
+            try:
+                return SrtPeer.connect(gateway.host, port, streamid, latency=1)
+            except Rejected as rejected:
+                if rejected.code not in (1404, 1409):
+                    raise
+
+    def all_empty(self, gateway: Subprocess, watcher: Control) -> None:
+        """Wait until no port has anybody."""
+        watcher.state(lambda state: state["srt_empty_ports"] == gateway.srt)

@@ -17,7 +17,7 @@ from relayx.config.convert import section_keys, sections
 from relayx.config.load import ConfigError, Environment, Loaded, Sources, locate
 from relayx.config.model import Config, Relay, Secrets
 from relayx.config.srt import DialRole, SrtDial
-from relayx.config.zmq import Pattern, ZmqBroker
+from relayx.config.zmq import BrokerSecurity, Pattern, ZmqBroker
 from tests.certificates import Authority
 from tests.config_files import GOOD_SECRET, PORTS, Files, with_key
 from tests.signing import KeyFiles
@@ -167,8 +167,15 @@ CHANGED: dict[str, tuple[Any, Any]] = {
     "zmq.inspect": ("off", "off"),
     "zmq.max_message_bytes": (1, 1),
     "zmq.brokers": (
-        [{"pattern": "req_rep", "frontend": 40200, "backend": 40210}],
-        (ZmqBroker(pattern=Pattern.REQ_REP, frontend=40200, backend=40210),),
+        [{"pattern": "req_rep", "frontend": 40200, "backend": 40210, "security": "plain"}],
+        (
+            ZmqBroker(
+                pattern=Pattern.REQ_REP,
+                frontend=40200,
+                backend=40210,
+                security=BrokerSecurity.PLAIN,
+            ),
+        ),
     ),
     "control.client_ca": ("ca.pem", "ca.pem"),
     "data.tls.certificate": ("chain.pem", "chain.pem"),

@@ -166,23 +166,21 @@ class Queueing(TestCase):
     @inlineCallbacks
     def test_sources_have_their_turns(self) -> Any:
         self.assertEqual(AT_ONCE, 2)
-        names = ("a1", "a2", "a3", "b1", "c1")
-        go_on = threading.Semaphore(0)
+        go_on = {name: threading.Event() for name in ("a1", "a2", "a3", "b1", "c1")}
         begun: list[str] = []
 
         def work(name: str) -> bool:
             begun.append(name)
-            return go_on.acquire(timeout=30)
+            return go_on[name].wait(timeout=60)
 
-        waiting = [self.checks.run(name[0], lambda name=name: work(name)) for name in names]
-        for count in range(AT_ONCE, len(names) + 1):
+        waiting = [self.checks.run(name[0], lambda name=name: work(name)) for name in go_on]
+        for ends, count in (("a1", 2), ("b1", 3), ("a2", 4), ("c1", 5), ("a3", 5)):
             while len(begun) < count:
                 yield deferLater(reactor, 0.002)
-            go_on.release()  # one ends, and the next begins
-        go_on.release()
-        self.assertEqual((yield gatherResults(waiting)), [True] * len(names))
+            go_on[ends].set()  # and the next begins
+        self.assertEqual((yield gatherResults(waiting)), [True] * len(go_on))
         self.assertEqual(set(begun[:2]), {"a1", "b1"})
-        self.assertLess(begun.index("c1"), begun.index("a3"))
+        self.assertEqual(begun[2:], ["a2", "c1", "a3"])
 
     @inlineCallbacks
     def test_a_failure_is_passed_on(self) -> Any:

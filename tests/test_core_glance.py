@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from random import Random
@@ -318,26 +317,6 @@ class Copies(GlanceCase):
         """An old snapshot is freed at once: no part of it reaches a port again."""
         for port in self.crowd().ports.values():
             self.assertNotIn(id(port), [id(one) for one in reached(list(parts(port)))])
-
-    def test_fast(self) -> None:
-        """It is made after each change: of 200 ports with two sessions and a lease each."""
-        ranges = PortAlloc(srt_start_port=4001, srt_end_port=4200)
-        self.enter(Room(ports=ranges, srt_fan_out=2, max_be=200, max_fe=200))
-        for number in range(100):
-            self.room.be11(f"b{number}")
-        for port in range(4001, 4201):
-            self.room.offer(port, f"b{port % 100}", by=NATIVE, publishes=True)
-            grant = self.room.acquire(self.fe, need_srt=True, transport="srt")
-            for _ in range(2):
-                self.room.dial(port, ticket=grant.ticket, by=NATIVE)
-        self.assertEqual(len(self.room.board.sessions), 400)
-        best = 60.0
-        for _ in range(100):
-            begun = time.perf_counter()
-            snapshot = self.glance()
-            best = min(best, time.perf_counter() - begun)
-        self.assertEqual(len(snapshot.ports), 200)
-        self.assertLess(best, 0.002)
 
 
 def parts(one: Any) -> Iterator[Any]:

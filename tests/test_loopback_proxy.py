@@ -342,7 +342,7 @@ class Services(TestCase):
         if program is None:
             raise SkipTest("there is no nginx here")
         directory = Path(tempfile.mkdtemp(prefix="relayx-nginx-"))  # its path must be short
-        self.addCleanup(shutil.rmtree, directory)
+        self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
         directory.chmod(0o755)
         config, path = directory / "nginx.conf", directory / "socket"
         config.write_text(NGINX.format(socket=path))

@@ -145,6 +145,7 @@ class SrtPlane:
         self._look_call: Any = None
         self._refused: deque[tuple[int, str, str, int, str]] = deque(maxlen=MOST_REFUSED)
         self._telling = False
+        self._closed = False
         self._callers: list[Caller] = []
         self._closed = False
         self.refusals: dict[int, int] = {}
@@ -292,6 +293,8 @@ class SrtPlane:
         Copying costs time, so it is done at once, but no more than a tenth of all time, unless
         somebody is told of the new state, see :meth:`refresh`.
         """
+        if self._closed:
+            return
         if self._build_call is None:
             wait = max(0.0, self._may_build_at - time.monotonic())
             if wait:
@@ -622,6 +625,7 @@ class SrtPlane:
 
     def close(self) -> None:
         """Close every connection that is left."""
+        self._closed = True
         self._closed = True
         self.stop_listening()
         for caller in self._callers:

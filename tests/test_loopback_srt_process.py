@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import Control
-from tests.live import Subprocess, killed_in_the_end, random_host, twistd
+from tests.live import TIMEOUT, Subprocess, killed_in_the_end, random_host, twistd
 from tests.relayx_process import environment
 from tests.srt_live import BE, FE, MISSING, OPEN, SrtCase, number_of
 
@@ -25,8 +25,8 @@ if not MISSING:
 STORM_SECONDS = os.environ.get("SRT_STORM_SECONDS", "4")
 """20 for the whole one."""
 CALLERS = "200"
-CONNECTS = 1000
-WARM_UP = 200
+CONNECTS = 1008
+WARM_UP = 320
 
 
 def cpu_seconds(process: int) -> float:
@@ -55,6 +55,8 @@ class WithoutLibsrt(Subprocess):
 
 class Missing(TestCase):
     """No libsrt."""
+
+    timeout = TIMEOUT
 
     def test_auto(self) -> Deferred[None]:
         """The srt ports take TCP, and the log says that and what would change it."""
@@ -92,6 +94,8 @@ class Missing(TestCase):
 
 class ProcessCase(SrtCase):
     """What the tests here share."""
+
+    timeout = TIMEOUT
 
     def pair(self, gateway: Subprocess, watcher: Control, port: int) -> tuple[SrtPeer, SrtPeer]:
         """A BE and an FE in a session."""
@@ -217,14 +221,16 @@ class Churn(ProcessCase):
 
     def _nothing_is_left(self) -> None:
         with twistd(
-            self.mktemp(), srt=4, real_srt={}, data=OPEN, log={"level": "error"}
+            self.mktemp(), srt=8, real_srt={"latency": 1}, data=OPEN, log={"level": "error"}
         ) as gateway:
             watcher, process = gateway.fe11(), gateway.process.pid
-            with ThreadPoolExecutor(4) as pool:
-                list(pool.map(lambda port: self.rounds(gateway, port, WARM_UP // 8), gateway.srt))
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(lambda port: self.rounds(gateway, port, WARM_UP // 16), gateway.srt))
                 self.all_empty(gateway, watcher)
                 before = [count_of(process, "fd"), count_of(process, "task"), gateway.resident()]
-                made = pool.map(lambda port: self.rounds(gateway, port, CONNECTS // 8), gateway.srt)
+                made = pool.map(
+                    lambda port: self.rounds(gateway, port, CONNECTS // 16), gateway.srt
+                )
                 self.assertEqual(sum(made), CONNECTS)
             self.all_empty(gateway, watcher)
             after = [count_of(process, "fd"), count_of(process, "task"), gateway.resident()]
@@ -242,11 +248,24 @@ class Churn(ProcessCase):
                 be.close()
                 continue
             fe = self.again(gateway, port, "#!::x-role=FE")
-            be.send(b"x" * 1000)
-            self.assertEqual(len(fe.receive()), 1000)
+            self.pass_on(be, fe)
             for peer in (be, fe) if number % 2 else (fe, be):
                 peer.close()
         return count * 2
+
+    def pass_on(self, be: SrtPeer, fe: SrtPeer) -> None:
+        """Send until something arrives.
+
+        With libsrt 1.5.1 a message that follows the handshake at once can be seconds late, also
+        without a gateway between.
+        """
+        while True:
+            be.send(bytes(1000))
+            try:
+                fe.receive(0.2)
+            except TimeoutError:
+                continue
+            return
 
     def again(self, gateway: Subprocess, port: int, streamid: str) -> SrtPeer:
         """Connect as soon as the port takes one."""

@@ -323,3 +323,25 @@ class ReqRepTests(BrokersCase):
             return got
 
         self.assertEqual(await in_thread(answer), [b"%d" % number for number in range(200)])
+
+    async def test_askerGone(self) -> None:
+        """An answer to one who has gone, or who reads nothing, keeps nobody waiting."""
+        broker = await self.broker("req_rep", sndhwm=1, rcvhwm=0)
+        router = self.peer(broker, zmq.ROUTER, sndhwm=0)
+        gone, deaf = self.peer(broker, zmq.DEALER), self.peer(broker, zmq.DEALER, rcvhwm=1)
+        asked = {}
+        for name, one in ((b"gone", gone), (b"deaf", deaf)):
+            one.send_multipart([b"", name])
+            *envelope, _, _ = await in_thread(router.recv_multipart)
+            asked[name] = [*envelope, b""]
+        gone.close()
+        await self.live(broker, 1, 1)
+        router.send_multipart([*asked[b"gone"], b"too late"])
+        for _ in range(200):
+            router.send_multipart([*asked[b"deaf"], bytes(200_000)])
+        req = self.peer(broker, zmq.REQ)
+        req.send(b"still there?")
+        *envelope, question = await in_thread(router.recv_multipart)
+        self.assertEqual(question, b"still there?")
+        router.send_multipart([*envelope, b"yes"])
+        self.assertEqual(await in_thread(req.recv), b"yes")

@@ -88,16 +88,43 @@ class Way:
             self._seen(envelope_of(held), time.monotonic())
             self.parts += len(held)
             self.bytes += sum(map(len, held))
-        try:
-            self.target.send_multipart(held, zmq.DONTWAIT, copy=False)
-        except zmq.Again:
-            self.blocked = True
-            return False
-        self.blocked = False
+        if not self._send(held):
+            return not self.blocked
         self._held = []
         self.sent_parts += len(held)
         self.sent_bytes += sum(map(len, held))
         return True
+
+    def _send(self, message: list[zmq.Frame]) -> bool:
+        """Whether the target takes it; else it is `blocked`."""
+        try:
+            self.target.send_multipart(message, zmq.DONTWAIT, copy=False)
+        except zmq.ZMQError as error:
+            if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                raise
+            self.blocked = True
+            return False
+        self.blocked = False
+        return True
+
+
+class WayBack(Way):
+    """The direction to a ROUTER that says whether it knows its peer (``ZMQ_ROUTER_MANDATORY``).
+
+    It takes no message for one who has gone or does not read, and such a message is dropped:
+    the others do not wait for that one. A ROUTER may take one for full that is not, though, since
+    libzmq looks for what has been delivered at most once in a millisecond of sending.
+    """
+
+    def _send(self, message: list[zmq.Frame]) -> bool:
+        if super()._send(message):
+            return True
+        self.target.getsockopt(zmq.EVENTS)  # looks for what has been delivered
+        if super()._send(message):
+            return True
+        self.blocked = False
+        self._held = []
+        return False
 
 
 class Exchange:
@@ -109,7 +136,7 @@ class Exchange:
 
     def __init__(self, frontend: Socket, backend: Socket, pending: Pending) -> None:
         self._there = Way(frontend, backend, pending.asked)
-        self._back = Way(backend, frontend, pending.answered)
+        self._back = WayBack(backend, frontend, pending.answered)
 
     def run(self, control: Socket) -> None:
         """Move; returns once TERMINATE came. Its counts begin at 0."""

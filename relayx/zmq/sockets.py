@@ -62,6 +62,8 @@ def _set(socket: Socket, settings: BrokerSettings, role: Role, number: int) -> N
     socket.heartbeat_ivl = settings.heartbeat_ivl
     socket.backlog = settings.backlog
     socket.ipv6 = settings.ipv6
+    if settings.pattern is Pattern.REQ_REP and role is Role.FRONTEND:
+        socket.router_mandatory = True  # so that it says when it would drop an answer
     socket.zap_domain = domain(number, role).encode()
     if settings.security is Security.PLAIN:
         socket.plain_server = True

@@ -502,7 +502,7 @@ class GatewayService(Service):
     # events of the data plane
 
     def said_hello(self, link: int, port: int, address: str, hello: Hello) -> None:
-        """See data.plane.Events."""
+        """See data.events.Events."""
         now = self._reactor.seconds()
         found = self.switchboard.board.ports.get(port)
         if found is not None:
@@ -510,19 +510,19 @@ class GatewayService(Service):
         self._perform(self.switchboard.hello(now, link, port, address, hello))
 
     def role_by_state(self, port: int, address: str, kind: str) -> Role:
-        """See data.plane.Events."""
+        """See data.events.Events."""
         return self.switchboard.role_by_state(self._reactor.seconds(), port, address, kind)
 
     def said_zmtp(
         self, link: int, port: int, address: str, username: str, password: str, kind: str
     ) -> None:
-        """See data.plane.Events."""
+        """See data.events.Events."""
         now = self._reactor.seconds()
         self.metrics.said_hello(Protocol.ZMQ, self.role_by_state(port, address, kind))
         self._perform(self.switchboard.zmtp(now, link, port, address, username, password, kind))
 
     def hello_failed(self, port: int, address: str, text: str) -> None:
-        """See data.plane.Events."""
+        """See data.events.Events."""
         self.say(
             "info", "refused", f"port {port} refuses {address}: HELLO_INVALID: {text}",
             port=port, address=address, error_code="HELLO_INVALID",
@@ -568,20 +568,20 @@ class GatewayService(Service):
                     )  # fmt: skip
 
     def link_lost(self, link: int) -> None:
-        """See data.plane.Events."""
+        """See data.events.Events."""
         self._perform(self.switchboard.link_lost(self._reactor.seconds(), link))
 
     def session_draining(self, pairing_id: str) -> None:
-        """See data.plane.Events."""
+        """See data.events.Events."""
         self._perform(self.switchboard.session_draining(pairing_id))
 
     def session_over(self, pairing_id: str, outcome: Outcome) -> None:
-        """See data.plane.Events."""
+        """See data.events.Events."""
         now = self._reactor.seconds()
         self._perform(self.switchboard.session_over(now, pairing_id, outcome))
 
     def zmq_replied(self, pattern: str, seconds: list[float]) -> None:
-        """See data.plane.Events."""
+        """See data.events.Events."""
         self.metrics.zmq_replied(pattern, seconds)
 
     # effects

@@ -171,7 +171,7 @@ class OnSockets(TestCase):
         self.addCleanup(globalLogPublisher.removeObserver, observe)
 
     def stand_still(self, gateway: Gateway, be_kind: type[Data11] = Data11) -> None:
-        port, data = gateway.zmq[0], gateway.service.data.data
+        port, data = gateway.zmq[0], gateway.service.data.data.sessions
         be = gateway.open(be_kind, port, receive_buffer=8192)
         be.hello("BE")
         be.expect("RLX1OK")

@@ -24,13 +24,13 @@ from relayx.core.messages import Cause, Protocol, Transport
 from relayx.core.pairing import Outcome, Stalls
 from relayx.core.zmtpseen import ZmtpSeen
 from relayx.data.carrier import Carrier
+from relayx.data.events import Events as DataEvents
 from relayx.data.ledger import Ledger, Moved
 from relayx.data.messageledger import MessagesMoved
 from relayx.data.plane import DataPlane, Held
-from relayx.data.plane import Events as DataEvents
-from relayx.data.plane import Settings as DataSettings
 from relayx.data.pump import Pump
 from relayx.data.session import Session
+from relayx.data.settings import Settings as DataSettings
 from relayx.srt.binding import Library, LibraryMissingError, SrtError, load
 from relayx.srt.carrier import SrtCarrier
 from relayx.srt.dropping import Dropped
@@ -271,9 +271,9 @@ class Planes:
 
     def look(self, pairing_id: str) -> Look | None:
         """A session that runs, None where there is none of that id."""
-        session = self.data.session(pairing_id)
+        session = self.data.sessions.get(pairing_id)
         if session is not None:
-            return _look(session, self.data.zmtp_seen(pairing_id))
+            return _look(session, self.data.sessions.zmtp_seen(pairing_id))
         found = None if self.srt is None else self.srt.session(pairing_id)
         if found is None:
             return None
@@ -287,7 +287,7 @@ class Planes:
 
     def sessions_by_protocol(self) -> Counter[Protocol]:
         """How many sessions run."""
-        counts = Counter(one.protocol for one in self.data.running())
+        counts = Counter(one.protocol for one in self.data.sessions.running())
         if self.srt is not None:
             counts[Protocol.SRT] += len(self.srt.running())
         return counts
@@ -297,11 +297,11 @@ class Planes:
         of_srt = self._ledger.bytes + sum(
             to_be + to_fe for _, to_be, to_fe, _ in self._running_srt()
         )  # fmt: skip
-        return self.data.bytes_moved() + of_srt
+        return self.data.sessions.bytes_moved() + of_srt
 
     def moved(self) -> dict[Protocol, Moved]:
         """The same by protocol and direction, and how long sessions stood still."""
-        totals = self.data.moved()
+        totals = self.data.sessions.moved()
         for protocol, more in self._ledger.with_running(self._running_srt()).items():
             totals[protocol].add(more.fe_to_be_bytes, more.be_to_fe_bytes, more.stalls)
         return totals
@@ -330,12 +330,12 @@ class Planes:
 
     def messages_moved(self) -> dict[str, MessagesMoved]:
         """Messages of ZMTP and their bytes by pattern, where they are counted."""
-        return self.data.messages_moved()
+        return self.data.sessions.messages_moved()
 
     @property
     def zmtp_faults(self) -> Mapping[str, int]:
         """Mistakes in ZMTP of connections without HELLO, by kind."""
-        return self.data.zmtp_faults
+        return self.data.direct.faults
 
     @property
     def tls_failures(self) -> int:

@@ -7,13 +7,12 @@ the planes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger, globalLogPublisher
+from twisted.logger import Logger
 
 from relayx import __version__
 from relayx.admin.gateway import Metrics as Scrape
@@ -22,64 +21,35 @@ from relayx.adminport import AdminPort
 from relayx.audit import Record
 from relayx.authentication import Authentication
 from relayx.brokerdoors import Doors, Sight
-from relayx.brokering import Brokering, BrokersMissingError
+from relayx.brokering import Brokering
 from relayx.config.model import Config, Secrets
 from relayx.control import protocol as control
-from relayx.control.logstream import LogStream
 from relayx.core import effects as fx
-from relayx.core.errors import Code, PeerError
+from relayx.core.errors import PeerError
 from relayx.core.glance import Snapshot, glance
-from relayx.core.hello import Hello
-from relayx.core.messages import Cause, Message, Protocol, Register, Role, Side, Transport
-from relayx.core.pairing import Outcome
+from relayx.core.messages import Cause, Message, Register, Side
 from relayx.core.policy import Policy
 from relayx.core.switchboard import Switchboard
 from relayx.entrance import Entrance
 from relayx.impact import Impact
 from relayx.linkfeedback import LinkFeedback
-from relayx.listening import BindError, Listening, StartError
-from relayx.logs import LEVELS, Renderer
+from relayx.listening import Listening
+from relayx.logs import LEVELS
+from relayx.logstreaming import LogStreaming
 from relayx.metrics import CONTENT_TYPE, Metrics, Sources
 from relayx.naming import RandomNames
 from relayx.net.inherited import Inherited
-from relayx.net.newcomers import LINGER
 from relayx.net.sources import Failures
-from relayx.net.tls import TlsFileError
 from relayx.performing import Performing
-from relayx.planes import Planes, SrtUnusableError
+from relayx.planeevents import PlaneEvents
+from relayx.planes import Planes
 from relayx.reloading import Parts, Reloading, StartedFrom
-from relayx.repeats import Repeats, Unrepeating
-from relayx.security.keydir import KeyFileError
-from relayx.settings import (
-    control_settings,
-    data_settings,
-    load_data_tls,
-    policies,
-    rules,
-    srt_settings,
-    zmq_settings,
-)
-from relayx.slowlinks import SlowLinks, Watched
-from relayx.srt.connection import SrtConnection
-from relayx.trust import KeyWatch, read_keys
-from relayx.zmq.errors import BrokerError
-
-_GONE_LOOK = 0.01
-_GONE_LIMIT = LINGER + 0.5
-_LAST_LIMIT = 1.0
-
-
-class Draining(msgspec.Struct, frozen=True):
-    """How far a stop is (contract section 9).
-
-    :ivar draining: whether it has begun.
-    :ivar sessions: how many still run.
-    :ivar until: when they are ended, in seconds since the epoch; 0.0 where that is not set.
-    """
-
-    draining: bool
-    sessions: int
-    until: float
+from relayx.repeats import Repeats
+from relayx.settings import control_settings, data_settings, policies, rules
+from relayx.slowlinks import SlowLinks, watched
+from relayx.starting import Starting
+from relayx.stopping import Draining, Stopping
+from relayx.trust import KeyWatch
 
 
 class GatewayService(Service):
@@ -121,7 +91,11 @@ class GatewayService(Service):
             reactor, self.control, self.authentication, self.switchboard.policy, failures,
             self.say,
         )  # fmt: skip
-        self.data = Planes(reactor, data_settings(config), self, self._glance)
+        happens = PlaneEvents(
+            reactor, self.switchboard, lambda effects: self._perform(effects),
+            lambda: self.metrics, self.say, self._links_measured,
+        )  # fmt: skip
+        self.data = Planes(reactor, data_settings(config), happens, self._glance)
         self._doors = Doors(
             reactor, self.authentication, self._policy_of, failures, self.say, self._sight
         )
@@ -136,10 +110,14 @@ class GatewayService(Service):
         self._feedback = LinkFeedback(reactor, self.switchboard, self.control, self.data)
         self._slow = SlowLinks(reactor, self.say)
         self._listening = Listening(reactor, config, self.control, self.data, inherited)
-        self._stopping: Deferred[None] | None = None
-        self._late: Any = None
-        self._brokers_move = False
         self._record = Record(reactor, lambda text: self._log.error("{text}", text=text))
+        self._starting = Starting(
+            self._record, self._key_watch, self.data, self.brokering, self._listening, self.say
+        )
+        self._stopping = Stopping(
+            reactor, self.switchboard, self._perform, self.brokering, self._listening, self.say,
+            self._close_own, self._release_own, self._record.close,
+        )  # fmt: skip
         self.when_drained_on_demand: Callable[[], object] = lambda: None
         parts = Parts(
             reactor, self.switchboard, self.control, self.data, self.brokering,
@@ -151,50 +129,20 @@ class GatewayService(Service):
         self.reloading.when_applied.append(self._reloaded)
         self.reloading.when_refused.append(lambda: self.metrics.reload_refused())
         self.repeats: list[Repeats] = []
-        self._dropped_before = self._left_out_before = 0
-        self.log_stream = self._build_log_stream(config)
+        self.log_streaming = LogStreaming(
+            reactor, self.control, self.switchboard, self.repeats, config.log
+        )
         self.metrics = self._build_metrics()
         scrape = Scrape(CONTENT_TYPE, self.metrics.render)
         self.admin = AdminPort(reactor, self, scrape) if config.http.endpoint else None
         self._listening.admin = self.admin
-
-    def _build_log_stream(self, config: Config) -> LogStream | None:
-        if config.log.stream == "off":
-            return None
-        role = Role.BE if config.log.stream == "be" else None
-        renderer = Renderer(config.log.level, config.log.format)
-        stream = LogStream(
-            self._reactor,
-            self.control,
-            renderer,
-            lambda: [client.conn for client in self.switchboard.clients(role)],
-        )
-        self._unrepeating = Unrepeating(self._reactor, stream, renderer)
-        self.repeats.append(self._unrepeating.repeats)
-        return stream
 
     def _reloaded(self, config: Config) -> None:
         before, self.config, self.secrets = self.config, config, self.reloading.secrets
         self.metrics.reloaded(self.reloading.revision)
         self._least = LEVELS[config.log.level]
         if config.log != before.log:
-            self._stop_log_stream()
-            self.log_stream = self._build_log_stream(config)
-            self._start_log_stream()
-
-    def _start_log_stream(self) -> None:
-        if self.log_stream is not None:
-            globalLogPublisher.addObserver(self._unrepeating)
-
-    def _stop_log_stream(self) -> None:
-        if self.log_stream is not None:
-            globalLogPublisher.removeObserver(self._unrepeating)
-            self._unrepeating.close()
-            self.log_stream.close()
-            self._dropped_before += self.log_stream.lines_dropped
-            self._left_out_before += self._unrepeating.repeats.left_out
-            self.repeats.remove(self._unrepeating.repeats)
-            self.log_stream = None
+            self.log_streaming.change(config.log)
 
     def _build_metrics(self) -> Metrics:
         return Metrics(
@@ -206,7 +154,7 @@ class GatewayService(Service):
                 expiring_keys=self._key_watch.expiring,
                 blocked=self._entrance.blocked_sources,
                 previous_secret_used=lambda: self.authentication.previous_used,
-                stream_lines_dropped=self._stream_lines_dropped,
+                stream_lines_dropped=lambda: self.log_streaming.lines_dropped,
                 audit_lines_lost=lambda: self._record.lost,
                 repeated_lines=self._repeated_lines,
                 brokers=lambda: self.brokering.reports,
@@ -214,51 +162,21 @@ class GatewayService(Service):
         )
 
     def _repeated_lines(self) -> int:
-        return self._left_out_before + sum(repeats.left_out for repeats in self.repeats)
-
-    def _stream_lines_dropped(self) -> int:
-        return self._dropped_before + (self.log_stream.lines_dropped if self.log_stream else 0)
+        left_out = sum(repeats.left_out for repeats in self.repeats)
+        return self.log_streaming.left_out_before + left_out
 
     # starting and stopping
 
     def privilegedStartService(self) -> None:
         """Listen on every port, or on none.
 
-        :raises BindError: naming the first port that cannot be bound.
-        :raises StartError: where a file cannot be used.
+        :raises relayx.listening.BindError: naming the first port that cannot be bound.
+        :raises relayx.listening.StartError: where a file cannot be used.
         """
-        try:
-            self._open_audit()
-            self._use_keys()
-            self._use_data_tls()
-            self._begin_srt()
-            self._listening.begin(self.switchboard.board.ports)
-            self._listen_for_brokers()
-        except StartError:
-            self._listening.end()
-            self._listening.close_connections()
-            self._listening.release()
-            self._record.close()
-            raise
-        finally:  # a unit that is not up to date
-            for text in self._listening.leave_unused():
-                self.say("warn", "inherited", f"{text}; it is not used")
-        self._start_log_stream()
+        self._starting.begin(self.config, self.secrets, self.switchboard.board.ports)
+        self.log_streaming.start()
         self.reloading.listens = True
         super().privilegedStartService()
-
-    def _open_audit(self) -> None:
-        path = self.config.audit.file
-        try:
-            self._record.use(self._record.open(path))
-        except OSError as failed:
-            raise StartError(f"audit.file {path} cannot be opened: {failed.strerror}") from None
-
-    def _use_keys(self) -> None:
-        try:
-            self._key_watch.use(read_keys(self.config.security))
-        except KeyFileError as error:
-            raise StartError(str(error)) from None
 
     def plan_reload(self, config: Config | None = None, secrets: Secrets | None = None) -> Impact:
         """What :meth:`reload` would do; nothing changes.
@@ -276,32 +194,9 @@ class GatewayService(Service):
         :param config: instead of what the file says; `secrets` likewise.
         :raises ConfigError: with what is wrong; everything stays as it was.
         """
-        if self._stopping is not None:
+        if self._stopping.begun:
             raise self.reloading.refuse("the gateway is stopping, and reloads nothing")
         return self.reloading.reload(config, secrets)
-
-    def _use_data_tls(self) -> None:
-        try:
-            self.data.set_tls(load_data_tls(self.config.data.tls))
-        except TlsFileError as error:
-            raise StartError(f"data.tls: {error}") from None
-
-    def _begin_srt(self) -> None:
-        if not self.config.relay.ports("srt"):
-            return
-        try:
-            told = self.data.begin_srt(srt_settings(self.config, self.secrets))
-        except SrtUnusableError as error:
-            raise StartError(str(error)) from None
-        self.say("info", "srt", told)
-
-    def _listen_for_brokers(self) -> None:
-        try:
-            self.brokering.listen(zmq_settings(self.config))
-        except BrokerError as error:
-            raise BindError(f"cannot listen for a ZeroMQ broker on {error}") from None
-        except (BrokersMissingError, KeyFileError) as error:
-            raise StartError(str(error)) from None
 
     def _policy_of(self, client_id: str) -> Policy:
         return self.switchboard.board.policies.of(client_id)
@@ -347,35 +242,13 @@ class GatewayService(Service):
 
     def stopService(self) -> Deferred[None]:
         """Drain (contract section 9): the Deferred fires when nothing is left."""
-        if self._stopping is not None:
-            return self._stopping
-        super().stopService()
-        self._stopping = Deferred()
-        running = self.switchboard.sessions_running()
-        self.say("info", "stopping", f"stopping: {running} sessions run")
-        self._listening.leave_adopted()
-        self._perform(self.switchboard.drain())
-        self._brokers_move = bool(self.brokering)
-        if self._keeps_up():
-            timeout = self.config.data.drain_timeout
-            self._late = self._reactor.callLater(timeout, self._end_late)
-            self.brokering.drain().addCallback(lambda _: self._give_up_brokers())
-        else:
-            self._wind_up()
-        return self._stopping
-
-    def _keeps_up(self) -> bool:
-        """Whether a stop has to wait for what runs."""
-        return self._brokers_move or bool(self.switchboard.sessions_running())
-
-    def _give_up_brokers(self) -> None:
-        """A stop waits for brokers no longer."""
-        self._brokers_move = False
-        self._performed()
+        if not self._stopping.begun:
+            super().stopService()
+        return self._stopping.begin(self.config.data.drain_timeout)
 
     def drain(self) -> Draining:
         """Stop as SIGTERM does, and say how far that is; see `when_drained_on_demand`."""
-        if self._stopping is None:
+        if not self._stopping.begun:
             self.stopService()
             self.when_drained_on_demand()
         return self.draining
@@ -383,15 +256,13 @@ class GatewayService(Service):
     @property
     def draining(self) -> Draining:
         """How far a stop is, whatever asked for it."""
-        late = self._late
-        until = late.getTime() if late is not None and late.active() else 0.0
-        return Draining(self._stopping is not None, self.switchboard.sessions_running(), until)
+        return self._stopping.progress
 
     @property
     def state(self) -> GatewayState:
         """What it is doing."""
-        if self._stopping is not None:
-            return GatewayState.STOPPED if self._stopping.called else GatewayState.DRAINING
+        if self._stopping.begun:
+            return GatewayState.STOPPED if self._stopping.over else GatewayState.DRAINING
         return GatewayState.READY if self.running else GatewayState.STARTING
 
     def end_session(self, pairing_id: str) -> None:
@@ -404,44 +275,20 @@ class GatewayService(Service):
         if connection is not None:
             connection.drop("an operator wants it")
 
-    def _end_late(self) -> None:
-        """The time for sessions to end has passed; whatever is in the way, the stop goes on."""
-        self._late = self._reactor.callLater(_LAST_LIMIT, self._wind_up)
-        self.end_sessions()
-
     def end_sessions(self) -> None:
         """End every session at once, with the cause ``drain``; wait for no broker either."""
-        self._brokers_move = False
-        self._perform(self.switchboard.end_sessions(Cause.DRAIN))
+        self._stopping.end_sessions()
 
-    def _wind_up(self) -> None:
-        """No session is left: close everything, and wait for it to be gone."""
-        if self._late is not None and self._late.active():
-            self._late.cancel()
-        self._late = None
-        self._listening.end()
+    def _close_own(self) -> None:
+        """No session is left."""
         self._perform.close()
         self.metrics.close()
         self._key_watch.close()
-        self._listening.close_connections()
-        self.brokering.stop().addCallback(
-            lambda _: self._await_gone(self._reactor.seconds() + _GONE_LIMIT)
-        )
 
-    def _await_gone(self, deadline: float) -> None:
-        left = self._listening.open_connections()
-        if left and self._reactor.seconds() < deadline:
-            self._reactor.callLater(_GONE_LOOK, self._await_gone, deadline)
-            return
+    def _release_own(self) -> None:
+        """No connection is left."""
         self._perform.stop_ticking()
-        self._stop_log_stream()
-        self._listening.release()
-        counts = self.switchboard.sessions_ended()
-        ended = ", ".join(f"{count} {cause}" for cause, count in sorted(counts.items()))
-        self.say("info", "stopped", f"stopped; sessions ended: {ended or 'none'}")
-        self._record.close()
-        if self._stopping is not None:
-            self._stopping.callback(None)
+        self.log_streaming.stop()
 
     # events of the control plane
 
@@ -499,98 +346,16 @@ class GatewayService(Service):
             address=address, client_id=client.client_id if client is not None else "",
         )  # fmt: skip
 
-    # events of the data plane
-
-    def said_hello(self, link: int, port: int, address: str, hello: Hello) -> None:
-        """See data.plane.Events."""
-        now = self._reactor.seconds()
-        found = self.switchboard.board.ports.get(port)
-        if found is not None:
-            self.metrics.said_hello(found.protocol, hello.role)
-        self._perform(self.switchboard.hello(now, link, port, address, hello))
-
-    def role_by_state(self, port: int, address: str, kind: str) -> Role:
-        """See data.plane.Events."""
-        return self.switchboard.role_by_state(self._reactor.seconds(), port, address, kind)
-
-    def said_zmtp(
-        self, link: int, port: int, address: str, username: str, password: str, kind: str
-    ) -> None:
-        """See data.plane.Events."""
-        now = self._reactor.seconds()
-        self.metrics.said_hello(Protocol.ZMQ, self.role_by_state(port, address, kind))
-        self._perform(self.switchboard.zmtp(now, link, port, address, username, password, kind))
-
-    def hello_failed(self, port: int, address: str, text: str) -> None:
-        """See data.plane.Events."""
-        self.say(
-            "info", "refused", f"port {port} refuses {address}: HELLO_INVALID: {text}",
-            port=port, address=address, error_code="HELLO_INVALID",
-        )  # fmt: skip
-
-    def connected_by_srt(self, connection: SrtConnection) -> None:
-        """See srt.plane.Events."""
-        came = connection
-        self.metrics.said_hello(Protocol.SRT, came.hello.role)
-        self._perform(
-            self.switchboard.hello(
-                self._reactor.seconds(), came.link, came.port, came.address, came.hello,
-                Transport.SRT, came.publishes, came.buffered, came.caller is not None,
-            )
-        )  # fmt: skip
-
-    def refused_by_srt(self, port: int, address: str, code: str, reject: int, text: str) -> None:
-        """See srt.plane.Events."""
-        self.say(
-            "warn" if code == Code.NOT_ADMITTED else "info", "refused",
-            f"srt port {port} refuses {address} with {reject or 'a reason of libsrt'}: "
-            f"{code}: {text}",
-            port=port, address=address, error_code=str(code),
-        )  # fmt: skip
-
-    def links_measured(self) -> None:
-        """See srt.plane.Events."""
-        self._feedback.measured()
-        self._slow.look(self._srt_sides())
-
-    def _srt_sides(self) -> Iterator[Watched]:
-        for session in self.switchboard.board.sessions.values():
-            if Transport.SRT not in (session.fe.transport, session.be.transport):
-                continue
-            look = self.data.look(session.pairing_id)
-            if look is None:
-                continue
-            for link, side in ((session.fe, look.fe), (session.be, look.be)):
-                if side.link is not None:
-                    yield Watched(
-                        session.pairing_id, link.port.number, link.role, link.client_id,
-                        link.address, session.trace_id, side.link, side.dropped,
-                    )  # fmt: skip
-
-    def link_lost(self, link: int) -> None:
-        """See data.plane.Events."""
-        self._perform(self.switchboard.link_lost(self._reactor.seconds(), link))
-
-    def session_draining(self, pairing_id: str) -> None:
-        """See data.plane.Events."""
-        self._perform(self.switchboard.session_draining(pairing_id))
-
-    def session_over(self, pairing_id: str, outcome: Outcome) -> None:
-        """See data.plane.Events."""
-        now = self._reactor.seconds()
-        self._perform(self.switchboard.session_over(now, pairing_id, outcome))
-
-    def zmq_replied(self, pattern: str, seconds: list[float]) -> None:
-        """See data.plane.Events."""
-        self.metrics.zmq_replied(pattern, seconds)
-
     # effects
 
     def _performed(self) -> None:
         self.data.changed()
         self.brokering.changed()
-        if self._late is not None and not self._keeps_up():
-            self._wind_up()
+        self._stopping.performed()
+
+    def _links_measured(self) -> None:
+        self._feedback.measured()
+        self._slow.look(watched(self.switchboard, self.data))
 
     def _pair(self, effect: fx.Pair) -> None:
         self.metrics.paired(effect)

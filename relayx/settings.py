@@ -16,8 +16,8 @@ from relayx.core.board import Rules
 from relayx.core.brokered import BrokerPorts
 from relayx.core.messages import PortAlloc, Protocol, Role
 from relayx.core.policy import Policies, Policy
-from relayx.data.plane import Settings as DataSettings
 from relayx.data.session import Limits
+from relayx.data.settings import Settings as DataSettings
 from relayx.net.tls import ServerFiles, load_context
 from relayx.security.curve import CurvePair, read_pair, read_publics
 from relayx.srt.settings import Dial, SrtSettings, Value

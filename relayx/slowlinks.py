@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from relayx.core.messages import Role
+from relayx.core.messages import Role, Transport
+from relayx.core.switchboard import Switchboard
+from relayx.planes import Planes
 from relayx.srt.dropping import Dropped
 from relayx.srt.statistics import LinkState, described
 
@@ -33,6 +35,22 @@ class Watched(NamedTuple):
     trace_id: str
     link: LinkState
     dropped: Dropped
+
+
+def watched(switchboard: Switchboard, planes: Planes) -> Iterator[Watched]:
+    """The SRT sides of all sessions that run."""
+    for session in switchboard.board.sessions.values():
+        if Transport.SRT not in (session.fe.transport, session.be.transport):
+            continue
+        look = planes.look(session.pairing_id)
+        if look is None:
+            continue
+        for link, side in ((session.fe, look.fe), (session.be, look.be)):
+            if side.link is not None:
+                yield Watched(
+                    session.pairing_id, link.port.number, link.role, link.client_id,
+                    link.address, session.trace_id, side.link, side.dropped,
+                )  # fmt: skip
 
 
 class SlowLinks:

@@ -24,7 +24,7 @@ class Counted(Raws):
     settings = {"inspect": "messages"}
 
     def session(self) -> Session:
-        found = self.plane.session("pair-1")
+        found = self.plane.sessions.get("pair-1")
         assert found is not None
         return found
 
@@ -33,7 +33,7 @@ class Counted(Raws):
         return self.pair(opening("PULL"), opening("PUSH") + early)
 
     def moved(self, pattern: str) -> MessagesMoved:
-        totals = self.plane.messages_moved()
+        totals = self.plane.sessions.messages_moved()
         self.assertEqual(tuple(totals), PATTERNS)
         others = {name for name, one in totals.items() if one != MessagesMoved()}
         self.assertTrue(others <= {pattern}, others)
@@ -57,7 +57,7 @@ class Counted(Raws):
         fe, _ = self.pushes(message(b"1"))
         self.says(fe, message(b"22"))
         self.perform(self.room.switchboard.end_session("pair-1", Cause.ADMIN))
-        self.assertIsNone(self.plane.zmtp_seen("pair-1"))
+        self.assertIsNone(self.plane.sessions.zmtp_seen("pair-1"))
         self.assertEqual(self.moved("push_pull"), MessagesMoved(2, 3, 0, 0))
         self.pushes(message(b"333"))
         self.assertEqual(self.moved("push_pull"), MessagesMoved(3, 6, 0, 0))
@@ -165,7 +165,7 @@ class Counted(Raws):
         self.says(fe, b"garbage")
         self.assertTrue(be.wrote.endswith(b"garbage"))
         self.assertEqual((self.faults(), self.moved("other")), ({}, MessagesMoved()))
-        seen = self.plane.zmtp_seen("pair-1")
+        seen = self.plane.sessions.zmtp_seen("pair-1")
         assert seen is not None
         self.assertEqual((seen.fe_type, seen.fe_to_be_messages), ("PUSH", None))
         self.assertNotIn("fe_to_be_messages", seen.fields())
@@ -211,13 +211,15 @@ class Throttled(Raws):
     def test_counted_and_held(self) -> None:
         fe, be = self.pair(opening("PULL"), opening("PUSH"))
         self.says(fe, message(bytes(50_000)))
-        session = self.plane.session("pair-1")
+        session = self.plane.sessions.get("pair-1")
         assert session is not None
         self.assertTrue(session.pump.throttled())
         self.assertTrue(fe.paused)
         self.clock.advance(1.0)
         self.assertEqual(session.pump.held_back(fe), 1.0)
-        self.assertEqual(self.plane.messages_moved()["push_pull"], MessagesMoved(1, 50_000, 0, 0))
+        self.assertEqual(
+            self.plane.sessions.messages_moved()["push_pull"], MessagesMoved(1, 50_000, 0, 0)
+        )
         self.assertTrue(be.wrote.endswith(message(bytes(50_000))))
 
 

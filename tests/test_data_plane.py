@@ -20,8 +20,9 @@ from relayx.core.errors import Code
 from relayx.core.hello import Hello, Paired
 from relayx.core.messages import Cause
 from relayx.core.messages import Protocol as Label
-from relayx.data.plane import DataPlane, Settings
+from relayx.data.plane import DataPlane
 from relayx.data.session import Limits
+from relayx.data.settings import Settings
 
 
 class Peer(Protocol):
@@ -77,7 +78,7 @@ class Bed(TestCase):
         await self.until(lambda: all(peer.ended for peer in self.peers))
         self.plane.release()
 
-    # data.plane.Events
+    # data.events.Events
 
     def said_hello(self, link: int, port: int, address: str, hello: Hello) -> None:
         self.hellos[link] = hello
@@ -330,14 +331,14 @@ class Sessions(Bed):
             await self.until(lambda p=peer: p.ended)
 
     async def test_bytes_moved(self) -> None:
-        self.assertEqual(self.plane.bytes_moved(), 0)
+        self.assertEqual(self.plane.sessions.bytes_moved(), 0)
         fe, be = await self.session()
         fe.transport.write(b"x" * 1000)
         be.transport.write(b"y" * 500)
-        await self.until(lambda: self.plane.bytes_moved() == 1500)
+        await self.until(lambda: self.plane.sessions.bytes_moved() == 1500)
         fe.transport.loseConnection()
         await self.until(lambda: self.heard)
-        self.assertEqual(self.plane.bytes_moved(), 1500)
+        self.assertEqual(self.plane.sessions.bytes_moved(), 1500)
 
 
 class Splicing(Sessions):

@@ -147,7 +147,7 @@ class Alone(Raws):
 
     def test_not_on_other_ports(self) -> None:
         """0xff begins no HELLO, and an srt port takes nothing else."""
-        self.assertIsNone(self.plane.take_raw(PORT + 1))
+        self.assertIsNone(self.plane.direct.take(PORT + 1))
 
 
 class Fitting(Raws):
@@ -161,7 +161,7 @@ class Fitting(Raws):
         self.assertEqual(fe.wrote, greeting_bytes() + ready("PULL"))
         self.says(fe, message(b"later"))
         self.assertTrue(be.wrote.endswith(message(b"early") + message(b"later")))
-        seen = self.plane.zmtp_seen("pair-1")
+        seen = self.plane.sessions.zmtp_seen("pair-1")
         assert seen is not None
         self.assertEqual(
             (seen.mechanism, seen.fe_type, seen.be_type, seen.fe_to_be_messages),
@@ -195,7 +195,7 @@ class Fitting(Raws):
             self.assertFalse(self.running())
             self.says(wire, said)
         self.assertTrue(self.running())
-        seen = self.plane.zmtp_seen("pair-1")
+        seen = self.plane.sessions.zmtp_seen("pair-1")
         self.assertEqual(str(seen), "ZMTP of CURVE, encrypted to encrypted")
 
     def test_hello_fe(self) -> None:
@@ -223,7 +223,7 @@ class Fitting(Raws):
         self.assertTrue(self.running())
         self.says(fe, b"\xffno ZMTP at all")
         self.assertEqual((be.wrote, fe.wrote), (b"\xffno ZMTP at all", b""))
-        self.assertIsNone(self.plane.zmtp_seen("pair-1"))
+        self.assertIsNone(self.plane.sessions.zmtp_seen("pair-1"))
 
     def test_uninspected(self) -> None:
         self.change(inspect="off")

@@ -15,8 +15,9 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 from relayx.core.messages import Role
 from relayx.data import pipes
 from relayx.data.pipes import F_SETPIPE_SZ, KEPT, LEAST, Pipe, PipePool
-from relayx.data.plane import DataPlane, Settings
+from relayx.data.plane import DataPlane
 from relayx.data.road import IN, Road
+from relayx.data.settings import Settings
 from relayx.data.splice import Splicer
 from relayx.net.tcp import Failure
 from tests.guide_peer import DEADLINE, Data

@@ -171,7 +171,7 @@ class OnSockets(TestCase):
         self.addCleanup(globalLogPublisher.removeObserver, observe)
 
     def stand_still(self, gateway: Gateway, be_kind: type[Data11] = Data11) -> None:
-        port, data = gateway.zmq[0], gateway.service.data.data
+        port, sessions = gateway.zmq[0], gateway.service.data.data.sessions
         be = gateway.open(be_kind, port, receive_buffer=8192)
         be.hello("BE")
         be.expect("RLX1OK")
@@ -180,16 +180,16 @@ class OnSockets(TestCase):
         be.expect("RLX1PAIRED")
         sending = gateway.background(self.send_all, fe)
         began = time.time()
-        until(lambda: [one for one in data.running() if one.session.stalls.be >= 0.2])
-        held = ask(data.held)
+        until(lambda: [one for one in sessions.running() if one.session.stalls.be >= 0.2])
+        held = ask(gateway.service.data.held)
         self.assertGreater(held.unsent + held.pipes, 0)
         received, how = be.rest()
         self.assertEqual((len(received), how), (sending.result(), "end"))
         be.shutdown()
         self.assertEqual(fe.rest(), (b"", "end"))
-        until(lambda: not data.running())
+        until(lambda: not sessions.running())
         took = time.time() - began
-        moved = ask(data.moved)[Protocol.ZMQ]
+        moved = ask(sessions.moved)[Protocol.ZMQ]
         self.assertEqual(moved.fe_to_be_bytes, sending.result())
         self.assertTrue(0.2 <= moved.stalls.be <= took, (moved.stalls, took))
         self.assertEqual(moved.stalls, Stalls(be=moved.stalls.be))

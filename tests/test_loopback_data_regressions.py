@@ -16,7 +16,7 @@ from relayx.data.connection import DataConnection
 from relayx.data.plane import DataPlane
 from relayx.data.transport import DataTransport
 from relayx.net.tcp import Failure, unread
-from relayx.service import GatewayService
+from relayx.planeevents import PlaneEvents
 from tests.guide_peer import DEADLINE, Data, hello_line, message
 from tests.live import Gateway, live
 from tests.test_loopback_data_corners import gateway_held
@@ -396,15 +396,15 @@ class Stopping(TestCase):
     def test_though_a_session_was_never_told_over(self, gateway: Gateway) -> None:
         _, be = gateway.pair(gateway.zmq[0])
         told: list[bool] = []
-        session_over = GatewayService.session_over
+        session_over = PlaneEvents.session_over
 
-        def fails_once(service: GatewayService, *what: Any) -> None:
+        def fails_once(happens: PlaneEvents, *what: Any) -> None:
             told.append(True)
             if len(told) == 1:
                 raise RuntimeError("a fault of the rules")
-            session_over(service, *what)
+            session_over(happens, *what)
 
-        self.patch(GatewayService, "session_over", fails_once)
+        self.patch(PlaneEvents, "session_over", fails_once)
         be.reset()
         until(lambda: told)
         gateway.stop().result(DEADLINE)

@@ -31,7 +31,7 @@ def in_the_reactor(call: Callable[[], Any]) -> Any:
 
 def pumps(gateway: Gateway) -> list[type]:
     """What moves the bytes of each session that runs."""
-    running = in_the_reactor(gateway.service.data.data.running)
+    running = in_the_reactor(gateway.service.data.data.sessions.running)
     return [type(one.session.pump) for one in running]
 
 

@@ -317,7 +317,7 @@ class Files(TestCase):
 
     @live(log={"stream": "all"})
     def test_log_lines(self, gateway: Gateway) -> None:
-        stream = gateway.service.log_stream
+        stream = gateway.service.log_streaming.stream
         assert stream is not None
 
         def many() -> None:

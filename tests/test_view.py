@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from relayx.admin import queries
 from relayx.core.glance import glance
 from relayx.core.messages import Protocol, Role, Transport
-from relayx.data.plane import Settings
+from relayx.data.settings import Settings
 from relayx.planes import Planes
 from relayx.view import View
 from tests.common import SRT, ZMQ, Room

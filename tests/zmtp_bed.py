@@ -14,7 +14,8 @@ from relayx.core.hello import Hello
 from relayx.core.messages import Role
 from relayx.core.pairing import Outcome
 from relayx.data.connection import DataConnection
-from relayx.data.plane import DataPlane, Settings
+from relayx.data.plane import DataPlane
+from relayx.data.settings import Settings
 from relayx.zmtp import greeting_bytes
 from tests.common import BE_AT, FE_AT, ZMQ, Room, notes
 from tests.test_data_bed import End
@@ -170,7 +171,7 @@ class Raws(SynchronousTestCase):
     def _changed(self, effect: fx.Effect) -> None:
         self.states += 1
 
-    # data.plane.Events
+    # data.events.Events
 
     def said_hello(self, link: int, port: int, address: str, hello: Hello) -> None:
         self.perform(self.room.switchboard.hello(self.room.now, link, port, address, hello))
@@ -206,14 +207,14 @@ class Raws(SynchronousTestCase):
 
     def faults(self) -> dict[str, int]:
         """The faults that there have been."""
-        return {name: count for name, count in self.plane.zmtp_faults.items() if count}
+        return {name: count for name, count in self.plane.direct.faults.items() if count}
 
     def ready_ports(self) -> tuple[int, ...]:
         return self.room.state().zmq_ready_ports
 
     def running(self) -> bool:
         """Whether a session runs, past its handshake."""
-        return bool(list(self.plane.running()))
+        return bool(list(self.plane.sessions.running()))
 
     def end_line(self) -> fx.Note:
         """What the log says of the session that ended."""

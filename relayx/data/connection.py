@@ -228,7 +228,7 @@ class DataConnection:
 
     def _begin_zmtp(self, data: bytes) -> bool:
         """Take a connection that says no HELLO for one of ZMTP, where those may come."""
-        self.raw = self._plane.take_raw(self.port)
+        self.raw = self._plane.direct.take(self.port)
         if self.raw is None:
             return False
         self._reader = self._opening = None
@@ -245,14 +245,14 @@ class DataConnection:
         try:
             answer = raw.feed(data)
         except ZmtpError as error:
-            self._plane.zmtp_failed(self, error)
+            self._plane.direct.failed(self, error)
             return
         if answer:
             self.transport.write(answer)
         if len(self.held) >= EARLY_LIMIT:
             self.transport.pauseProducing()
         if self.hello is None:
-            self._plane.said_zmtp(self, raw)
+            self._plane.direct.said(self, raw)
 
     def _begin_tls(self, data: bytes) -> None:
         context, lower = self._plane.tls, self.transport

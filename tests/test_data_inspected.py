@@ -75,7 +75,7 @@ class Counted(Raws):
             note.text.endswith("; ZMTP of NULL, PUSH to PULL, 1 messages FE to BE, 0 BE to FE"),
             note.text,
         )
-        found = {k: v for k, v in note.fields.items() if "messages" in k or "zmtp" in k}
+        found = {k: v for k, v in note.fields.items() if "_messages" in k or "zmtp" in k}
         self.assertEqual(found, {
             "zmtp_mechanism": "NULL", "zmtp_fe_type": "PUSH", "zmtp_be_type": "PULL",
             "fe_to_be_messages": 1, "be_to_fe_messages": 0,
@@ -126,7 +126,7 @@ class Counted(Raws):
         self.clock.advance(3.0)
         be.producer.resumeProducing()
         self.assertEqual((pump.stalled(fe), pump.stalled(be)), (3.0, 0.0))
-        self.assertEqual((pump.throttled(), pump.held_back(fe)), (False, 0.0))
+        self.assertEqual((pump.throttled(fe), pump.held_back(fe)), (False, 0.0))
 
     def broke(self, fe: Wire, be: Wire, text: str, fault: str, lines: list[str]) -> None:
         """Both are closed at once, the log says why, and it is counted."""
@@ -213,7 +213,7 @@ class Throttled(Raws):
         self.says(fe, message(bytes(50_000)))
         session = self.plane.sessions.get("pair-1")
         assert session is not None
-        self.assertTrue(session.pump.throttled())
+        self.assertTrue(session.pump.throttled(session.fe.transport))
         self.assertTrue(fe.paused)
         self.clock.advance(1.0)
         self.assertEqual(session.pump.held_back(fe), 1.0)

@@ -281,6 +281,11 @@ class DataConnection:
         if self.hello is not None and self.hello.role is Role.FE:
             self.transport.pauseProducing()
 
+    def chosen(self) -> None:
+        """It is about to be paired, before anybody is told: what came between sessions is gone."""
+        if self.waiting and self._take is DataConnection._take_nothing:
+            self.transport.discard_unread()
+
     def negotiate(self, negotiation: Negotiation) -> bytes:
         """Become one side of a handshake of ZMTP; return what came before it."""
         held, self.held = self.held, b""
@@ -297,8 +302,6 @@ class DataConnection:
     def pair(self, session: Session) -> bytes:
         """Become one side of a session; return what came before it."""
         held, self.held = self.held, b""
-        if self.waiting and self._take is DataConnection._take_nothing:
-            self.transport.discard_unread()
         self.waiting = False
         self.negotiation = None
         self.session = session

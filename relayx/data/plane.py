@@ -283,6 +283,8 @@ class DataPlane:
                     left.close()
             self._events.session_over(effect.pairing_id, nothing)
             return
+        fe.chosen()
+        be.chosen()
         fe.answer(effect.to_fe)
         be.answer(effect.to_be)
         if be.hello is not None and be.hello.proxy:

@@ -22,6 +22,7 @@ class LentConnection:
     """
 
     held = b""
+    greeted = False  # as one that speaks ZMTP would be
 
     def __init__(
         self,
@@ -51,6 +52,9 @@ class LentConnection:
     def route(self) -> tuple[Address, Address]:
         """Where the peer is and where it connected to."""
         return self.connection.route
+
+    def chosen(self) -> None:
+        """What a kept BE sent between sessions is told apart by when it is due."""
 
     def pair(self, session: Any) -> bytes:
         """Become one side of a session; what came early follows as any other message."""

@@ -261,7 +261,7 @@ class Carried(EngineCase):
         wires, ends = Wires(self.engine), Ends()
         carrier = SrtCarrier(self.engine, wires, sock, ends, ROUTE, 1000)
         self.done(lambda: self.engine.wait(sock, Waiting(False), lambda: None, reads=False))
-        self.done(lambda: wires.begin(sock, carrier, time.monotonic()))
+        self.done(lambda: wires.begin(sock, carrier, time.monotonic(), 0.0))
         return carrier, ends, peer, wires, sock
 
     def test_both_ways(self) -> None:
@@ -356,13 +356,26 @@ class Carried(EngineCase):
         wires, ends = Wires(self.engine), Ends()
         carrier = SrtCarrier(self.engine, wires, sock, ends, ROUTE, 1000)
         self.done(lambda: self.engine.close(sock))
-        self.engine.order(wires.begin, sock, carrier, time.monotonic())
+        self.engine.order(wires.begin, sock, carrier, time.monotonic(), 0.0)
         self.until(lambda: ends.lost)
         for order in (wires.finish, wires.close):
             self.done(lambda order=order: order(sock))  # type: ignore[misc]
         self.done(lambda: wires.send(sock, [b"x"]))
         self.done(lambda: wires.read(sock, True))
         self.assertEqual(ends.lost, 1)
+
+    def test_unsettled(self) -> None:
+        """A peer that has just come is sent to a moment later, and all of it."""
+        sock, peer = self.pair()
+        wires, ends = Wires(self.engine), Ends()
+        carrier = SrtCarrier(self.engine, wires, sock, ends, ROUTE, 1000)
+        self.done(lambda: self.engine.wait(sock, Waiting(False), lambda: None, reads=False))
+        now = time.monotonic()
+        self.done(lambda: wires.begin(sock, carrier, now, now + 0.1))
+        carrier.write(b"held")
+        self.assertRaises(TimeoutError, peer.receive, 0.05)
+        self.assertEqual(peer.receive(), b"held")
+        self.until(lambda: carrier.unsent == 0)
 
     def test_what_tcp_has(self) -> None:
         """And SRT has no use for."""

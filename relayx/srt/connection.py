@@ -23,13 +23,12 @@ class SrtConnection:
     :ivar buffered: it sends bytes and not messages.
     :ivar caller: who called it, None of one that came by itself.
     :ivar came: when, by time.monotonic(): before the peer knows that it is connected.
-    :ivar ended: it had ended before the rules were told of it.
     :ivar waiting: it is in no session.
     """
 
     __slots__ = (
-        "address", "buffered", "caller", "came", "ended", "hello", "link", "port", "publishes",
-        "route", "sock", "waiting",
+        "address", "buffered", "caller", "came", "hello", "link", "port", "publishes", "route",
+        "sock", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -55,5 +54,4 @@ class SrtConnection:
         self.buffered = buffered
         self.caller = caller
         self.came = came
-        self.ended = False
         self.waiting = False

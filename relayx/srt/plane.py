@@ -46,11 +46,6 @@ BACKLOG = 256
 MOST_REFUSED = 1000
 """Refusals that may wait to be logged; in a storm, older ones are only counted."""
 
-_SETTLE = 0.015
-"""Seconds from the end of a handshake until anybody may send to the caller: libsrt loses what comes
-to it before it knows that it is connected, and sends the last packet of a stream again only after
-seconds (seen with 1.5.1)."""
-
 _LOOK_AFTER = 0.02
 """Seconds from a handshake that goes on to a look at what became of it."""
 
@@ -142,7 +137,6 @@ class SrtPlane:
         self._options_of: dict[int, tuple[Any, str]] = {}  # what a listener was made with
         self._connections: dict[int, SrtConnection] = {}
         self._by_sock: dict[int, int] = {}
-        self._settling: dict[int, Any] = {}  # links that the rules are not told of yet
         self._running: dict[str, Running] = {}
         self._reports: dict[str, Report] = {}
         self._lent: dict[int, LentConnection] = {}
@@ -450,16 +444,7 @@ class SrtPlane:
         connection.link = next(self._links)
         self._connections[connection.link] = connection
         self._by_sock[connection.sock] = connection.link
-        self._settling[connection.link] = self.reactor.callLater(
-            _SETTLE, self._settled, connection
-        )  # fmt: skip
-
-    def _settled(self, connection: SrtConnection) -> None:
-        del self._settling[connection.link]
-        if connection.ended and connection.hello.role is Role.BE:
-            self._close(connection.link)
-        else:
-            self._events.connected_by_srt(connection)
+        self._events.connected_by_srt(connection)
 
     def _lost(self, sock: int) -> None:
         """A connection that waits has ended.
@@ -469,17 +454,12 @@ class SrtPlane:
         """
         link = self._by_sock.get(sock)
         connection = None if link is None else self._connections.get(link)
-        if connection is not None and connection.link in self._settling:
-            connection.ended = True
-        elif connection is not None and connection.waiting and connection.hello.role is Role.BE:
+        if connection is not None and connection.waiting and connection.hello.role is Role.BE:
             self._close(connection.link)
             self._events.link_lost(connection.link)
 
     def _forget(self, connection: SrtConnection) -> None:
         connection.waiting = False
-        settling = self._settling.pop(connection.link, None)
-        if settling is not None:
-            settling.cancel()
         self._by_sock.pop(connection.sock, None)
         self.totals.ended(connection.link)
         self.totals.session_over(f"link {connection.link}")
@@ -530,7 +510,8 @@ class SrtPlane:
             effect.pairing_id, fe, be, effect.keep or effect.shared, self.reactor.seconds()
         )
         paired = Paired(
-            effect.pairing_id, fe.sock, be.sock, fe.came, keep=effect.keep, shared=effect.shared
+            effect.pairing_id, fe.sock, be.sock, fe.came, be.came, keep=effect.keep,
+            shared=effect.shared,
         )  # fmt: skip
         self._engine.order(self._sessions.begin, paired)
 

@@ -126,8 +126,10 @@ class Watching(FanOutCase):
 
     @live(real_srt={"fan_out": 2}, data=OPEN)
     def test_not_of_one_that_does_not_publish(self, gateway: Gateway) -> None:
-        self.publisher(gateway, gateway.fe11(), "#!::x-role=BE")
+        watcher = gateway.fe11()
+        self.publisher(gateway, watcher, "#!::x-role=BE")
         self.call(gateway, FE)
+        watcher.state(lambda state: state["srt_busy"] == 1)
         self.assertEqual(self.rejected(gateway, FE), 1409)
 
     @live(real_srt={"fan_out": 40}, data=OPEN)

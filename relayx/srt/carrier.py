@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from relayx.net.proxy import Address
 from relayx.net.tcp import Failure
 from relayx.srt.dropping import Dropped, Dropping
-from relayx.srt.engine import MEASURE_EVERY, Engine
+from relayx.srt.engine import MEASURE_EVERY, SETTLE, Engine
 from relayx.srt.pump import Event, What
 from relayx.srt.session import DELIVERY_LIMIT, play_time
 from relayx.srt.statistics import Gauge, LinkState
@@ -50,6 +50,7 @@ class Wire:
         self.out: deque[bytes] = deque()
         self.latency = latency / 1000
         self.skip_until = 0.0
+        self.settled_at = 0.0  # 0.0: the peer may be sent to
         self.broken_until: float | None = None
         self.closing = False
         self.settled: float | None = None
@@ -69,10 +70,11 @@ class Wires:
         self._wires: dict[int, Wire] = {}
         engine.parties.append(self)
 
-    def begin(self, sock: int, carrier: SrtCarrier, now: float) -> None:
+    def begin(self, sock: int, carrier: SrtCarrier, now: float, came: float) -> None:
         """Read a socket that has waited, and tell what it sends and has sent.
 
         :param now: when the session began, by time.monotonic().
+        :param came: when the peer came.
         """
         engine = self._engine
         if not engine.has(sock):
@@ -82,6 +84,7 @@ class Wires:
         gauge = Gauge(time.monotonic(), engine.library.statistics(sock))
         wire = self._wires[sock] = Wire(sock, carrier, engine.latency(sock), gauge)
         engine.tell(carrier.measured, gauge.state, Dropped())
+        wire.settled_at = came + SETTLE
         engine.read_by(sock, lambda event: self._happened(wire, event))
         if waiting is not None:
             wire.skip_until = waiting.clean_at(now)
@@ -91,7 +94,6 @@ class Wires:
             wire.latency = waiting.latency / 1000
             self._end(wire)
         else:
-            engine.renew(sock)  # what a kept BE sent between sessions was thrown away by the pump
             engine.pump.read(sock, True)
 
     def read(self, sock: int, reads: bool) -> None:
@@ -165,7 +167,14 @@ class Wires:
             elif wire.closing and self._is_played(wire, now):
                 self.close(wire.sock)
                 continue
-            busy = busy or wire.closing or wire.broken_until is not None
+            if wire.settled_at and wire.out:
+                self._flush(wire)
+            busy = (
+                busy
+                or bool(wire.settled_at and wire.out)
+                or wire.closing
+                or wire.broken_until is not None
+            )
         return busy
 
     def _is_played(self, wire: Wire, now: float) -> bool:
@@ -199,6 +208,9 @@ class Wires:
             self._engine.pump.remove(wire.sock)
 
     def _flush(self, wire: Wire) -> None:
+        if time.monotonic() < wire.settled_at:
+            return
+        wire.settled_at = 0.0
         send, sent = self._engine.library.lib.srt_sendmsg, 0
         while wire.out:
             message = wire.out[0]

@@ -26,6 +26,11 @@ COUNT_EVERY = 0.1
 MEASURE_EVERY = 1.0
 """Seconds from one look at the state of links to the next (srt_bstats)."""
 
+SETTLE = 0.02
+"""Seconds after a handshake in which nobody is sent to: libsrt (seen with 1.5.1) loses what comes
+to a caller before it knows that it is connected, and sends it again only when more comes behind
+it, or after seconds."""
+
 LOOK_EVERY = 0.01
 EARLY_LIMIT = 65536
 """Bytes that are kept of what a BE sends before its first session (contract section 6)."""
@@ -200,6 +205,12 @@ class Engine:
             self.pump.read(sock, reads and not waiting.buffered)
         if self.is_over(sock):
             self._ended_waiting(sock)
+
+    def hold(self, sock: int) -> None:
+        """Throw away no more of what a socket sends that waits; it stays with libsrt."""
+        found = self._waiting.get(sock)
+        if found is not None and found[0].discards and not found[0].ended:
+            self.pump.read(sock, False)
 
     def take(self, sock: int, owner: Party) -> Waiting | None:
         """A socket that waits is its owner's from now on; None where it does not wait."""

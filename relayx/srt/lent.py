@@ -60,8 +60,10 @@ class LentConnection:
         """Become one side of a session; what came early follows as any other message."""
         self.waiting = False
         self.session = session
-        sock = self.connection.sock
-        self._engine.order(self._wires.begin, sock, self.transport, time.monotonic())
+        self._engine.order(
+            self._wires.begin, self.connection.sock, self.transport, time.monotonic(),
+            self.connection.came,
+        )  # fmt: skip
         return b""
 
     def keep(self) -> None:

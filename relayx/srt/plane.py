@@ -510,7 +510,8 @@ class SrtPlane:
             effect.pairing_id, fe, be, effect.keep or effect.shared, self.reactor.seconds()
         )
         paired = Paired(
-            effect.pairing_id, fe.sock, be.sock, fe.came, keep=effect.keep, shared=effect.shared
+            effect.pairing_id, fe.sock, be.sock, fe.came, be.came, keep=effect.keep,
+            shared=effect.shared,
         )  # fmt: skip
         self._engine.order(self._sessions.begin, paired)
 

@@ -17,7 +17,7 @@ from relayx.core.messages import Cause
 from relayx.core.pairing import Outcome, Stalls
 from relayx.srt.binding import Library
 from relayx.srt.dropping import Dropped, Dropping
-from relayx.srt.engine import MEASURE_EVERY, Engine
+from relayx.srt.engine import MEASURE_EVERY, SETTLE, Engine
 from relayx.srt.pump import Counts
 from relayx.srt.statistics import Gauge, LinkState, described
 
@@ -56,19 +56,27 @@ class Report(NamedTuple):
 class Paired:
     """One session.
 
-    :param fe_came: when the FE came, by time.monotonic().
+    :param fe_came: when the FE came, by time.monotonic(); `be_came` likewise.
     :param keep: whether the BE stays when the FE ends; one whose stream is shared always does.
     :param trace_id: for the log.
     """
 
     __slots__ = (
         "be", "be_dropping", "began", "cause", "closing", "deliver_by", "early", "fe", "fe_came",
-        "fe_dropping", "keep", "pairing_id", "settled", "shared", "text", "to_be", "to_fe",
-        "undelivered",
+        "fe_dropping", "keep", "pairing_id", "settled", "settled_at", "shared", "text",
+        "to_be", "to_fe", "undelivered",
     )  # fmt: skip
 
     def __init__(
-        self, pairing_id: str, fe: int, be: int, fe_came: float, *, keep: bool, shared: bool
+        self,
+        pairing_id: str,
+        fe: int,
+        be: int,
+        fe_came: float,
+        be_came: float,
+        *,
+        keep: bool,
+        shared: bool,
     ) -> None:
         self.pairing_id = pairing_id
         self.fe = fe
@@ -77,6 +85,7 @@ class Paired:
         self.shared = shared
         self.began = time.monotonic()
         self.fe_came = fe_came
+        self.settled_at = max(fe_came, be_came) + SETTLE
         self.cause: Cause | None = None
         self.text = ""
         self.early = Counts()
@@ -111,13 +120,21 @@ class Sessions:
         self._kept = kept
         self._last_report = last_report
         self._sessions: dict[str, Paired] = {}
+        self._unsettled: dict[str, Paired] = {}
         self._of_sock: dict[int, dict[str, Paired]] = {}
         self._gauges: dict[int, Gauge] = {}
         self._measured = 0.0
         engine.parties.append(self)
 
     def begin(self, session: Paired) -> None:
-        """Move messages between two sockets that have waited."""
+        """Move messages between two sockets that have waited, as soon as both may be sent to."""
+        if time.monotonic() < session.settled_at:
+            self._unsettled[session.pairing_id] = session
+            self._engine.hold(session.be)
+        else:
+            self._begin(session)
+
+    def _begin(self, session: Paired) -> None:
         engine, pump, fe, be = self._engine, self._engine.pump, session.fe, session.be
         gone = [sock for sock in (fe, be) if not engine.has(sock)]
         self._sessions[session.pairing_id] = session
@@ -153,6 +170,9 @@ class Sessions:
 
     def finish(self, pairing_id: str, cause: Cause, text: str) -> None:
         """End a session at once; its BE goes with it, unless others have its stream too."""
+        unsettled = self._unsettled.pop(pairing_id, None)
+        if unsettled is not None:
+            self._begin(unsettled)
         session = self._sessions.get(pairing_id)
         if session is not None:
             session.cause, session.text = cause, text
@@ -177,7 +197,11 @@ class Sessions:
 
     def look(self, now: float) -> bool:
         """See :class:`~relayx.srt.engine.Party`."""
-        busy = False
+        for session in list(self._unsettled.values()):
+            if now >= session.settled_at:
+                del self._unsettled[session.pairing_id]
+                self._begin(session)
+        busy = bool(self._unsettled)
         for session in list(self._sessions.values()):
             if session.closing is None:
                 continue

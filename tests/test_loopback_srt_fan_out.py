@@ -6,6 +6,7 @@ import random
 import threading
 from concurrent.futures import Future
 
+from relayx.core.effects import Effect
 from relayx.core.pairing import Outcome
 from tests.guide_peer import Control
 from tests.live import Gateway, live
@@ -25,15 +26,14 @@ class FanOutCase(SrtCase):
     def outcomes(self, gateway: Gateway) -> list[Outcome]:
         """How sessions end from now on."""
         found: list[Outcome] = []
-        service = gateway.service
-        told = service.session_over
+        rules = gateway.service.switchboard
+        told = rules.session_over
 
-        def over(pairing_id: str, outcome: Outcome) -> None:
+        def over(now: float, pairing_id: str, outcome: Outcome) -> list[Effect]:
             found.append(outcome)
-            told(pairing_id, outcome)
+            return told(now, pairing_id, outcome)
 
-        assert service.data.srt is not None
-        self.patch(service.data.srt._events, "_over", over)
+        self.patch(rules, "session_over", over)
         return found
 
 

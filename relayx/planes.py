@@ -133,7 +133,7 @@ class Planes:
             self._look,
         )  # fmt: skip
         try:
-            self.srt.check_options()
+            self.srt.ports.check_options()
         except SrtError as error:
             raise SrtUnusableError(
                 f"srt: libsrt {library.version} does not take it: {error}"
@@ -152,7 +152,7 @@ class Planes:
         if self.srt is None or not self._takes_srt(number, protocol):
             return
         try:
-            self.srt.listen(number)
+            self.srt.ports.listen(number)
         except OSError as error:
             self.data.stop_listening_on(number)
             problem = OSError(error.errno or errno.EADDRINUSE, f"{error.strerror} (UDP, for SRT)")
@@ -165,7 +165,7 @@ class Planes:
         """
         self.data.try_listening(number)
         if self._takes_srt(number, protocol) and self.srt is not None:
-            self.srt.try_listening(number)
+            self.srt.ports.try_listening(number)
 
     def _takes_srt(self, number: int, protocol: Protocol) -> bool:
         return self.srt is not None and protocol is Protocol.SRT and number not in self._calls
@@ -174,13 +174,13 @@ class Planes:
         """Accept no more on one port; its connections stay."""
         self.data.stop_listening_on(number)
         if self.srt is not None:
-            self.srt.stop_listening_on(number)
+            self.srt.ports.stop_listening_on(number)
 
     def stop_listening(self) -> None:
         """Accept no more."""
         self.data.stop_listening()
         if self.srt is not None:
-            self.srt.stop_listening()
+            self.srt.ports.stop_listening()
 
     def leave_adopted(self) -> None:
         """Accept no more on sockets that were adopted: the next process will."""
@@ -210,7 +210,7 @@ class Planes:
     def refresh(self) -> None:
         """Whoever comes from now on is decided on by the rules' state as it is."""
         if self.srt is not None:
-            self.srt.refresh()
+            self.srt.handshakes.refresh()
 
     def changed(self) -> None:
         """The rules' state may have changed."""
@@ -320,7 +320,7 @@ class Planes:
 
     def srt_rejected(self) -> dict[int, int]:
         """How many SRT callers were turned away in their handshakes, by the code they read."""
-        return {} if self.srt is None else dict(self.srt.refusals)
+        return {} if self.srt is None else dict(self.srt.handshakes.refusals)
 
     def open_connections(self) -> int:
         """How many data connections are open, of whatever kind."""

@@ -262,7 +262,7 @@ class Planes:
 
     def end_session(self, effect: fx.EndSession) -> None:
         """Close both sides of a session at once."""
-        if self.srt is not None and self.srt.session(effect.pairing_id) is not None:
+        if self.srt is not None and self.srt.running.session(effect.pairing_id) is not None:
             self.srt.end_session(effect)
         else:
             self.data.end_session(effect)
@@ -274,7 +274,7 @@ class Planes:
         session = self.data.session(pairing_id)
         if session is not None:
             return _look(session, self.data.zmtp_seen(pairing_id))
-        found = None if self.srt is None else self.srt.session(pairing_id)
+        found = None if self.srt is None else self.srt.running.session(pairing_id)
         if found is None:
             return None
         running, report = found
@@ -289,7 +289,7 @@ class Planes:
         """How many sessions run."""
         counts = Counter(one.protocol for one in self.data.running())
         if self.srt is not None:
-            counts[Protocol.SRT] += len(self.srt.running())
+            counts[Protocol.SRT] += len(self.srt.running)
         return counts
 
     def bytes_moved(self) -> int:
@@ -308,7 +308,7 @@ class Planes:
 
     def _running_srt(self) -> Iterator[tuple[Protocol, int, int, Stalls]]:
         if self.srt is not None:
-            yield from self.srt.moved()
+            yield from self.srt.running.moved()
 
     def held(self) -> Held:
         """How many bytes the gateway holds for all TCP connections."""

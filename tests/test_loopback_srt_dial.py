@@ -108,7 +108,7 @@ class Sources(SrtCase):
         watcher, port = gateway.fe11("eye", source="127.0.0.1"), gateway.srt[0]
         with logged() as lines:
             text = f"srt port {port} calls BE 127.0.0.1:{gateway.at}: no answer; tries again in"
-            gateway.service.data.srt._callers[0]._told = ""  # type: ignore[union-attr]
+            next(iter(gateway.service.data.srt.callers))._told = ""  # type: ignore[union-attr]
             lines.wait_for(text)
             listener = self.serving(gateway)
             be = self.accepted(gateway, listener)
@@ -131,7 +131,7 @@ class Sources(SrtCase):
 
     @calling(DialRole.BE, host="no-such-host.invalid")
     def test_no_such_name(self, gateway: Calling) -> None:
-        gateway.service.data.srt._callers[0]._told = ""  # type: ignore[union-attr]
+        next(iter(gateway.service.data.srt.callers))._told = ""  # type: ignore[union-attr]
         with logged() as lines:
             lines.wait_for("calls BE no-such-host.invalid:", "; tries again in")
 

@@ -1,4 +1,4 @@
-"""Who may come by SRT: the handshakes of callers, from a snapshot of the rules to what became of them.
+"""Who may come by SRT: handshakes of callers, from a snapshot of the rules to what became of them.
 
 A caller is decided on in the listen callback, in a thread of libsrt's that may not wait, so that it
 reads why it is turned away before its handshake ends. Who is let in may fail after all, over a

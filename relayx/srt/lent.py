@@ -22,6 +22,7 @@ class LentConnection:
     """
 
     held = b""
+    greeted = False  # with ZMTP, which no SRT peer speaks
 
     def __init__(
         self,

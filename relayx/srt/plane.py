@@ -1,6 +1,6 @@
 """SRT on the srt ports, in the reactor's thread: what the rules want done there, and what happens.
 
-The same as :mod:`relayx.data.plane` for TCP: connections, what the rules want of them, and sessions.
+The same as :mod:`relayx.data.plane` for TCP: connections, what the rules want of them, sessions.
 Who may come is decided twice: in the handshake, by :mod:`relayx.srt.handshakes`, and by the rules
 themselves once the connection is there.
 """
@@ -8,28 +8,26 @@ themselves once the connection is there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 from relayx.core import effects as fx
 from relayx.core.glance import Snapshot
 from relayx.core.hello import Hello
 from relayx.core.messages import Cause, Role
-from relayx.core.messages import Protocol as PortProtocol
-from relayx.core.pairing import Outcome, Stalls
-from relayx.core.ports import Status
+from relayx.core.pairing import Outcome
 from relayx.srt.binding import Library, Peer
 from relayx.srt.carrier import Wires
 from relayx.srt.connection import SrtConnection
-from relayx.srt.dialing import Caller
+from relayx.srt.dialing import Caller, Callers
 from relayx.srt.dropping import Dropped
 from relayx.srt.engine import Engine, Waiting
 from relayx.srt.handshakes import Handshakes
 from relayx.srt.lent import LentConnection
 from relayx.srt.ports import Ports
-from relayx.srt.pump import Counts
+from relayx.srt.running import Running, RunningSessions
 from relayx.srt.session import Paired, Report, Sessions
-from relayx.srt.settings import Dial, SrtSettings
+from relayx.srt.settings import SrtSettings
 from relayx.srt.statistics import LinkState
 from relayx.srt.totals import Totals
 
@@ -60,19 +58,6 @@ class Events(Protocol):
         """The links of running sessions have been measured, once a second."""
 
 
-class Running(NamedTuple):
-    """A session that runs.
-
-    :ivar started: in the reactor's seconds.
-    """
-
-    pairing_id: str
-    fe: SrtConnection
-    be: SrtConnection
-    keep: bool
-    started: float
-
-
 class SrtPlane:
     """Carries out what the rules want of SRT connections, and tells them what happens.
 
@@ -81,6 +66,8 @@ class SrtPlane:
     :param look: copies the rules' state.
     :ivar ports: those that take callers.
     :ivar handshakes: of those callers.
+    :ivar callers: those of the gateway itself, who call the peers of ``srt.dial``.
+    :ivar running: the sessions that run here.
     :ivar totals: what the links of each port have come to.
     """
 
@@ -95,15 +82,17 @@ class SrtPlane:
         *,
         compiled: bool = True,
     ) -> None:
-        self.reactor = reactor
+        self._reactor = reactor
         self._library = library
         self._settings = settings
         self._events = events
         self._links = links
+        self.totals = Totals()
+        self.running = RunningSessions(self.totals)
         self._engine = Engine(library, reactor.callFromThread, compiled=compiled)
         self._sessions = Sessions(
-            self._engine, self._over, self._reported, self._kept_in_engine, self._note
-        )  # fmt: skip
+            self._engine, self._over, self._reported, self._kept_in_engine, self.running.note
+        )
         self.handshakes = Handshakes(
             reactor, library, look, lambda *came: self.ports.set_new_options(*came),
             events.refused_by_srt,
@@ -111,15 +100,14 @@ class SrtPlane:
         self.ports = Ports(
             reactor, self._engine, library, settings, self.handshakes.decide, self._accepted
         )
+        self.callers = Callers(
+            reactor, self._engine, library, self.ports.set_options,
+            lambda: self.handshakes.snapshot, self._reached,
+        )  # fmt: skip
         self._wires = Wires(self._engine)
         self._wires.measured = events.links_measured
-        self.totals = Totals()
         self._connections: dict[int, SrtConnection] = {}
         self._by_sock: dict[int, int] = {}
-        self._running: dict[str, Running] = {}
-        self._reports: dict[str, Report] = {}
-        self._lent: dict[int, LentConnection] = {}
-        self._callers: list[Caller] = []
         self._engine.start()
 
     def change(self, settings: SrtSettings) -> None:
@@ -130,26 +118,11 @@ class SrtPlane:
     def changed(self) -> None:
         """The rules' state is not what it was, for those who call and those who are called."""
         self.handshakes.changed()
-        for caller in self._callers:
-            caller.consider()
-
-    def _wanted(self, dial: Dial) -> bool:
-        snapshot = self.handshakes.snapshot
-        port = snapshot.ports.get(dial.port)
-        if port is None or port.retired or snapshot.draining:
-            return False
-        wanted = Status.EMPTY if dial.role is Role.BE else Status.READY
-        return port.status is wanted
+        self.callers.consider()
 
     def dial(self) -> None:
         """Call the peers of ``srt.dial`` from now on."""
-        for dial in self._settings.dial:
-            caller = Caller(
-                self.reactor, self._engine, self._library, dial, self._settings.interface,
-                self.ports.set_options, self._wanted, self._reached,
-            )  # fmt: skip
-            self._callers.append(caller)
-            caller.consider()
+        self.callers.begin(self._settings)
 
     # what the engine tells, in its own thread
 
@@ -261,9 +234,8 @@ class SrtPlane:
             self._events.session_over(effect.pairing_id, _nothing(cause))
             return
         fe.waiting = be.waiting = False
-        self._running[effect.pairing_id] = Running(
-            effect.pairing_id, fe, be, effect.keep or effect.shared, self.reactor.seconds()
-        )
+        keep = effect.keep or effect.shared
+        self.running.begin(Running(effect.pairing_id, fe, be, keep, self._reactor.seconds()))
         paired = Paired(
             effect.pairing_id, fe.sock, be.sock, fe.came, keep=effect.keep, shared=effect.shared
         )  # fmt: skip
@@ -320,61 +292,21 @@ class SrtPlane:
     # sessions
 
     def _over(self, pairing_id: str, outcome: Outcome) -> None:
-        running = self._running.pop(pairing_id, None)
-        self._reports.pop(pairing_id, None)
-        if running is None:
+        over = self.running.over(pairing_id)
+        if over is None:
             return
-        self.totals.session_over(pairing_id)
-        self._forget(running.fe)
-        watched = any(other.be is running.be for other in self._running.values())
+        self._forget(over.fe)
+        watched = any(other.be is over.be for other in self.running)
         if not watched and outcome.be_kept:
-            running.be.waiting = True
-            self.totals.rests(running.be.link)
+            over.be.waiting = True
+            self.totals.rests(over.be.link)
         elif not watched:
-            self._forget(running.be)
+            self._forget(over.be)
         self._events.session_over(pairing_id, outcome)
 
     def _reported(self, reports: list[Report]) -> None:
-        measured = False
-        for report in reports:
-            before = self._reports.get(report.pairing_id)
-            if before is not None and before.fe is not report.fe:
-                measured = True
-            self._note(report)
-        if measured:
+        if self.running.reported(reports):
             self._events.links_measured()
-
-    def _note(self, report: Report) -> None:
-        running = self._running.get(report.pairing_id)
-        if running is None:
-            return
-        self._reports[report.pairing_id] = report
-        fe, be, totals = running.fe, running.be, self.totals
-        totals.measured(fe.link, fe.port, Role.FE, report.fe)
-        totals.measured(be.link, be.port, Role.BE, report.be)
-        dropped = {Role.FE: report.fe_dropped.messages, Role.BE: report.be_dropped.messages}
-        totals.dropped(report.pairing_id, be.port, dropped)
-
-    def running(self) -> Collection[Running]:
-        """The sessions that run."""
-        return self._running.values()
-
-    def session(self, pairing_id: str) -> tuple[Running, Report] | None:
-        """One that runs, and what it has moved so far."""
-        running = self._running.get(pairing_id)
-        return None if running is None else (running, self.report(pairing_id))
-
-    def report(self, pairing_id: str) -> Report:
-        """What a session has moved up to a tenth of a second ago, and the state of its links."""
-        found = self._reports.get(pairing_id)
-        return found or Report(pairing_id, Counts(), Counts(), LinkState(), LinkState())
-
-    def moved(self) -> Iterable[tuple[PortProtocol, int, int, Stalls]]:
-        """Of each session that runs: protocol, bytes FE to BE, bytes BE to FE, and stalls."""
-        for pairing_id in self._running:
-            report = self.report(pairing_id)
-            stalls = Stalls(fe=report.to_fe.stalled, be=report.to_be.stalled)
-            yield PortProtocol.SRT, report.to_be.bytes, report.to_fe.bytes, stalls
 
     # the end
 
@@ -382,8 +314,7 @@ class SrtPlane:
         """Close every connection that is left."""
         self.handshakes.close()
         self.ports.stop_listening()
-        for caller in self._callers:
-            caller.close()
+        self.callers.close()
         for link in list(self._connections):
             self._close(link)
 

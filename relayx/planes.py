@@ -133,7 +133,7 @@ class Planes:
             self._look,
         )  # fmt: skip
         try:
-            self.srt.check_options()
+            self.srt.ports.check_options()
         except SrtError as error:
             raise SrtUnusableError(
                 f"srt: libsrt {library.version} does not take it: {error}"
@@ -152,7 +152,7 @@ class Planes:
         if self.srt is None or not self._takes_srt(number, protocol):
             return
         try:
-            self.srt.listen(number)
+            self.srt.ports.listen(number)
         except OSError as error:
             self.data.stop_listening_on(number)
             problem = OSError(error.errno or errno.EADDRINUSE, f"{error.strerror} (UDP, for SRT)")
@@ -165,7 +165,7 @@ class Planes:
         """
         self.data.try_listening(number)
         if self._takes_srt(number, protocol) and self.srt is not None:
-            self.srt.try_listening(number)
+            self.srt.ports.try_listening(number)
 
     def _takes_srt(self, number: int, protocol: Protocol) -> bool:
         return self.srt is not None and protocol is Protocol.SRT and number not in self._calls
@@ -174,13 +174,13 @@ class Planes:
         """Accept no more on one port; its connections stay."""
         self.data.stop_listening_on(number)
         if self.srt is not None:
-            self.srt.stop_listening_on(number)
+            self.srt.ports.stop_listening_on(number)
 
     def stop_listening(self) -> None:
         """Accept no more."""
         self.data.stop_listening()
         if self.srt is not None:
-            self.srt.stop_listening()
+            self.srt.ports.stop_listening()
 
     def leave_adopted(self) -> None:
         """Accept no more on sockets that were adopted: the next process will."""
@@ -210,7 +210,7 @@ class Planes:
     def refresh(self) -> None:
         """Whoever comes from now on is decided on by the rules' state as it is."""
         if self.srt is not None:
-            self.srt.refresh()
+            self.srt.handshakes.refresh()
 
     def changed(self) -> None:
         """The rules' state may have changed."""
@@ -262,7 +262,7 @@ class Planes:
 
     def end_session(self, effect: fx.EndSession) -> None:
         """Close both sides of a session at once."""
-        if self.srt is not None and self.srt.session(effect.pairing_id) is not None:
+        if self.srt is not None and self.srt.running.session(effect.pairing_id) is not None:
             self.srt.end_session(effect)
         else:
             self.data.end_session(effect)
@@ -274,7 +274,7 @@ class Planes:
         session = self.data.sessions.get(pairing_id)
         if session is not None:
             return _look(session, self.data.sessions.zmtp_seen(pairing_id))
-        found = None if self.srt is None else self.srt.session(pairing_id)
+        found = None if self.srt is None else self.srt.running.session(pairing_id)
         if found is None:
             return None
         running, report = found
@@ -289,7 +289,7 @@ class Planes:
         """How many sessions run."""
         counts = Counter(one.protocol for one in self.data.sessions.running())
         if self.srt is not None:
-            counts[Protocol.SRT] += len(self.srt.running())
+            counts[Protocol.SRT] += len(self.srt.running)
         return counts
 
     def bytes_moved(self) -> int:
@@ -308,7 +308,7 @@ class Planes:
 
     def _running_srt(self) -> Iterator[tuple[Protocol, int, int, Stalls]]:
         if self.srt is not None:
-            yield from self.srt.moved()
+            yield from self.srt.running.moved()
 
     def held(self) -> Held:
         """How many bytes the gateway holds for all TCP connections."""
@@ -320,7 +320,7 @@ class Planes:
 
     def srt_rejected(self) -> dict[int, int]:
         """How many SRT callers were turned away in their handshakes, by the code they read."""
-        return {} if self.srt is None else dict(self.srt.refusals)
+        return {} if self.srt is None else dict(self.srt.handshakes.refusals)
 
     def open_connections(self) -> int:
         """How many data connections are open, of whatever kind."""

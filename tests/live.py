@@ -54,6 +54,7 @@ DATA_PORTS = range(20000, 32000, 200)
 Sections = dict[str, Any]
 """Configuration keys by section, and under "clients" the list of its entries."""
 PeerType = TypeVar("PeerType", Control, Data)
+_Started = TypeVar("_Started")
 
 
 class Control11(Control):
@@ -331,20 +332,23 @@ def service_for(
     )
 
 
-def _started(zmq: int, srt: int, secrets: dict[str, str], sections: Sections) -> Gateway:
-    for attempt in range(8):
-        gateway = Gateway(random_host(), zmq, srt)
-        service = service_for(gateway, sections, secrets)
+def on_free_ports(start: Callable[[], _Started]) -> _Started:
+    """What `start` gives, which is called again where one of the ports that it chose is taken."""
+    for _ in range(7):
         try:
-            service.privilegedStartService()
+            return start()
         except BindError:
-            if attempt == 7:
-                raise
             continue
-        service.startService()
-        gateway.service = service
-        return gateway
-    raise AssertionError("unreachable")
+    return start()
+
+
+def _started(zmq: int, srt: int, secrets: dict[str, str], sections: Sections) -> Gateway:
+    gateway = Gateway(random_host(), zmq, srt)
+    service = service_for(gateway, sections, secrets)
+    service.privilegedStartService()
+    service.startService()
+    gateway.service = service
+    return gateway
 
 
 def live(
@@ -370,7 +374,11 @@ def live(
     if zmq_keys is not None:
         told = {"inspect": Inspect(zmq_keys["inspect"])} if "inspect" in zmq_keys else {}
         sections["zmq"] = {**zmq_keys, **told}
-    return hosted(lambda case: _started(zmq, srt, secrets or {}, copy.deepcopy(sections)))
+    return hosted(
+        lambda case: on_free_ports(
+            lambda: _started(zmq, srt, secrets or {}, copy.deepcopy(sections))
+        )
+    )
 
 
 def hosted(

@@ -13,10 +13,9 @@ from twisted.internet import defer, reactor, threads
 from relayx.config.faults import ConfigError
 from relayx.config.load import Environment, Sources
 from relayx.impact import Impact
-from relayx.listening import BindError
 from relayx.origin import Origin
 from relayx.service import GatewayService
-from tests.live import SECRET, Gateway, config_text, hosted, random_host, settings
+from tests.live import SECRET, Gateway, config_text, hosted, on_free_ports, random_host, settings
 
 
 def in_the_reactor(call: Callable[..., Any], *args: Any) -> Any:
@@ -113,15 +112,8 @@ def filed(
         sections["srt"] = {"enabled": "yes", **real_srt}
 
     def start(case: Any) -> Filed:
-        for attempt in range(8):
-            gateway = Filed(Path(case.mktemp()), zmq, srt, sections)
-            try:
-                gateway.start()
-            except BindError:
-                if attempt == 7:
-                    raise
-                continue
-            return gateway
-        raise AssertionError("unreachable")
+        gateway = Filed(Path(case.mktemp()), zmq, srt, sections)
+        gateway.start()
+        return gateway
 
-    return hosted(start)
+    return hosted(lambda case: on_free_ports(lambda: start(case)))

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from relayx.config.srt import DialMode, DialRole, Enabled, SrtDial
-from relayx.listening import BindError
 from relayx.srt import dialing
-from tests.live import Gateway, hosted, random_host, service_for
+from tests.live import Gateway, hosted, on_free_ports, random_host, service_for
 from tests.srt_live import BE, FE, SrtCase, logged, numbered
 from tests.srt_peer import SrtPeer
 
@@ -41,26 +40,24 @@ def calling(
     def start(case: Any) -> Gateway:
         case.patch(dialing, "FIRST_WAIT", SOON)
         case.patch(dialing, "LONGEST_WAIT", SOON)
-        for _ in range(8):
-            gateway = Calling(random_host(), 1, 2)
-            gateway.at = free_port()
-            dial = SrtDial(gateway.srt[0], f"{host}:{gateway.at}", role, streamid, mode)
-            srt: dict[str, Any] = {
-                "enabled": Enabled.YES,
-                "dial": (dial,),
-                "latency": 20,
-                "conntimeo": 300,
-            }
-            srt["bridge"] = mode is DialMode.RENDEZVOUS
-            service = service_for(gateway, {"srt": srt, "data": {"admission": "peer"}})
-            try:
-                service.privilegedStartService()
-            except BindError:
-                continue
-            service.startService()
-            gateway.service = service
-            return gateway
-        raise AssertionError("no ports are free")
+        return on_free_ports(begin)
+
+    def begin() -> Gateway:
+        gateway = Calling(random_host(), 1, 2)
+        gateway.at = free_port()
+        dial = SrtDial(gateway.srt[0], f"{host}:{gateway.at}", role, streamid, mode)
+        srt: dict[str, Any] = {
+            "enabled": Enabled.YES,
+            "dial": (dial,),
+            "latency": 20,
+            "conntimeo": 300,
+        }
+        srt["bridge"] = mode is DialMode.RENDEZVOUS
+        service = service_for(gateway, {"srt": srt, "data": {"admission": "peer"}})
+        service.privilegedStartService()
+        service.startService()
+        gateway.service = service
+        return gateway
 
     return hosted(start)
 
@@ -108,7 +105,7 @@ class Sources(SrtCase):
         watcher, port = gateway.fe11("eye", source="127.0.0.1"), gateway.srt[0]
         with logged() as lines:
             text = f"srt port {port} calls BE 127.0.0.1:{gateway.at}: no answer; tries again in"
-            gateway.service.data.srt._callers[0]._told = ""  # type: ignore[union-attr]
+            next(iter(gateway.service.data.srt.callers))._told = ""  # type: ignore[union-attr]
             lines.wait_for(text)
             listener = self.serving(gateway)
             be = self.accepted(gateway, listener)
@@ -131,7 +128,7 @@ class Sources(SrtCase):
 
     @calling(DialRole.BE, host="no-such-host.invalid")
     def test_no_such_name(self, gateway: Calling) -> None:
-        gateway.service.data.srt._callers[0]._told = ""  # type: ignore[union-attr]
+        next(iter(gateway.service.data.srt.callers))._told = ""  # type: ignore[union-attr]
         with logged() as lines:
             lines.wait_for("calls BE no-such-host.invalid:", "; tries again in")
 
@@ -143,9 +140,13 @@ class Sources(SrtCase):
         be = self.call(gateway, BE)
         self.ready(watcher, port)
         listener = self.serving(gateway)
-        begun_before = listener.accept(5.0)
-        self.assertEqual(begun_before.receive_all(late=False), [])
-        begun_before.close()
+        try:
+            begun_before = listener.accept(0.5)
+        except TimeoutError:  # such a call lasts 300 ms, and none is left of it
+            pass
+        else:
+            self.assertEqual(begun_before.receive_all(late=False), [])
+            begun_before.close()
         self.assertRaises(TimeoutError, listener.accept, 0.5)
         be.close()
         self.accepted(gateway, listener)

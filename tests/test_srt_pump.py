@@ -11,7 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from relayx.srt import pump
 from relayx.srt.binding import CONNECTED, load
-from relayx.srt.pump import Counts, CPump, Event, Pump, PythonPump, What, new_pump
+from relayx.srt.pump import Counts, CPump, Event, Pump, What, new_pump
+from relayx.srt.pythonpump import PythonPump
 from tests.srt_live import MISSING, numbered
 
 if not MISSING:

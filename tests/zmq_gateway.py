@@ -17,8 +17,7 @@ except ImportError as error:
 else:
     NO_ZMQ = None
 
-from relayx.listening import BindError
-from tests.live import Peers, hosted
+from tests.live import Peers, hosted, on_free_ports
 from tests.reloading import Filed
 
 LONGEST = 30_000
@@ -131,16 +130,14 @@ def brokered(
         prepare(directory)
         inside = _filled(sections, directory)
         inside["data"] = {"admission": "open", **inside.get("data", {})}
-        for attempt in range(8):
-            gateway = Brokered(directory, tuple(_filled(one, directory) for one in brokers), inside)
-            try:
-                gateway.start()
-            except BindError:
-                if attempt == 7:
-                    raise
-                continue
+        filled = tuple(_filled(one, directory) for one in brokers)
+
+        def begin() -> Brokered:
+            gateway = Brokered(directory, filled, inside)
+            gateway.start()
             return gateway
-        raise AssertionError("unreachable")
+
+        return on_free_ports(begin)
 
     return hosted(start)
 

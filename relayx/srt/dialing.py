@@ -8,16 +8,19 @@ from the data port's own number, which therefore does not listen for callers of 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from relayx.core.glance import Snapshot
+from relayx.core.messages import Role
+from relayx.core.ports import Status
 from relayx.srt.binding import Library, Peer, SrtError
 from relayx.srt.engine import Engine
-from relayx.srt.settings import Dial
+from relayx.srt.settings import Dial, SrtSettings
 
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
@@ -161,3 +164,61 @@ class Caller:
         why = "no answer" if reason == 16 else f"refused: {library.reject_text(reason)} ({reason})"
         engine.close(sock)
         engine.tell(self._failed, why)
+
+
+class Callers:
+    """All peers of ``srt.dial``.
+
+    :param reactor: an IReactorTime and IReactorThreads.
+    :param prepare: sets the options of a new socket.
+    :param look: a copy of the rules' state.
+    :param connected: told with the caller, the socket and the peer, in the engine's thread.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        engine: Engine,
+        library: Library,
+        prepare: Callable[[int], None],
+        look: Callable[[], Snapshot],
+        connected: Callable[[Caller, int, Peer], None],
+    ) -> None:
+        self._reactor = reactor
+        self._engine = engine
+        self._library = library
+        self._prepare = prepare
+        self._look = look
+        self._connected = connected
+        self._callers: list[Caller] = []
+
+    def __iter__(self) -> Iterator[Caller]:
+        return iter(self._callers)
+
+    def begin(self, settings: SrtSettings) -> None:
+        """Call from now on."""
+        for dial in settings.dial:
+            caller = Caller(
+                self._reactor, self._engine, self._library, dial, settings.interface,
+                self._prepare, self._wanted, self._connected,
+            )  # fmt: skip
+            self._callers.append(caller)
+            caller.consider()
+
+    def consider(self) -> None:
+        """Call those for whom there is a use now."""
+        for caller in self._callers:
+            caller.consider()
+
+    def close(self) -> None:
+        """Call no more."""
+        for caller in self._callers:
+            caller.close()
+
+    def _wanted(self, dial: Dial) -> bool:
+        snapshot = self._look()
+        port = snapshot.ports.get(dial.port)
+        if port is None or port.retired or snapshot.draining:
+            return False
+        wanted = Status.EMPTY if dial.role is Role.BE else Status.READY
+        return port.status is wanted

@@ -22,7 +22,7 @@ class LentConnection:
     """
 
     held = b""
-    greeted = False  # as one that speaks ZMTP would be
+    greeted = False  # with ZMTP, which no SRT peer speaks
 
     def __init__(
         self,

@@ -1,60 +1,37 @@
 """SRT on the srt ports, in the reactor's thread: what the rules want done there, and what happens.
 
-The same as :mod:`relayx.data.plane` for TCP. Who may come is decided twice: in the listen callback,
-in a thread of libsrt's, from a snapshot of the rules, so that a caller reads why it is turned away
-before its handshake ends; and by the rules themselves once the connection is there.
+The same as :mod:`relayx.data.plane` for TCP: connections, what the rules want of them, sessions.
+Who may come is decided twice: in the handshake, by :mod:`relayx.srt.handshakes`, and by the rules
+themselves once the connection is there.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
-
-from twisted.logger import Logger
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 from relayx.core import effects as fx
-from relayx.core.errors import Code, PeerError
-from relayx.core.glance import Decision, Snapshot, decide
+from relayx.core.glance import Snapshot
 from relayx.core.hello import Hello
 from relayx.core.messages import Cause, Role
-from relayx.core.messages import Protocol as PortProtocol
-from relayx.core.pairing import Outcome, Stalls
-from relayx.core.ports import Status
-from relayx.core.streamid import Type, parse_stream_id, reject_of
-from relayx.srt.binding import CLOSED, Library, Peer, SrtError
+from relayx.core.pairing import Outcome
+from relayx.srt.binding import Library, Peer
 from relayx.srt.carrier import Wires
 from relayx.srt.connection import SrtConnection
-from relayx.srt.dialing import Caller
+from relayx.srt.dialing import Caller, Callers
 from relayx.srt.dropping import Dropped
 from relayx.srt.engine import Engine, Waiting
+from relayx.srt.handshakes import Handshakes
 from relayx.srt.lent import LentConnection
-from relayx.srt.options import FILE
-from relayx.srt.pump import Counts
+from relayx.srt.ports import Ports
+from relayx.srt.running import Running, RunningSessions
 from relayx.srt.session import Paired, Report, Sessions
-from relayx.srt.settings import Dial, SrtSettings
+from relayx.srt.settings import SrtSettings
 from relayx.srt.statistics import LinkState
 from relayx.srt.totals import Totals
-from relayx.srt.udpport import UdpPort
 
-_log = Logger(namespace="relayx.srt")
-
-BACKLOG = 256
-MOST_REFUSED = 1000
-"""Refusals that may wait to be logged; in a storm, older ones are only counted."""
-
-_LOOK_AFTER = 0.02
-"""Seconds from a handshake that goes on to a look at what became of it."""
-
-_BUILD_SHARE = 10
 _NO_MESSAGE_LIMIT = 1316
-_FAILED_TEXT = (
-    "its handshake failed after it was let in, which libsrt tells the caller alone why: the "
-    "passphrase is another, one side has none, or one is in buffer mode without t=file"
-)
 _END_TEXT = {
     Cause.BE_LOST: "the BE's control connection ended and did not come back in time",
     Cause.DRAIN: "the gateway is stopping",
@@ -81,27 +58,17 @@ class Events(Protocol):
         """The links of running sessions have been measured, once a second."""
 
 
-class Running(NamedTuple):
-    """A session that runs.
-
-    :ivar started: in the reactor's seconds.
-    """
-
-    pairing_id: str
-    fe: SrtConnection
-    be: SrtConnection
-    keep: bool
-    started: float
-
-
 class SrtPlane:
     """Carries out what the rules want of SRT connections, and tells them what happens.
 
     :param reactor: an IReactorTime and IReactorFromThreads.
     :param links: numbers of data connections, of which no other plane takes the same.
     :param look: copies the rules' state.
+    :ivar ports: those that take callers.
+    :ivar handshakes: of those callers.
+    :ivar callers: those of the gateway itself, who call the peers of ``srt.dial``.
+    :ivar running: the sessions that run here.
     :ivar totals: what the links of each port have come to.
-    :ivar refusals: how many callers were turned away in their handshakes, by SRT's code.
     """
 
     def __init__(
@@ -115,298 +82,59 @@ class SrtPlane:
         *,
         compiled: bool = True,
     ) -> None:
-        self.reactor = reactor
+        self._reactor = reactor
         self._library = library
         self._settings = settings
         self._events = events
         self._links = links
-        self._look = look
-        self._snapshot = look()
-        self._build_call: Any = None
-        self._may_build_at = 0.0
+        self.totals = Totals()
+        self.running = RunningSessions(self.totals)
         self._engine = Engine(library, reactor.callFromThread, compiled=compiled)
         self._sessions = Sessions(
-            self._engine, self._over, self._reported, self._kept_in_engine, self._note
+            self._engine, self._over, self._reported, self._kept_in_engine, self.running.note
+        )
+        self.handshakes = Handshakes(
+            reactor, library, look, lambda *came: self.ports.set_new_options(*came),
+            events.refused_by_srt,
+        )  # fmt: skip
+        self.ports = Ports(
+            reactor, self._engine, library, settings, self.handshakes.decide, self._accepted
+        )
+        self.callers = Callers(
+            reactor, self._engine, library, self.ports.set_options,
+            lambda: self.handshakes.snapshot, self._reached,
         )  # fmt: skip
         self._wires = Wires(self._engine)
         self._wires.measured = events.links_measured
-        self.totals = Totals()
-        self._ports: dict[int, UdpPort | None] = {}
-        self._had: set[int] = set()  # ports that libsrt has had, and may have still
-        self._listeners: dict[int, int] = {}  # of libsrt, where somebody has called
-        self._options_of: dict[int, tuple[Any, str]] = {}  # what a listener was made with
         self._connections: dict[int, SrtConnection] = {}
         self._by_sock: dict[int, int] = {}
-        self._running: dict[str, Running] = {}
-        self._reports: dict[str, Report] = {}
-        self._lent: dict[int, LentConnection] = {}
-        self._decided: dict[int, tuple[int, Peer, float, Decision]] = {}
-        self._looking = False  # at what becomes of them
-        self._look_call: Any = None
-        self._refused: deque[tuple[int, str, str, int, str]] = deque(maxlen=MOST_REFUSED)
-        self._telling = False
-        self._closed = False
-        self._callers: list[Caller] = []
-        self._closed = False
-        self.refusals: dict[int, int] = {}
         self._engine.start()
 
-    # ports
-
-    def check_options(self) -> None:
-        """See whether libsrt takes the options.
-
-        :raises SrtError: naming the first that it does not.
-        """
-        sock = self._library.create()
-        try:
-            self._set_options(sock)
-        finally:
-            self._library.close(sock)
-
-    def listen(self, number: int) -> None:
-        """Take callers on the UDP port of one data port.
-
-        :raises OSError: where it cannot be bound.
-        """
-        try:
-            self._ports[number] = UdpPort(
-                self.reactor, self._settings.interface, number, lambda: self._called(number)
-            )
-        except OSError:
-            if number not in self._had:
-                raise
-            self._listen_again(number)
-            self._ports[number] = None
-
-    def _listen_again(self, number: int) -> None:
-        """Listen on a port that libsrt has had, and has still: for seconds, or for sessions there.
-
-        :raises OSError: where somebody else has it.
-        """
-        library = self._library
-        sock = library.create()
-        try:
-            self._set_options(sock)
-            library.bind(sock, self._settings.interface, number)
-            library.listen(sock, BACKLOG, lambda *came: self._decide(number, *came))
-        except SrtError as error:
-            library.close(sock)
-            raise OSError(errno.EADDRINUSE, str(error)) from None
-        self._accept_on(number, sock)
-
-    def try_listening(self, number: int) -> None:
-        """Find out whether :meth:`listen` would work, and listen on nothing.
-
-        :raises OSError: where it would not.
-        """
-        if number in self._ports:
-            return
-        try:
-            UdpPort(self.reactor, self._settings.interface, number, lambda: None).close()
-        except OSError:
-            if number not in self._had:
-                raise
-            library = self._library
-            sock = library.create()
-            try:
-                library.bind(sock, self._settings.interface, number)
-            except SrtError as error:
-                raise OSError(errno.EADDRINUSE, str(error)) from None
-            finally:
-                library.close(sock)
-
-    def _called(self, number: int) -> None:
-        """Somebody calls on a port: libsrt listens there from now on."""
-        library, sock = self._library, None
-        port = self._ports[number]
-        assert port is not None
-        descriptor = port.take()
-        try:
-            sock = library.create()
-            self._set_options(sock)
-            library.listen_by(
-                sock, descriptor, BACKLOG, lambda *came: self._decide(number, *came)
-            )  # fmt: skip
-        except SrtError as error:
-            _log.error("{text}", text=f"srt port {number} takes no SRT: {error}")
-            if sock is None:
-                os.close(descriptor)
-            else:
-                library.close(sock)
-            return
-        self._accept_on(number, sock)
-
-    def _accept_on(self, number: int, sock: int) -> None:
-        settings = self._settings
-        self._had.add(number)
-        self._listeners[number] = sock
-        self._options_of[number] = settings.options, settings.passphrase
-        self._engine.order(
-            self._engine.add_listener, sock, lambda *came: self._accepted(number, *came)
-        )
-
-    def _set_options(self, sock: int) -> None:
-        settings, library = self._settings, self._library
-        for name in ("sndsyn", "rcvsyn"):
-            library.set(sock, name, False)
-        for name, value in settings.options:
-            library.set(sock, name, value)
-        if settings.passphrase:
-            library.set(sock, "passphrase", settings.passphrase)
-
-    def stop_listening_on(self, number: int) -> None:
-        """Accept no more on one port; its connections stay."""
-        port = self._ports.pop(number, None)
-        if port is not None:
-            port.close()
-        sock = self._listeners.pop(number, None)
-        if sock is not None:
-            del self._options_of[number]
-            self._library.close(sock)  # at once, so that another may listen there
-            self._engine.order(self._engine.remove_listener, sock)
-
-    def stop_listening(self) -> None:
-        """Accept no more."""
-        for number in list(self._ports):
-            self.stop_listening_on(number)
-
-    @property
-    def listening(self) -> set[int]:
-        """The ports that are listened on."""
-        return set(self._ports)
-
     def change(self, settings: SrtSettings) -> None:
-        """Go by other settings from now on; connections that are there keep theirs.
-
-        What was agreed on in a handshake cannot change. A socket that listens takes no other
-        options either, and is not made anew, since its port could be lost over it; those that it
-        accepts get them one by one.
-        """
+        """Go by other settings from now on; connections that are there keep theirs."""
         self._settings = settings
-
-    # who may come
+        self.ports.change(settings)
 
     def changed(self) -> None:
-        """The rules' state is not what it was: callers are decided on by a new copy of it.
-
-        Copying costs time, so it is done at once, but no more than a tenth of all time, unless
-        somebody is told of the new state, see :meth:`refresh`.
-        """
-        if self._closed:
-            return
-        if self._build_call is None:
-            wait = max(0.0, self._may_build_at - time.monotonic())
-            if wait:
-                self._build_call = self.reactor.callLater(wait, self._build)
-            else:
-                self._build()
-        for caller in self._callers:
-            caller.consider()
-
-    def refresh(self) -> None:
-        """Decide by the state as it is now: somebody is about to be told of it, and may call."""
-        if self._build_call is not None:
-            self._build_call.cancel()
-        self._build()
-
-    def _wanted(self, dial: Dial) -> bool:
-        port = self._snapshot.ports.get(dial.port)
-        if port is None or port.retired or self._snapshot.draining:
-            return False
-        wanted = Status.EMPTY if dial.role is Role.BE else Status.READY
-        return port.status is wanted
+        """The rules' state is not what it was, for those who call and those who are called."""
+        self.handshakes.changed()
+        self.callers.consider()
 
     def dial(self) -> None:
         """Call the peers of ``srt.dial`` from now on."""
-        for dial in self._settings.dial:
-            caller = Caller(
-                self.reactor, self._engine, self._library, dial, self._settings.interface,
-                self._set_options, self._wanted, self._reached,
-            )  # fmt: skip
-            self._callers.append(caller)
-            caller.consider()
-
-    def _build(self) -> None:
-        self._build_call = None
-        began = time.monotonic()
-        self._snapshot = self._look()
-        ended = time.monotonic()
-        self._may_build_at = ended + (ended - began) * _BUILD_SHARE
-
-    def _decide(self, number: int, sock: int, peer: Peer, raw: bytes) -> int:
-        """Whether a caller may come, in a thread of libsrt's: 0, or the reason why not."""
-        try:
-            asked = parse_stream_id(raw)
-        except PeerError as error:
-            return self._refuse(number, peer, error.code, reject_of(error), error.text)
-        decision = decide(self._snapshot, self.reactor.seconds(), number, peer.host, asked)
-        if decision.refusal is not None:
-            refusal = decision.refusal
-            return self._refuse(number, peer, refusal.code, decision.reject, refusal.text)
-        self._set_new_options(number, sock)
-        if asked.type is Type.FILE:
-            self._library.set(sock, "transtype", FILE)
-        self._decided[sock] = number, peer, time.monotonic(), decision
-        if not self._looking:
-            self._looking = True
-            self.reactor.callFromThread(self._look_later)
-        return 0
-
-    def _set_new_options(self, number: int, sock: int) -> None:
-        """Have a connection go by the settings in force, where its listener has older ones."""
-        settings, library = self._settings, self._library
-        made_with = self._options_of.get(number)
-        if made_with is None or made_with == (settings.options, settings.passphrase):
-            return
-        new = dict(settings.options)
-        for name in dict(made_with[0]).keys() - new:  # those are left out whose default is 0
-            library.set(sock, name, 0)
-        for name, value in settings.options:
-            library.set(sock, name, value)
-        library.set(sock, "passphrase", settings.passphrase)
-
-    def _look_later(self) -> None:
-        if not self._closed:
-            self._look_call = self.reactor.callLater(_LOOK_AFTER, self._look_at_handshakes)
-
-    def _look_at_handshakes(self) -> None:
-        """Tell of those that failed after all, over a passphrase for example."""
-        self._look_call = None
-        library = self._library
-        for sock, (number, peer, *_) in list(self._decided.items()):
-            if library.state(sock) >= CLOSED and self._decided.pop(sock, None) is not None:
-                self._refuse(number, peer, Code.NOT_ADMITTED, 0, _FAILED_TEXT)
-        if not self._decided:
-            self._looking = False
-        if self._decided:  # also by a thread of libsrt's since
-            self._looking = True
-            self._look_later()
-
-    def _refuse(self, number: int, peer: Peer, code: str, reject: int, text: str) -> int:
-        self._refused.append((number, peer.host, code, reject, text))
-        self.refusals[reject] = self.refusals.get(reject, 0) + 1
-        if not self._telling:
-            self._telling = True
-            self.reactor.callFromThread(self._tell_refused)
-        return reject
-
-    def _tell_refused(self) -> None:
-        self._telling = False
-        while self._refused:
-            self._events.refused_by_srt(*self._refused.popleft())
+        self.callers.begin(self._settings)
 
     # what the engine tells, in its own thread
 
     def _accepted(self, number: int, sock: int, peer: Peer) -> None:
-        found = self._decided.pop(sock, None)
-        if found is None:
+        let_in = self.handshakes.done(sock)
+        if let_in is None:
             self._library.close(sock)
             return
-        _, _, when, decision = found
+        decision = let_in.decision
         self._engine.add(sock)
         came = SrtConnection(
-            0, sock, number, peer, self._here, decision.hello, when, decision.publishes,
+            0, sock, number, peer, self._here, decision.hello, let_in.when, decision.publishes,
             decision.buffered,
         )  # fmt: skip
         self._engine.tell(self._arrived, came)
@@ -506,9 +234,8 @@ class SrtPlane:
             self._events.session_over(effect.pairing_id, _nothing(cause))
             return
         fe.waiting = be.waiting = False
-        self._running[effect.pairing_id] = Running(
-            effect.pairing_id, fe, be, effect.keep or effect.shared, self.reactor.seconds()
-        )
+        keep = effect.keep or effect.shared
+        self.running.begin(Running(effect.pairing_id, fe, be, keep, self._reactor.seconds()))
         paired = Paired(
             effect.pairing_id, fe.sock, be.sock, fe.came, be.came, keep=effect.keep,
             shared=effect.shared,
@@ -566,79 +293,31 @@ class SrtPlane:
     # sessions
 
     def _over(self, pairing_id: str, outcome: Outcome) -> None:
-        running = self._running.pop(pairing_id, None)
-        self._reports.pop(pairing_id, None)
-        if running is None:
+        over = self.running.over(pairing_id)
+        if over is None:
             return
-        self.totals.session_over(pairing_id)
-        self._forget(running.fe)
-        watched = any(other.be is running.be for other in self._running.values())
+        self._forget(over.fe)
+        watched = any(other.be is over.be for other in self.running)
         if not watched and outcome.be_kept:
-            running.be.waiting = True
-            self.totals.rests(running.be.link)
+            over.be.waiting = True
+            self.totals.rests(over.be.link)
         elif not watched:
-            self._forget(running.be)
+            self._forget(over.be)
         self._events.session_over(pairing_id, outcome)
 
     def _reported(self, reports: list[Report]) -> None:
-        measured = False
-        for report in reports:
-            before = self._reports.get(report.pairing_id)
-            if before is not None and before.fe is not report.fe:
-                measured = True
-            self._note(report)
-        if measured:
+        if self.running.reported(reports):
             self._events.links_measured()
-
-    def _note(self, report: Report) -> None:
-        running = self._running.get(report.pairing_id)
-        if running is None:
-            return
-        self._reports[report.pairing_id] = report
-        fe, be, totals = running.fe, running.be, self.totals
-        totals.measured(fe.link, fe.port, Role.FE, report.fe)
-        totals.measured(be.link, be.port, Role.BE, report.be)
-        dropped = {Role.FE: report.fe_dropped.messages, Role.BE: report.be_dropped.messages}
-        totals.dropped(report.pairing_id, be.port, dropped)
-
-    def running(self) -> Collection[Running]:
-        """The sessions that run."""
-        return self._running.values()
-
-    def session(self, pairing_id: str) -> tuple[Running, Report] | None:
-        """One that runs, and what it has moved so far."""
-        running = self._running.get(pairing_id)
-        return None if running is None else (running, self.report(pairing_id))
-
-    def report(self, pairing_id: str) -> Report:
-        """What a session has moved up to a tenth of a second ago, and the state of its links."""
-        found = self._reports.get(pairing_id)
-        return found or Report(pairing_id, Counts(), Counts(), LinkState(), LinkState())
-
-    def moved(self) -> Iterable[tuple[PortProtocol, int, int, Stalls]]:
-        """Of each session that runs: protocol, bytes FE to BE, bytes BE to FE, and stalls."""
-        for pairing_id in self._running:
-            report = self.report(pairing_id)
-            stalls = Stalls(fe=report.to_fe.stalled, be=report.to_be.stalled)
-            yield PortProtocol.SRT, report.to_be.bytes, report.to_fe.bytes, stalls
 
     # the end
 
     def close(self) -> None:
         """Close every connection that is left."""
-        self._closed = True
-        self._closed = True
-        self.stop_listening()
-        for caller in self._callers:
-            caller.close()
-        if self._look_call is not None:
-            self._look_call.cancel()
-            self._look_call = None
+        self.handshakes.close()
+        self.ports.stop_listening()
+        self.callers.close()
         for link in list(self._connections):
             self._close(link)
-        if self._build_call is not None:
-            self._build_call.cancel()
-            self._build_call = None
 
     def release(self) -> None:
         """Every connection is gone: end the thread, and libsrt's."""

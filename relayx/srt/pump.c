@@ -171,6 +171,13 @@ int relayx_room(relayx_pump *p, int sock, int wanted)
     return 0;
 }
 
+static void take(relayx_pump *p, spot *s)
+{
+    s->joined = 1;
+    s->events = IN;
+    watch(p, s);
+}
+
 static void unblock(relayx_pump *p, lane *l)
 {
     l->counts.stalled_ns += now_ns() - l->held_since;
@@ -216,9 +223,7 @@ int relayx_join(relayx_pump *p, int from, int to, int holds)
     l->holds = holds;
     l->next = s->lanes;
     s->lanes = l;
-    s->joined = 1;
-    s->events = IN;
-    watch(p, s);
+    take(p, s);
     return 0;
 }
 
@@ -227,9 +232,7 @@ int relayx_discard(relayx_pump *p, int sock)
     spot *s = find(p, sock);
     if (!s)
         return -1;
-    s->joined = 1;
-    s->events = IN;
-    watch(p, s);
+    take(p, s);
     return 0;
 }
 

@@ -86,6 +86,7 @@ class SessionTests(SrtCase):
         fe.close()
         watcher.state(lambda state: state["srt_busy"] == 0)
         self.ready(watcher, port)
+        self.assertRaises(TimeoutError, be.receive, 0.1)  # a moment, in which nothing comes
         fe = self.call(gateway, FE)
         be.send(b"second")
         self.assertEqual(fe.receive(), b"second")

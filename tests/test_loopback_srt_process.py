@@ -26,6 +26,8 @@ STORM_SECONDS = os.environ.get("SRT_STORM_SECONDS", "4")
 """20 for the whole one."""
 CALLERS = "200"
 CONNECTS = 1008
+LEFT = 40 << 20
+"""Bytes of memory that may be more in the end: much less than a connection's for each."""
 WARM_UP = 320
 
 
@@ -236,7 +238,7 @@ class Churn(ProcessCase):
             after = [count_of(process, "fd"), count_of(process, "task"), gateway.resident()]
         self.assertTrue(after[0] <= before[0] + 2, (before, after))
         self.assertTrue(after[1] <= before[1] + 2, (before, after))
-        self.assertTrue(after[2] < before[2] + (12 << 20), (before, after))
+        self.assertTrue(after[2] < before[2] + LEFT, (before, after))
 
     def rounds(self, gateway: Subprocess, port: int, count: int) -> int:
         """Connect a BE and an FE, and close them; how many connects it was."""
@@ -260,11 +262,13 @@ class Churn(ProcessCase):
         without a gateway between.
         """
         while True:
-            be.send(bytes(1000))
             try:
+                be.send(bytes(1000))
                 fe.receive(0.2)
             except TimeoutError:
                 continue
+            except Ended:  # another came first, as one may on a busy machine
+                pass
             return
 
     def again(self, gateway: Subprocess, port: int, streamid: str) -> SrtPeer:

@@ -269,7 +269,7 @@ class WithoutPyzmq(TestCase):
         Path(where, "zmq.py").write_text("import os\nos._exit(7)\n")
         gateway.launch("-c", "config.yaml", "--env-file", "secrets.json")
         with killed_in_the_end(gateway):
-            gateway.wait_until_listening()
+            gateway.wait_for("serves")
             fe, be = gateway.pair(gateway.zmq[0])
             gateway.terminate()
             fe.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
+from twisted.internet import reactor, threads
+
 from tests.live import Gateway, live
 from tests.srt_live import BE, FE, KEEP, OPEN, SrtCase, numbered
 from tests.srt_peer import SrtPeer
@@ -180,6 +182,7 @@ class SessionTests(SrtCase):
         fes = [self.call(gateway, FE) for _ in range(3)]
         while gateway.service.switchboard.sessions_running() < 3:
             watcher.ping()  # who is let in is known to the rules a moment later
+        threads.blockingCallFromThread(reactor, gateway.service.data.refresh)
         self.assertEqual(self.rejected(gateway, FE), 1409)
         messages = numbered(0, 100)
         for message in messages:

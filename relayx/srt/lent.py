@@ -40,6 +40,7 @@ class LentConnection:
         self.hello = connection.hello
         self.waiting = True
         self.session: Any = None
+        self._chosen_at = time.monotonic()
         self.transport = SrtCarrier(
             engine, wires, connection.sock, self, connection.route, message
         )  # fmt: skip
@@ -54,14 +55,15 @@ class LentConnection:
         return self.connection.route
 
     def chosen(self) -> None:
-        """What a kept BE sent between sessions is told apart by when it is due."""
+        """What a kept BE sent before now is none of the session's; nobody is told of it yet."""
+        self._chosen_at = time.monotonic()
 
     def pair(self, session: Any) -> bytes:
         """Become one side of a session; what came early follows as any other message."""
         self.waiting = False
         self.session = session
         self._engine.order(
-            self._wires.begin, self.connection.sock, self.transport, time.monotonic(),
+            self._wires.begin, self.connection.sock, self.transport, self._chosen_at,
             self.connection.came,
         )  # fmt: skip
         return b""

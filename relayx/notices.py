@@ -16,7 +16,7 @@ from twisted.python.filepath import FilePath
 try:
     from twisted.internet import inotify as _inotify
 except ImportError:  # pragma: no cover  # another system than Linux
-    _inotify = None  # type: ignore[assignment]
+    _inotify = None  # type: ignore[assignment]  # in place of the module
 
 INOTIFY: Any = None if _inotify is None else _inotify.INotify
 """What tells of changes here; None where nothing does."""

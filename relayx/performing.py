@@ -44,7 +44,6 @@ class Performing:
         self._done = done
         self._effects: deque[fx.Effect] = deque()
         self._busy = False
-        self._is_fresh = False
         self._planes = data
         self._tick_call: Any = None
         self._push = StatePush(reactor, control, self._recipients, self._state)
@@ -66,16 +65,15 @@ class Performing:
 
     def __call__(self, effects: list[fx.Effect]) -> None:
         """Carry out effects in order."""
+        self._planes.changed()
         self._effects.extend(effects)
         if self._busy:
             return
         self._busy = True
-        self._is_fresh = False
         try:
             while self._effects:
                 effect = self._effects.popleft()
-                if not self._is_fresh and _tells(effect):
-                    self._is_fresh = True
+                if _tells(effect):
                     self._planes.refresh()
                 self._carry_out[type(effect)](effect)
         finally:

@@ -9,7 +9,7 @@ from relayx.authentication import Say
 from relayx.core import effects as fx
 from relayx.core.errors import Code
 from relayx.core.hello import Hello
-from relayx.core.messages import Protocol, Role, Transport
+from relayx.core.messages import Protocol, Role
 from relayx.core.pairing import Outcome
 from relayx.core.switchboard import Switchboard
 from relayx.metrics import Metrics
@@ -75,8 +75,7 @@ class PlaneEvents:
         self._metrics().said_hello(Protocol.SRT, came.hello.role)
         self._perform(
             self._switchboard.hello(
-                self._clock.seconds(), came.link, came.port, came.address, came.hello,
-                Transport.SRT, came.publishes, came.buffered, came.caller is not None,
+                self._clock.seconds(), came.link, came.port, came.address, came.hello, came.way
             )
         )  # fmt: skip
 

@@ -215,7 +215,7 @@ class Planes:
     def changed(self) -> None:
         """The rules' state may have changed."""
         if self.srt is not None:
-            self.srt.changed()
+            self.srt.handshakes.changed()
 
     # effects
 

@@ -349,7 +349,6 @@ class GatewayService(Service):
     # effects
 
     def _performed(self) -> None:
-        self.data.changed()
         self.brokering.changed()
         self._stopping.performed()
 

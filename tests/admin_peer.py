@@ -45,7 +45,7 @@ def in_time(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     def begin() -> Deferred[T]:
         return Deferred.fromCoroutine(work()).addTimeout(DEADLINE, reactor)
 
-    found: T = blockingCallFromThread(reactor, begin)  # type: ignore[arg-type]
+    found: T = blockingCallFromThread(reactor, begin)  # type: ignore[arg-type]  # typed as a module
     return found
 
 

@@ -26,6 +26,7 @@ from relayx.core.messages import (
 )
 from relayx.core.pairing import Outcome
 from relayx.core.policy import Policies, Policy
+from relayx.core.ports import Way
 from relayx.core.switchboard import Switchboard
 
 FE_AT = "192.0.2.1"
@@ -145,10 +146,10 @@ class Room:
     def hello(self, role: Role, port: int, client_id: str = "", **said: Any) -> int:
         """A data connection says HELLO; return its number."""
         at = said.pop("at", FE_AT if role is Role.FE else BE_AT)
-        by, publishes = said.pop("by", Transport.TCP), said.pop("publishes", False)
+        way = Way(transport=said.pop("by", Transport.TCP), publishes=said.pop("publishes", False))
         link = self.number()
         hello = Hello(role=role, client_id=client_id, **said)
-        self.did(self.switchboard.hello(self.now, link, port, at, hello, by, publishes))
+        self.did(self.switchboard.hello(self.now, link, port, at, hello, way))
         return link
 
     def dial(self, port: int, client_id: str = "", **said: Any) -> int:

@@ -259,7 +259,7 @@ class Gateway(Peers):
                 lambda _: done.set_result(None), lambda why: done.set_exception(why.value)
             )
 
-        reactor.callFromThread(begin)  # type: ignore[attr-defined]
+        reactor.callFromThread(begin)  # type: ignore[attr-defined]  # typed as a module
         return done
 
 

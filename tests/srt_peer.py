@@ -314,7 +314,7 @@ class SrtPeer:
             peer.close()
             raise
         peer._remote = (address, port)  # libsrt 1.5.1 has no name for the peer of a rendezvous
-        time.sleep(0.05)
+        time.sleep(0.05)  # see above: nothing tells of it
         return peer
 
     @classmethod
@@ -441,7 +441,7 @@ class SrtPeer:
                 message = self.receive(timeout)
             except Ended:
                 deadline = deadline or time.monotonic() + latency / 1000 + 0.1
-                time.sleep(0.005)
+                time.sleep(0.005)  # libsrt has no event of a broken socket
                 continue
             if not message:
                 return got

@@ -54,7 +54,7 @@ def main() -> None:
     while (now := time.monotonic()) < end:
         for caller in all_of_them:
             caller.look(srt, now, met)
-        time.sleep(0.01)
+        time.sleep(0.01)  # the pace of the storm: so many calls, not a wait
     print(json.dumps(met), flush=True)
 
 

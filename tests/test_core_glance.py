@@ -72,16 +72,18 @@ class Roles(GlanceCase):
         self.admitted(Role.FE, role=Role.FE)
 
     def test_as_it_says_though_it_sends_and_receives(self) -> None:
-        self.assertFalse(self.admitted(Role.BE, role=Role.BE, mode=Mode.BIDIRECTIONAL).publishes)
+        self.assertFalse(
+            self.admitted(Role.BE, role=Role.BE, mode=Mode.BIDIRECTIONAL).way.publishes
+        )
 
     def test_who_publishes_is_a_be(self) -> None:
         for said in ({}, {"role": Role.BE}):
-            self.assertTrue(self.admitted(Role.BE, mode=Mode.PUBLISH, **said).publishes)
+            self.assertTrue(self.admitted(Role.BE, mode=Mode.PUBLISH, **said).way.publishes)
 
     def test_who_requests_is_an_fe(self) -> None:
         self.publish()
         for said in ({}, {"role": Role.FE}):
-            self.assertFalse(self.admitted(Role.FE, mode=Mode.REQUEST, **said).publishes)
+            self.assertFalse(self.admitted(Role.FE, mode=Mode.REQUEST, **said).way.publishes)
 
     def test_by_the_ports_state(self) -> None:
         for said in ({}, {"plain": "live/cam"}, {"mode": Mode.BIDIRECTIONAL}, {"client_id": "x"}):
@@ -265,7 +267,7 @@ class Copies(GlanceCase):
                 for role in (None, *Role)
                 for mode in (None, *Mode)
             ]
-            return [(d.hello, d.publishes, d.reject, str(d.refusal)) for d in found]
+            return [(d.hello, d.way, d.reject, str(d.refusal)) for d in found]
 
         before = decisions(snapshot)
         for name in list(self.room.board.sessions):
@@ -467,8 +469,7 @@ class Crossing:
         link = room.number()
         room.did(
             room.switchboard.hello(
-                room.now, link, port, at, decision.hello, NATIVE, decision.publishes,
-                decision.buffered,
+                room.now, link, port, at, decision.hello, decision.way
             )
         )  # fmt: skip
         refused = [effect for effect in of(room.effects, fx.Refuse) if effect.link == link]

@@ -146,7 +146,7 @@ def log_to_stderr(verbose: int) -> None:
     shows = LogLevelFilterPredicate(level)
     if verbose <= 0:  # what somebody has to change before anything can work
         shows.setLogLevelForNamespace("relayx.client.waiting", LogLevel.error)
-    keep = FilteringLogObserver(_write_line, [shows])  # type: ignore[arg-type]
+    keep = FilteringLogObserver(_write_line, [shows])  # type: ignore[arg-type]  # a function will do
     globalLogBeginner.beginLoggingTo([keep], redirectStandardIO=False, discardBuffer=True)
 
 

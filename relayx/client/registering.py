@@ -67,9 +67,9 @@ class RegisteringEndpoint:
         link = self._make_link(lost)
 
         def registered(auth: Auth) -> Any:
-            protocol = protocolFactory.buildProtocol(None)  # type: ignore[arg-type]
+            protocol = protocolFactory.buildProtocol(None)  # type: ignore[arg-type]  # it has no one address
             service_side.append(protocol)
-            protocol.makeConnection(link)  # type: ignore[union-attr,arg-type]
+            protocol.makeConnection(link)  # type: ignore[union-attr,arg-type]  # as an ITransport
             self._registered(link, auth)
             if link.over:  # whoever was told has stopped the client
                 service_side.clear()

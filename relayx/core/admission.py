@@ -77,7 +77,7 @@ def check(sight: Sight, link: Link, port: Port, now: float) -> Admitted:
         raise PeerError(
             Code.NOT_ADMITTED, f"port {port.number} is a broker's, for ZeroMQ without HELLO"
         )
-    if not link.dialled:
+    if not link.way.dialled:
         check_source(sight.rules.admission, link, sight.roster, now)
     if link.role is Role.BE:
         return Admitted(replaced=check_be(sight, link, port))
@@ -143,7 +143,7 @@ def check_fe(sight: Sight, link: Link, port: Port, now: float) -> bool:
     :raises PeerError: the refusal.
     """
     rules = sight.rules
-    if rules.admission == TICKET and not link.hello.ticket and not link.dialled:
+    if rules.admission == TICKET and not link.hello.ticket and not link.way.dialled:
         raise NotAdmittedError(
             f"no ticket of a lease on port {port.number} in HELLO; data.admission is ticket"
         )
@@ -151,7 +151,7 @@ def check_fe(sight: Sight, link: Link, port: Port, now: float) -> bool:
     be = port.be
     if be is not None and not may_pair(rules, link, be):
         raise _cannot_pair(port, link, be)
-    if be is not None and be.publishes and link.publishes:
+    if be is not None and be.way.publishes and link.way.publishes:
         raise BadModeError(
             f"the BE of port {port.number} publishes, and so does the FE, by m=publish; allowed: "
             "m=request, or m=bidirectional"
@@ -198,7 +198,7 @@ def check_fe(sight: Sight, link: Link, port: Port, now: float) -> bool:
 def may_pair(rules: Rules, fe: Link, be: Link) -> bool:
     """Whether what carries the two may be joined: SRT's messages only with messages."""
     if fe.transport is be.transport:
-        return fe.buffered == be.buffered
+        return fe.way.buffered == be.way.buffered
     return rules.srt_bridge
 
 
@@ -206,8 +206,8 @@ def _cannot_pair(port: Port, fe: Link, be: Link) -> WrongTransportError:
     if fe.transport is be.transport:
         modes = {True: "buffer", False: "live"}
         return WrongTransportError(
-            f"the BE of port {port.number} is connected in SRT's {modes[be.buffered]} mode, the FE "
-            f"in {modes[fe.buffered]} mode"
+            f"the BE of port {port.number} is connected in SRT's {modes[be.way.buffered]} mode, "
+            f"the FE in {modes[fe.way.buffered]} mode"
         )
     return WrongTransportError(
         f"the BE of port {port.number} is connected by {be.transport.upper()}, the FE by "
@@ -218,7 +218,7 @@ def _cannot_pair(port: Port, fe: Link, be: Link) -> WrongTransportError:
 def is_shared(rules: Rules, fe: Link, be: Link) -> bool:
     """Whether others may watch what a BE publishes to an FE; a bridge feeds that one alone."""
     both_srt = fe.transport is be.transport is Transport.SRT
-    return both_srt and be.publishes and rules.srt_fan_out > 1
+    return both_srt and be.way.publishes and rules.srt_fan_out > 1
 
 
 def _may_watch(rules: Rules, link: Link, port: Port) -> bool:
@@ -315,7 +315,7 @@ def _takes_place(link: Link, waiting: Link, roster: Directory) -> bool:
 
 def _comes_back(link: Link, waiting: Link) -> bool:
     """Whether it may be the library of a BE that has given a handshake up, connecting again."""
-    return waiting.is_place_of(link.address, link.kind)
+    return waiting.is_place_of(link.address, link.way.kind)
 
 
 def with_credentials(

@@ -21,7 +21,7 @@ from relayx.core.hello import Hello
 from relayx.core.leases import Lease
 from relayx.core.messages import Protocol, Role, Transport
 from relayx.core.policy import Policies
-from relayx.core.ports import Link, Port, Session
+from relayx.core.ports import Link, Port, Session, Way
 from relayx.core.streamid import Mode, StreamId, Type, reject_of
 
 if TYPE_CHECKING:
@@ -51,15 +51,14 @@ class Snapshot(msgspec.Struct, frozen=True):
 class Decision(msgspec.Struct, frozen=True):
     """What becomes of a caller.
 
-    :ivar hello: what it says by its stream id. To be handed to ``Switchboard.hello`` with
-        `publishes` and `buffered` once the connection is there.
+    :ivar hello: what it says by its stream id. To be handed to ``Switchboard.hello`` with `way`
+        once the connection is there.
     :ivar refusal: why it is turned away, None where it is not.
     :ivar reject: the code that SRT says it by (a ``streamid.Reject``), 0 where it is not.
     """
 
     hello: Hello
-    publishes: bool = False
-    buffered: bool = False
+    way: Way
     refusal: PeerError | None = None
     reject: int = 0
 
@@ -110,10 +109,7 @@ def _lease(lease: Lease, clients: Mapping[Client, Client]) -> Lease:
 
 
 def _link(link: Link) -> Link:
-    copy = Link(
-        link.id, _NOWHERE, link.address, link.hello, link.keep, link.since, link.transport,
-        link.publishes, link.buffered, link.dialled,
-    )  # fmt: skip
+    copy = Link(link.id, _NOWHERE, link.address, link.hello, link.keep, link.since, link.way)
     copy.gone = link.gone
     return copy
 
@@ -136,14 +132,17 @@ def decide(snapshot: Snapshot, now: float, port: int, address: str, asked: Strea
     """
     found = snapshot.ports.get(port) or _no_srt_port(snapshot, port)
     hello = _hello(_role(snapshot, now, found, address, asked), asked)
-    publishes = asked.mode is Mode.PUBLISH
-    buffered = asked.type is Type.FILE
-    link = Link(0, found, address, hello, False, now, Transport.SRT, publishes, buffered)
+    way = Way(
+        transport=Transport.SRT,
+        publishes=asked.mode is Mode.PUBLISH,
+        buffered=asked.type is Type.FILE,
+    )
+    link = Link(0, found, address, hello, False, now, way)
     try:
         check(snapshot, link, found, now)
     except PeerError as error:
-        return Decision(hello, publishes, buffered, error, reject_of(error))
-    return Decision(hello, publishes, buffered)
+        return Decision(hello, way, error, reject_of(error))
+    return Decision(hello, way)
 
 
 def _no_srt_port(snapshot: Snapshot, number: int) -> Port:

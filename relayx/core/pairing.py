@@ -12,8 +12,8 @@ from relayx.core.codec import shown
 from relayx.core.errors import Code, PeerError
 from relayx.core.hello import Hello, Paired
 from relayx.core.leasing import Leasing
-from relayx.core.messages import Cause, Protocol, Role, SessionEnd, Transport
-from relayx.core.ports import Change, Link, Port, Session, Status
+from relayx.core.messages import Cause, Protocol, Role, SessionEnd
+from relayx.core.ports import BY_TCP, Change, Link, Port, Session, Status, Way
 from relayx.core.refusals import NotAdmittedError
 from relayx.core.zmtpseen import ZmtpSeen
 
@@ -79,6 +79,19 @@ KEPT_FOR = 2.0
 tenth of a second."""
 
 
+BY_GATEWAY = {
+    Cause.BE_LOST: "the BE's control connection ended and did not come back in time",
+    Cause.DRAIN: "the gateway is stopping",
+    Cause.ADMIN: "an administrator closed it",
+}
+"""What is said of sessions that the rules end."""
+
+
+def nothing_moved(cause: Cause, text: str) -> Outcome:
+    """The outcome of a session that came to nothing before it began."""
+    return Outcome(cause=cause, text=text, fe_to_be_bytes=0, be_to_fe_bytes=0, seconds=0.0)
+
+
 class Pairing:
     """The rules of data connections, over one board."""
 
@@ -93,20 +106,12 @@ class Pairing:
         number: int,
         address: str,
         hello: Hello,
-        transport: Transport = Transport.TCP,
-        publishes: bool = False,
-        buffered: bool = False,
-        dialled: bool = False,
-        raw: bool = False,
-        kind: str = "",
+        way: Way = BY_TCP,
     ) -> None:
         """A data connection has said who it is: pair it, let it wait, or refuse it."""
         board = self._board
         port = board.ports.get(number) or Port(number, Protocol.ZMQ, retired=True)
-        link = Link(
-            link_id, port, address, hello, self._keeps(hello), now, transport, publishes,
-            buffered, dialled, raw, kind,
-        )  # fmt: skip
+        link = Link(link_id, port, address, hello, self._keeps(hello), now, way)
         try:
             admitted = check(board, link, port, now)
         except PeerError as error:
@@ -244,7 +249,7 @@ class Pairing:
         hello = Hello(role, on_fe_close="close" if role is Role.BE else "")
         if board.rules.admission == TICKET and port is not None:
             hello = with_credentials(board, hello, port, address, username, password)
-        self.hello(now, link_id, number, address, hello, raw=True, kind=kind)
+        self.hello(now, link_id, number, address, hello, Way(raw=True, kind=kind))
 
     def link_lost(self, now: float, link_id: int) -> None:
         """A connection that waits has ended."""
@@ -253,7 +258,7 @@ class Pairing:
         if link is None or link not in (link.port.waiting_be, link.port.waiting_fe):
             return  # in a session since, whose end will be told
         port = link.port
-        if link.raw and port.waiting_be is link and not (board.draining or port.retired):
+        if link.way.raw and port.waiting_be is link and not (board.draining or port.retired):
             link.away = True
             board.cancel(link.due)
             link.due = board.at(now + KEPT_FOR, lambda _now: self._stays_away(link))

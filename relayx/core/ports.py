@@ -57,23 +57,40 @@ TRANSITIONS: dict[tuple[Status, Change], Status] = {
 }
 
 
+class Way(msgspec.Struct, frozen=True, kw_only=True):
+    """How a data connection came, besides who it says that it is.
+
+    :ivar publishes: by SRT to send alone (``m=publish``), and more than one may watch.
+    :ivar buffered: by SRT in buffer mode: what it sends has no boundaries.
+    :ivar dialled: the gateway called it, as configured, and does not ask who it is.
+    :ivar raw: without HELLO, by ZMTP. Libraries of ZeroMQ give a handshake up that takes long, and
+        connect again: a BE's place is kept for that.
+    :ivar kind: its kind of socket then, such as ``REP``; "" where it is not known.
+    """
+
+    transport: Transport = Transport.TCP
+    publishes: bool = False
+    buffered: bool = False
+    dialled: bool = False
+    raw: bool = False
+    kind: str = ""
+
+
+BY_TCP = Way()
+"""With HELLO, as most do."""
+
+
 class Link:
     """A data connection that waits or is in a session, as the rules see it.
 
     :ivar since: when it said HELLO, in seconds since the epoch.
-    :ivar publishes: it came by SRT to send alone (``m=publish``), and more than one may watch.
-    :ivar buffered: it came by SRT in buffer mode: what it sends has no boundaries.
-    :ivar raw: it came without HELLO, by ZMTP. Libraries of ZeroMQ give a handshake up that takes
-        long, and connect again: a BE's place is kept for that.
-    :ivar kind: its kind of socket then, such as ``REP``; "" where it is not known.
-    :ivar away: it is such a BE, and has yet to come back.
-    :ivar dialled: the gateway called it, as configured, and does not ask who it is.
+    :ivar way: how it came.
+    :ivar away: it is a BE that came by ZMTP alone, and has yet to come back.
     :ivar gone: a BE's: it has ended, and some of its sessions are still to end.
     """
 
     __slots__ = (
-        "address", "away", "buffered", "dialled", "due", "gone", "hello", "id", "keep", "kind",
-        "lease", "port", "publishes", "raw", "since", "transport",
+        "address", "away", "due", "gone", "hello", "id", "keep", "lease", "port", "since", "way",
     )  # fmt: skip
 
     def __init__(
@@ -84,12 +101,7 @@ class Link:
         hello: Hello,
         keep: bool,
         since: float,
-        transport: Transport = Transport.TCP,
-        publishes: bool = False,
-        buffered: bool = False,
-        dialled: bool = False,
-        raw: bool = False,
-        kind: str = "",
+        way: Way = BY_TCP,
     ) -> None:
         self.id = id
         self.port = port
@@ -97,12 +109,7 @@ class Link:
         self.hello = hello
         self.keep = keep
         self.since = since
-        self.transport = transport
-        self.publishes = publishes
-        self.buffered = buffered
-        self.dialled = dialled
-        self.raw = raw
-        self.kind = kind
+        self.way = way
         self.away = False
         self.gone = False
         self.lease: Lease | None = None
@@ -110,7 +117,12 @@ class Link:
 
     def is_place_of(self, address: str, kind: str) -> bool:
         """Whether it is away, and somebody who comes may be it again."""
-        return self.away and (self.address, self.kind) == (address, kind)
+        return self.away and (self.address, self.way.kind) == (address, kind)
+
+    @property
+    def transport(self) -> Transport:
+        """What carries it."""
+        return self.way.transport
 
     @property
     def role(self) -> Role:

@@ -55,10 +55,10 @@ from relayx.core.messages import (
     Register,
     Role,
     Side,
-    Transport,
 )
 from relayx.core.pairing import Outcome, Pairing
 from relayx.core.policy import Policies, Policy
+from relayx.core.ports import BY_TCP, Way
 from relayx.core.ranges import Ranges, Touched
 from relayx.core.registration import Registration
 
@@ -163,18 +163,10 @@ class Switchboard:
         port: int,
         address: str,
         hello: Hello,
-        transport: Transport = Transport.TCP,
-        publishes: bool = False,
-        buffered: bool = False,
-        dialled: bool = False,
+        way: Way = BY_TCP,
     ) -> list[Effect]:
-        """A data connection has said HELLO on `port`, or an SRT one the same by its stream id.
-
-        :param publishes: see :class:`~relayx.core.ports.Link`, as for the rest.
-        """
-        self._pairing.hello(
-            now, link, port, address, hello, transport, publishes, buffered, dialled
-        )
+        """A data connection has said HELLO on `port`, or an SRT one the same by its stream id."""
+        self._pairing.hello(now, link, port, address, hello, way)
         return self.board.take()
 
     def zmtp(

@@ -16,12 +16,13 @@ from twisted.logger import Logger
 from relayx.core import effects as fx
 from relayx.core.hello import Hello
 from relayx.core.messages import Cause, Role
+from relayx.core.pairing import nothing_moved
 from relayx.data.connection import DataConnection
 from relayx.data.events import Events
 from relayx.data.inspected import Inspection
 from relayx.data.negotiation import Failure, Negotiation
 from relayx.data.raw import Raw
-from relayx.data.sessions import Sessions, nothing_moved
+from relayx.data.sessions import Sessions
 from relayx.data.settings import Settings
 from relayx.net.newcomers import Newcomers
 from relayx.zmtp import Credentials, Fault, ZmtpError

@@ -13,12 +13,13 @@ from twisted.logger import Logger
 from relayx.core import effects as fx
 from relayx.core.hello import Hello, HelloError, Waiting
 from relayx.core.messages import Cause, Role
+from relayx.core.pairing import BY_GATEWAY, nothing_moved
 from relayx.data.connection import DataConnection
 from relayx.data.direct import Direct
 from relayx.data.events import Events
 from relayx.data.opening import Opening
 from relayx.data.ports import DataPorts
-from relayx.data.sessions import Sessions, nothing_moved
+from relayx.data.sessions import Sessions
 from relayx.data.settings import Settings
 from relayx.net.address import Networks
 from relayx.net.endwatch import EndWatch
@@ -28,11 +29,6 @@ from relayx.net.sources import source_of
 from relayx.net.tcp import Failure
 
 _log = Logger(namespace="relayx.data")
-_END_TEXT = {
-    Cause.BE_LOST: "the BE's control connection ended and did not come back in time",
-    Cause.DRAIN: "the gateway is stopping",
-    Cause.ADMIN: "an administrator closed it",
-}
 
 
 class Held(NamedTuple):
@@ -296,7 +292,7 @@ class DataPlane:
 
     def end_session(self, effect: fx.EndSession) -> None:
         """Close both sides of a session at once."""
-        text = _END_TEXT.get(effect.cause, str(effect.cause))
+        text = BY_GATEWAY.get(effect.cause, str(effect.cause))
         self.direct.end(effect.pairing_id)
         session = self.sessions.get(effect.pairing_id)
         if session is not None:

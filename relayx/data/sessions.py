@@ -42,11 +42,6 @@ class Running(NamedTuple):
     inspection: Inspection | None
 
 
-def nothing_moved(cause: Cause, text: str) -> Outcome:
-    """The outcome of a session that came to nothing before it began."""
-    return Outcome(cause=cause, text=text, fe_to_be_bytes=0, be_to_fe_bytes=0, seconds=0.0)
-
-
 class Sessions:
     """Begins and ends them, and adds up what they move.
 

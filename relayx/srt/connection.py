@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from relayx.core.hello import Hello
+from relayx.core.ports import Way
 from relayx.net.proxy import Address
 from relayx.srt.binding import Peer
 
@@ -19,16 +20,14 @@ class SrtConnection:
     :ivar sock: libsrt's.
     :ivar address: the peer's.
     :ivar route: where the peer is, and where it connected to.
-    :ivar publishes: its stream id said ``m=publish``.
-    :ivar buffered: it sends bytes and not messages.
+    :ivar way: how it came, for the rules.
     :ivar caller: who called it, None of one that came by itself.
     :ivar came: when, by time.monotonic(): before the peer knows that it is connected.
     :ivar waiting: it is in no session.
     """
 
     __slots__ = (
-        "address", "buffered", "caller", "came", "hello", "link", "port", "publishes", "route",
-        "sock", "waiting",
+        "address", "caller", "came", "hello", "link", "port", "route", "sock", "waiting", "way",
     )  # fmt: skip
 
     def __init__(
@@ -40,8 +39,7 @@ class SrtConnection:
         here: str,
         hello: Hello,
         came: float,
-        publishes: bool = False,
-        buffered: bool = False,
+        way: Way,
         caller: Caller | None = None,
     ) -> None:
         self.link = link
@@ -50,8 +48,7 @@ class SrtConnection:
         self.address = peer.host
         self.route = Address(peer.host, peer.port), Address(here, port)
         self.hello = hello
-        self.publishes = publishes
-        self.buffered = buffered
+        self.way = way
         self.caller = caller
         self.came = came
         self.waiting = False

@@ -49,6 +49,7 @@ class Handshakes:
 
     :param reactor: an IReactorTime and IReactorFromThreads.
     :param look: copies the rules' state.
+    :param looked: called when there is a new copy.
     :param prepare: told of each that is let in, with the port's number and its socket, in a thread
         of libsrt's.
     :param refused: told of each that is turned away, with the port's number, the address, the code,
@@ -62,15 +63,18 @@ class Handshakes:
         reactor: Any,
         library: Library,
         look: Callable[[], Snapshot],
+        looked: Callable[[], None],
         prepare: Callable[[int, int], None],
         refused: Callable[[int, str, str, int, str], None],
     ) -> None:
         self._reactor = reactor
         self._library = library
         self._look = look
+        self._looked = looked
         self._prepare = prepare
         self._tell = refused
         self.snapshot = look()
+        self._stale = False
         self.refusals: dict[int, int] = {}
         self._build_call: Any = None
         self._may_build_at = 0.0
@@ -89,6 +93,7 @@ class Handshakes:
         Copying costs time, so it is done at once, but no more than a tenth of all time, unless
         somebody is told of the new state, see :meth:`refresh`.
         """
+        self._stale = True
         if self._closed or self._build_call is not None:
             return
         wait = max(0.0, self._may_build_at - time.monotonic())
@@ -99,6 +104,8 @@ class Handshakes:
 
     def refresh(self) -> None:
         """Decide by the state as it is now: somebody is about to be told of it, and may call."""
+        if not self._stale or self._closed:
+            return
         if self._build_call is not None:
             self._build_call.cancel()
         self._build()
@@ -107,8 +114,10 @@ class Handshakes:
         self._build_call = None
         began = time.monotonic()
         self.snapshot = self._look()
+        self._stale = False
         ended = time.monotonic()
         self._may_build_at = ended + (ended - began) * _BUILD_SHARE
+        self._looked()
 
     # in a thread of libsrt's
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from relayx.core.errors import Code
 from relayx.core.hello import Answer
 from relayx.net.proxy import Address
 from relayx.srt.carrier import SrtCarrier, Wires
@@ -76,21 +75,9 @@ class LentConnection:
     def answer(self, answer: Answer) -> None:
         """Nothing is said on SRT but what the other side says."""
 
-    def refuse(self, code: Code, text: str, *, ack: bool = False) -> None:
-        """Close."""
-        self.close()
-
-    def leave(self) -> None:
-        """Close."""
-        self.close()
-
     def close(self) -> None:
         """Close behind what was sent."""
         self.transport.loseConnection()
-
-    def stop_lingering(self) -> None:
-        """Close at once."""
-        self.transport.abortConnection()
 
     # Ends, see carrier
 

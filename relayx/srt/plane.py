@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from relayx.core import effects as fx
 from relayx.core.glance import Snapshot
 from relayx.core.hello import Hello
-from relayx.core.messages import Cause, Role
-from relayx.core.pairing import Outcome
+from relayx.core.messages import Cause, Role, Transport
+from relayx.core.pairing import BY_GATEWAY, Outcome, nothing_moved
+from relayx.core.ports import Way
 from relayx.srt.binding import Library, Peer
 from relayx.srt.carrier import Wires
 from relayx.srt.connection import SrtConnection
@@ -32,11 +33,6 @@ from relayx.srt.statistics import LinkState
 from relayx.srt.totals import Totals
 
 _NO_MESSAGE_LIMIT = 1316
-_END_TEXT = {
-    Cause.BE_LOST: "the BE's control connection ended and did not come back in time",
-    Cause.DRAIN: "the gateway is stopping",
-    Cause.ADMIN: "an administrator closed it",
-}
 
 
 class Events(Protocol):
@@ -94,8 +90,8 @@ class SrtPlane:
             self._engine, self._over, self._reported, self._kept_in_engine, self.running.note
         )
         self.handshakes = Handshakes(
-            reactor, library, look, lambda *came: self.ports.set_new_options(*came),
-            events.refused_by_srt,
+            reactor, library, look, lambda: self.callers.consider(),
+            lambda *came: self.ports.set_new_options(*came), events.refused_by_srt,
         )  # fmt: skip
         self.ports = Ports(
             reactor, self._engine, library, settings, self.handshakes.decide, self._accepted
@@ -115,11 +111,6 @@ class SrtPlane:
         self._settings = settings
         self.ports.change(settings)
 
-    def changed(self) -> None:
-        """The rules' state is not what it was, for those who call and those who are called."""
-        self.handshakes.changed()
-        self.callers.consider()
-
     def dial(self) -> None:
         """Call the peers of ``srt.dial`` from now on."""
         self.callers.begin(self._settings)
@@ -134,11 +125,10 @@ class SrtPlane:
         decision = let_in.decision
         self._engine.add(sock)
         came = SrtConnection(
-            0, sock, number, peer, self._here, decision.hello, let_in.when, decision.publishes,
-            decision.buffered,
-        )  # fmt: skip
+            0, sock, number, peer, self._here, decision.hello, let_in.when, decision.way
+        )
         self._engine.tell(self._arrived, came)
-        self._wait_in_engine(sock, decision.hello.role, decision.buffered)
+        self._wait_in_engine(sock, decision.hello.role, decision.way.buffered)
 
     def _wait_in_engine(self, sock: int, role: Role, buffered: bool) -> None:
         is_be = role is Role.BE
@@ -148,10 +138,10 @@ class SrtPlane:
     def _reached(self, caller: Caller, sock: int, peer: Peer) -> None:
         """A peer that was called is there."""
         dial = caller.dial
-        hello = Hello(dial.role)
+        way = Way(transport=Transport.SRT, dialled=True)
         came = SrtConnection(
-            0, sock, dial.port, peer, self._here, hello, time.monotonic(), caller=caller
-        )  # fmt: skip
+            0, sock, dial.port, peer, self._here, Hello(dial.role), time.monotonic(), way, caller
+        )
         self._engine.tell(self._arrived, came)
         self._wait_in_engine(sock, dial.role, False)
 
@@ -231,7 +221,8 @@ class SrtPlane:
             for left in (fe, be):
                 if left is not None and left.waiting:
                     self._close(left.link)
-            self._events.session_over(effect.pairing_id, _nothing(cause))
+            nothing = nothing_moved(cause, "one side was gone before the session began")
+            self._events.session_over(effect.pairing_id, nothing)
             return
         fe.waiting = be.waiting = False
         keep = effect.keep or effect.shared
@@ -287,7 +278,7 @@ class SrtPlane:
 
     def end_session(self, effect: fx.EndSession) -> None:
         """Close both sides of a session at once."""
-        text = _END_TEXT.get(effect.cause, str(effect.cause))
+        text = BY_GATEWAY.get(effect.cause, str(effect.cause))
         self._engine.order(self._sessions.finish, effect.pairing_id, effect.cause, text)
 
     # sessions
@@ -322,8 +313,3 @@ class SrtPlane:
     def release(self) -> None:
         """Every connection is gone: end the thread, and libsrt's."""
         self._engine.stop()
-
-
-def _nothing(cause: Cause) -> Outcome:
-    text = "one side was gone before the session began"
-    return Outcome(cause=cause, text=text, fe_to_be_bytes=0, be_to_fe_bytes=0, seconds=0.0)

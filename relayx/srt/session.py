@@ -58,7 +58,6 @@ class Paired:
 
     :param fe_came: when the FE came, by time.monotonic(); `be_came` likewise.
     :param keep: whether the BE stays when the FE ends; one whose stream is shared always does.
-    :param trace_id: for the log.
     """
 
     __slots__ = (

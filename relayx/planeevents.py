@@ -50,6 +50,11 @@ class PlaneEvents:
             self._metrics().said_hello(found.protocol, hello.role)
         self._perform(self._switchboard.hello(now, link, port, address, hello))
 
+    def takes_zmtp(self, port: int) -> bool:
+        """See data.events.Events."""
+        found = self._switchboard.board.ports.get(port)
+        return found is not None and found.protocol is Protocol.ZMQ
+
     def role_by_state(self, port: int, address: str, kind: str) -> Role:
         """See data.events.Events."""
         return self._switchboard.role_by_state(self._clock.seconds(), port, address, kind)

@@ -143,18 +143,21 @@ class Planes:
     # ports
 
     def listen(self, number: int, protocol: Protocol, adopted: socket.socket | None = None) -> None:
-        """Listen on one data port, an srt port by both transports.
+        """Listen on one data port, an srt port by both transports; by each where it is not yet.
 
         :param adopted: a TCP socket that listens there already.
         :raises twisted.internet.error.CannotListenError: where it cannot be bound.
         """
-        self.data.listen(number, adopted, zmtp=protocol is Protocol.ZMQ)
+        is_new = number not in self.data.listening
+        if is_new:
+            self.data.listen(number, adopted)
         if self.srt is None or not self._takes_srt(number, protocol):
             return
         try:
             self.srt.ports.listen(number)
         except OSError as error:
-            self.data.stop_listening_on(number)
+            if is_new:
+                self.data.stop_listening_on(number)
             problem = OSError(error.errno or errno.EADDRINUSE, f"{error.strerror} (UDP, for SRT)")
             raise CannotListenError(self._srt_settings.interface, number, problem) from None
 
@@ -170,11 +173,14 @@ class Planes:
     def _takes_srt(self, number: int, protocol: Protocol) -> bool:
         return self.srt is not None and protocol is Protocol.SRT and number not in self._calls
 
-    def stop_listening_on(self, number: int) -> None:
-        """Accept no more on one port; its connections stay."""
-        self.data.stop_listening_on(number)
+    def keep_listening(self, ports: Mapping[int, Protocol]) -> None:
+        """Accept no more but on these, by SRT on srt ports alone; connections stay."""
+        for number in self.data.listening - ports.keys():
+            self.data.stop_listening_on(number)
         if self.srt is not None:
-            self.srt.ports.stop_listening_on(number)
+            taken = {number for number, kind in ports.items() if self._takes_srt(number, kind)}
+            for number in self.srt.ports.listening - taken:
+                self.srt.ports.stop_listening_on(number)
 
     def stop_listening(self) -> None:
         """Accept no more."""
@@ -186,10 +192,11 @@ class Planes:
         """Accept no more on sockets that were adopted: the next process will."""
         self.data.leave_adopted()
 
-    @property
-    def listening(self) -> set[int]:
-        """The ports that are listened on."""
-        return self.data.listening
+    def listens(self, number: int, protocol: Protocol) -> bool:
+        """Whether a port is listened on, as one of its protocol is."""
+        if self.srt is not None and self._takes_srt(number, protocol):
+            return number in self.data.listening and number in self.srt.ports.listening
+        return number in self.data.listening
 
     def set_tls(self, context: Context | None) -> None:
         """Take TLS with this certificate from now on; of TCP."""

@@ -285,12 +285,12 @@ class Reloading:
                 self._say("info", "srt", parts.data.begin_srt(srt_settings(config, new.secrets)))
             except SrtUnusableError as error:
                 raise ConfigError([Fault(file, "srt", "", str(error))]) from None
+        undo.callback(parts.data.keep_listening, dict(numbers(rules(before).ports)))
         for number, protocol, key in self._added(config):
             try:
                 parts.data.listen(number, protocol)
             except (CannotListenError, OSError) as error:
                 raise ConfigError([_cannot_listen(file, key, number, error)]) from None
-            undo.callback(parts.data.stop_listening_on, number)
         path = config.audit.file
         try:
             audit = parts.record.open(path) if path != before.audit.file else None
@@ -307,7 +307,7 @@ class Reloading:
         return [
             (number, protocol, f"relay.{protocol}_start_port")
             for number, protocol in numbers(rules(config).ports)
-            if number not in self._parts.data.listening and number not in brokered
+            if number not in brokered and not self._parts.data.listens(number, protocol)
         ]
 
     def _taken(self, config: Config, file: str) -> list[Fault]:
@@ -344,9 +344,7 @@ class Reloading:
         parts.control.change(control_settings(config))
         parts.data.change(data_settings(config), srt_settings(config, new.secrets))
         parts.switchboard.replace_policies(policies(config.clients))
-        ports = rules(config).ports
-        for number in parts.data.listening - {number for number, _ in numbers(ports)}:
-            parts.data.stop_listening_on(number)
+        parts.data.keep_listening(dict(numbers(rules(config).ports)))
         self._perform(parts.switchboard.replace_rules(rules(config)))
 
     @property

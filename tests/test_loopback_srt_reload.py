@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+
+from relayx.zmtp import greeting_bytes
+from tests.guide_peer import EndedError
 from tests.reloading import Filed, filed
 from tests.srt_live import BE, FE, OPEN, SrtCase
 
@@ -19,6 +23,17 @@ class ReloadCase(SrtCase):
         reason = self.rejected(gateway, "#!::x-role=FE", port, timeout=2.5)
         self.assertIn(reason, (1404, 16))
         return reason != 16
+
+    def takes_zmtp(self, gateway: Filed, port: int) -> bool:
+        """Whether who greets by ZMTP is greeted; the connection is closed where not."""
+        link = gateway.dial(port)
+        link.send(greeting_bytes())
+        try:
+            self.assertEqual(link.receive(1), greeting_bytes()[:1])
+        except EndedError:
+            return False
+        link.close()
+        return True
 
 
 class Options(ReloadCase):
@@ -140,6 +155,36 @@ class Ports(ReloadCase):
         self.assertEqual(self.rejected(gateway, BE, one), 1409)
         running.send(b"still")
         self.assertEqual(fe.receive(), b"still")
+
+    @filed(real_srt=SRT, data=OPEN)
+    def test_other_protocol(self, gateway: Filed) -> None:
+        """A port has what its protocol has: SRT, or ZMTP without HELLO."""
+        zmq, srt = gateway.zmq, gateway.srt
+        swapped = {
+            "zmq_start_port": srt[0], "zmq_end_port": srt[-1],
+            "srt_start_port": zmq[0], "srt_end_port": zmq[-1],
+        }  # fmt: skip
+        for relay, of_zmq, of_srt in ((None, zmq, srt), (swapped, srt, zmq), (None, zmq, srt)):
+            gateway.reload(**({"relay": relay} if relay else {}))
+            self.assertEqual([self.takes_zmtp(gateway, n) for n in (of_zmq[0], of_srt[0])], [1, 0])
+            self.assertEqual([self.takes_srt(gateway, n) for n in (of_zmq[0], of_srt[0])], [0, 1])
+
+    @filed(real_srt=SRT, data=OPEN)
+    def test_other_protocol_that_cannot_be(self, gateway: Filed) -> None:
+        """Somebody else has the UDP port: all is as it was."""
+        zmq, srt = gateway.zmq, gateway.srt
+        swapped = {
+            "zmq_start_port": None, "zmq_end_port": None,
+            "srt_start_port": zmq[0], "srt_end_port": zmq[-1],
+        }  # fmt: skip
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.bind((gateway.host, zmq[1]))
+            self.assertIn(f"{zmq[1]}", gateway.refused(relay=swapped))
+            self.assertTrue(self.takes_zmtp(gateway, zmq[0]))
+            self.assertFalse(self.takes_srt(gateway, zmq[0]))
+            self.assertTrue(self.takes_srt(gateway, srt[0]))
+        gateway.reload(relay=swapped)
+        self.assertTrue(self.takes_srt(gateway, zmq[0]))
 
     @filed(srt=0, real_srt=SRT, data=OPEN)
     def test_the_first_ones(self, gateway: Filed) -> None:

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from relayx.core import effects as fx
 from relayx.core.hello import Hello
-from relayx.core.messages import Role
+from relayx.core.messages import Protocol, Role
 from relayx.core.pairing import Outcome
 from relayx.data.connection import DataConnection
 from relayx.data.plane import DataPlane
@@ -107,7 +107,7 @@ class Raws(SynchronousTestCase):
         self.plane = DataPlane(self.clock, Settings(**{"splice": False} | self.settings), self)
         listener = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(listener.close)
-        self.plane.listen(PORT, listener, zmtp=True)
+        self.plane.listen(PORT, listener)
         self.addCleanup(self.plane.release)
         self.addCleanup(self.plane.close)
 
@@ -175,6 +175,9 @@ class Raws(SynchronousTestCase):
 
     def said_hello(self, link: int, port: int, address: str, hello: Hello) -> None:
         self.perform(self.room.switchboard.hello(self.room.now, link, port, address, hello))
+
+    def takes_zmtp(self, port: int) -> bool:
+        return self.room.board.ports[port].protocol is Protocol.ZMQ
 
     def role_by_state(self, port: int, address: str, kind: str) -> Role:
         return self.room.switchboard.role_by_state(self.room.now, port, address, kind)

@@ -57,7 +57,6 @@ class Direct:
         self._sessions = sessions
         self._newcomers = newcomers
         self._connections = connections
-        self._ports: set[int] = set()
         self._last_waiting: dict[int, DataConnection] = {}  # that came to wait, by port
         self._negotiations: dict[str, Negotiation] = {}
         self.faults: Counter[str] = Counter({str(fault): 0 for fault in Fault} | {ENDED: 0})
@@ -66,15 +65,11 @@ class Direct:
         """Go by other settings; a handshake that has begun goes on by those it began with."""
         self._settings = settings
 
-    def allow(self, number: int) -> None:
-        """Connections may come without HELLO on a port."""
-        self._ports.add(number)
-
     # before they are paired
 
     def take(self, number: int) -> Raw | None:
         """What a connection without HELLO is on a port, None where none may come."""
-        if number not in self._ports:
+        if not self._events.takes_zmtp(number):
             return None
         return Raw(
             inspect=self._settings.inspect != "off",

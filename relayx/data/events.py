@@ -15,6 +15,9 @@ class Events(Protocol):
     def said_hello(self, link: int, port: int, address: str, hello: Hello) -> None:
         """A connection has said who it is."""
 
+    def takes_zmtp(self, port: int) -> bool:
+        """Whether somebody may come to a port without HELLO, by ZMTP."""
+
     def role_by_state(self, port: int, address: str, kind: str) -> Role:
         """Which role somebody has who comes without HELLO; `kind` of socket, "" if not known."""
 

@@ -95,17 +95,12 @@ class DataPlane:
 
     # ports
 
-    def listen(
-        self, number: int, adopted: socket.socket | None = None, *, zmtp: bool = False
-    ) -> None:
+    def listen(self, number: int, adopted: socket.socket | None = None) -> None:
         """Listen on one data port.
 
         :param adopted: a socket that listens there already.
-        :param zmtp: whether connections of ZMTP may come without HELLO.
         :raises twisted.internet.error.CannotListenError: where it cannot be bound.
         """
-        if zmtp:
-            self.direct.allow(number)
         self._ports.listen(number, adopted)
         if self._sweep is None:
             self._sweep = self.reactor.callLater(self._settings.keepalive, self._find_dead)

@@ -147,8 +147,13 @@ class Ports:
 
     def stop_listening(self) -> None:
         """Accept no more."""
-        for number in list(self._ports):
+        for number in self.listening:
             self.stop_listening_on(number)
+
+    @property
+    def listening(self) -> set[int]:
+        """Those that are listened on."""
+        return set(self._ports)
 
     # options
 

@@ -232,6 +232,7 @@ class SrtPeer:
         pbkeylen: int = 0,
         live: bool = True,
         timeout: float = DEADLINE,
+        local: tuple[str, int] | None = None,
         **options: int | str | bytes,
     ) -> Self:
         """Call a listener.
@@ -239,12 +240,17 @@ class SrtPeer:
         :param streamid: at most 512 bytes; as bytes it goes out whatever they are.
         :param latency: in ms, of both directions.
         :param live: live mode; False: buffer mode (``transtype`` file, without messages).
+        :param local: from where, by default a free port; another socket's that is one of this
+            process's may be shared, which saves libsrt two threads.
         :param options: more of libsrt's, in its units (:data:`OPTIONS`).
         :raises Rejected: with the reason that the other side gave; 16 is a timeout.
         """
         told = {"latency": latency, "passphrase": passphrase, "pbkeylen": pbkeylen, **options}
         peer = cls._opened(live, {**told, "streamid": streamid, "conntimeo": int(timeout * 1000)})
         try:
+            if local is not None:
+                here = _sockaddr(*local)
+                peer._check(peer._srt.srt_bind(peer._number, here, len(here)))
             name = _sockaddr(address, port)
             if peer._srt.srt_connect(peer._number, name, len(name)) < 0:
                 peer._refused()

@@ -26,9 +26,11 @@ STORM_SECONDS = os.environ.get("SRT_STORM_SECONDS", "4")
 """20 for the whole one."""
 CALLERS = "200"
 CONNECTS = 1008
+WARM_UP = 1600
+"""After which libsrt's own memory grows no more: it keeps what is closed for a second or more."""
+SMALL = {"latency": 1, "rcvbuf": 200_000, "sndbuf": 200_000, "fc": 256}
 LEFT = 40 << 20
 """Bytes of memory that may be more in the end: much less than a connection's for each."""
-WARM_UP = 320
 
 
 def cpu_seconds(process: int) -> float:
@@ -223,9 +225,11 @@ class Churn(ProcessCase):
 
     def _nothing_is_left(self) -> None:
         with twistd(
-            self.mktemp(), srt=8, real_srt={"latency": 1}, data=OPEN, log={"level": "error"}
+            self.mktemp(), srt=8, real_srt=SMALL, data=OPEN, log={"level": "error"}
         ) as gateway:
             watcher, process = gateway.fe11(), gateway.process.pid
+            self.anchor = SrtPeer.listen()  # has the UDP port that all call from
+            gateway.before_closing(self.anchor.close)
             with ThreadPoolExecutor(8) as pool:
                 list(pool.map(lambda port: self.rounds(gateway, port, WARM_UP // 16), gateway.srt))
                 self.all_empty(gateway, watcher)
@@ -243,17 +247,26 @@ class Churn(ProcessCase):
     def rounds(self, gateway: Subprocess, port: int, count: int) -> int:
         """Connect a BE and an FE, and close them; how many connects it was."""
         for number in range(count):
-            be = self.again(gateway, port, "#!::x-role=BE")
-            if number % 5 == 0:  # one that is gone before anybody looks
-                be.close()
-                be = self.again(gateway, port, "#!::x-role=BE")
-                be.close()
-                continue
-            fe = self.again(gateway, port, "#!::x-role=FE")
-            self.pass_on(be, fe)
-            for peer in (be, fe) if number % 2 else (fe, be):
-                peer.close()
+            if number % 5 == 0:  # two that are gone before anybody looks
+                for _ in range(2):
+                    self.again(gateway, port, "#!::x-role=BE").close()
+            else:
+                while not self.session(gateway, port, fe_first=number % 2 == 0):
+                    pass
         return count * 2
+
+    def session(self, gateway: Subprocess, port: int, *, fe_first: bool) -> bool:
+        """One; whether there was one: who was let in by what was so a moment ago may be closed."""
+        be = self.again(gateway, port, "#!::x-role=BE")
+        fe = self.again(gateway, port, "#!::x-role=FE")
+        try:
+            self.pass_on(be, fe)
+        except Ended:
+            return False
+        finally:
+            for peer in (fe, be) if fe_first else (be, fe):
+                peer.close()
+        return True
 
     def pass_on(self, be: SrtPeer, fe: SrtPeer) -> None:
         """Send until something arrives.
@@ -275,7 +288,9 @@ class Churn(ProcessCase):
         """Connect as soon as the port takes one."""
         while True:
             try:
-                return SrtPeer.connect(gateway.host, port, streamid, latency=1)
+                return SrtPeer.connect(
+                    gateway.host, port, streamid, latency=1, local=self.anchor.address
+                )
             except Rejected as rejected:
                 if rejected.code not in (1404, 1409):
                     raise

@@ -209,7 +209,6 @@ class Storm(ProcessCase):
             be, fe = self.pair(gateway, watcher, port)
             be.send(b"after it")
             self.assertEqual(fe.receive(), b"after it")
-        self.cost = cost, refused
 
     def rejected_by(self, gateway: Subprocess, streamid: str, port: int) -> int:
         """The reason of a refusal."""

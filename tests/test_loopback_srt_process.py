@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,6 +27,8 @@ STORM_SECONDS = os.environ.get("SRT_STORM_SECONDS", "4")
 """20 for the whole one."""
 CALLERS = "200"
 CONNECTS = 1008
+CHURN_SECONDS = 300.0
+"""In which all of them must have come and gone."""
 WARM_UP = 1600
 """After which libsrt's own memory grows no more: it keeps what is closed for a second or more."""
 SMALL = {"latency": 1, "rcvbuf": 200_000, "sndbuf": 200_000, "fc": 256}
@@ -227,6 +230,7 @@ class Churn(ProcessCase):
             self.mktemp(), srt=8, real_srt=SMALL, data=OPEN, log={"level": "error"}
         ) as gateway:
             watcher, process = gateway.fe11(), gateway.process.pid
+            self.deadline = time.monotonic() + CHURN_SECONDS
             self.anchor = SrtPeer.listen()  # has the UDP port that all call from
             gateway.before_closing(self.anchor.close)
             with ThreadPoolExecutor(8) as pool:
@@ -251,7 +255,7 @@ class Churn(ProcessCase):
                     self.again(gateway, port, "#!::x-role=BE").close()
             else:
                 while not self.session(gateway, port, fe_first=number % 2 == 0):
-                    pass
+                    self.in_time(port, "a session")
         return count * 2
 
     def session(self, gateway: Subprocess, port: int, *, fe_first: bool) -> bool:
@@ -259,7 +263,7 @@ class Churn(ProcessCase):
         be = self.again(gateway, port, "#!::x-role=BE")
         fe = self.again(gateway, port, "#!::x-role=FE")
         try:
-            self.pass_on(be, fe)
+            self.pass_on(be, fe, port)
         except Ended:
             return False
         finally:
@@ -267,7 +271,7 @@ class Churn(ProcessCase):
                 peer.close()
         return True
 
-    def pass_on(self, be: SrtPeer, fe: SrtPeer) -> None:
+    def pass_on(self, be: SrtPeer, fe: SrtPeer, port: int) -> None:
         """Send until something arrives.
 
         With libsrt 1.5.1 a message that follows the handshake at once can be seconds late, also
@@ -278,10 +282,9 @@ class Churn(ProcessCase):
                 be.send(bytes(1000))
                 fe.receive(0.2)
             except TimeoutError:
-                continue
-            except Ended:  # another came first, as one may on a busy machine
-                pass
-            return
+                self.in_time(port, "a message")
+            else:
+                return
 
     def again(self, gateway: Subprocess, port: int, streamid: str) -> SrtPeer:
         """Connect as soon as the port takes one."""
@@ -293,6 +296,11 @@ class Churn(ProcessCase):
             except Rejected as rejected:
                 if rejected.code not in (1404, 1409):
                     raise
+                self.in_time(port, f"a place for {streamid} instead of {rejected.code}")
+
+    def in_time(self, port: int, what: str) -> None:
+        """Fail where all of it has taken too long."""
+        self.assertTrue(time.monotonic() < self.deadline, f"port {port} waits for {what}")
 
     def all_empty(self, gateway: Subprocess, watcher: Control) -> None:
         """Wait until no port has anybody."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from relayx.core.messages import Cause, Role
 from relayx.data.raw import Raw
 from relayx.zmtp import Credentials, Fault, OldVersion, ZmtpError, error_command, greeting_bytes
-from tests.common import BE_AT, FE_AT
+from tests.common import BE_AT, FE_AT, SRT
 from tests.fuzzing import clean_log, examples
 from tests.test_zmtp_reader import command
 from tests.zmtp_bed import PORT, Raws, Wire, credentials, message, opening, ready
@@ -147,7 +147,7 @@ class Alone(Raws):
 
     def test_not_on_other_ports(self) -> None:
         """0xff begins no HELLO, and an srt port takes nothing else."""
-        self.assertIsNone(self.plane.direct.take(PORT + 1))
+        self.assertIsNone(self.plane.direct.take(SRT[0]))
 
 
 class Fitting(Raws):

@@ -82,7 +82,7 @@ class Meeting(BrokerCase):
         fe, be = gateway.pair(gateway.free[0])
         fe.send(b"as before")
         self.assertEqual(be.receive(9), b"as before")
-        self.assertEqual(gateway.service.data.listening, set(gateway.free))
+        self.assertEqual(gateway.service.data.data.listening, set(gateway.free))
 
 
 def _drain(pull: Any, most: int) -> list[list[bytes]]:
@@ -453,11 +453,11 @@ class Reloading(BrokerCase):
         gateway.reload(relay=gateway.ports(6, 0))
         self.assertEqual(fe.state()["zmq_total"], 6)
         self.assertEqual(
-            in_the_reactor(lambda: gateway.service.data.listening),
+            in_the_reactor(lambda: gateway.service.data.data.listening),
             set(range(gateway.zmq[2], gateway.zmq[0] + 6)),
         )
         gateway.reload(relay=gateway.ports(2, 0))
-        self.assertEqual(in_the_reactor(lambda: gateway.service.data.listening), set())
+        self.assertEqual(in_the_reactor(lambda: gateway.service.data.data.listening), set())
         self.assertEqual(len(fe.state()["brokers"]), 1)
         text = gateway.refused(relay=gateway.ports(1, 0))
         self.assertIn("is no zmq port", text)

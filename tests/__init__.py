@@ -12,7 +12,7 @@ settings.register_profile(
 settings.load_profile("relayx")
 
 STUCK = 1800.0
-"""Seconds after which a process of trial says where each of its threads is: no run takes that long."""
+"""Seconds after which a process of trial says where each thread is: no run takes that long."""
 
 if sys.__stderr__ is not None:
     faulthandler.dump_traceback_later(STUCK, file=sys.__stderr__)

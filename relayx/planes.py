@@ -259,9 +259,10 @@ class Planes:
             for link, transport in (
                 (effect.fe, effect.transport_fe), (effect.be, effect.transport_be)
             ):  # fmt: skip
-                lent = srt.lend(link, self._lent_lost) if transport is Transport.SRT else None
-                if lent is not None:
-                    self.data.adopt(lent)
+                if transport is Transport.SRT:
+                    whole = ends == {Transport.SRT}
+                    if (lent := srt.lend(link, self._lent_lost, whole=whole)) is not None:
+                        self.data.adopt(lent)
             self.data.pair(effect)
 
     def _lent_lost(self, lent: LentConnection) -> None:

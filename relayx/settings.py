@@ -9,6 +9,7 @@ from OpenSSL.SSL import Context
 from relayx import __version__
 from relayx.config.model import Admission, ClientPolicy, Config, DataTls, Secrets
 from relayx.config.srt import DialMode
+from relayx.config.srtrules import payload_room
 from relayx.config.zmq import BrokerSecurity, ZmqBroker
 from relayx.control.protocol import Settings as ControlSettings
 from relayx.core import messages
@@ -118,7 +119,7 @@ def srt_settings(config: Config, secrets: Secrets) -> SrtSettings:
         fan_out=told.fan_out,
         interface=config.data.interface,
         hello_timeout=config.data.hello_timeout,
-        payloadsize=told.payloadsize,
+        payloadsize=told.payloadsize or payload_room(told),
         options=tuple(_srt_options(config)),
         passphrase=secrets.srt_passphrase,
         dial=tuple(
@@ -186,7 +187,9 @@ def _srt_options(config: Config) -> Iterator[tuple[str, Value]]:
         yield "pbkeylen", told.pbkeylen
     if told.packetfilter:  # libsrt refuses an empty one
         yield "packetfilter", told.packetfilter
-    yield "payloadsize", told.payloadsize  # what a filter leaves of it is known now
+    # Messages of SRT peers go on as they are, so every size that fits; never 0, with which a
+    # caller's own packet filter has libsrt 1.5.1 write behind a packet's end.
+    yield "payloadsize", payload_room(told)
 
 
 def load_data_tls(told: DataTls) -> Context | None:

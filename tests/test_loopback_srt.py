@@ -111,6 +111,49 @@ class SessionTests(SrtCase):
         fe.close()
         self.assertEqual(watcher.state(lambda state: state["srt_busy"] == 0)["srt_busy"], 0)
 
+    @live(real_srt={"bridge": True, "mss": 1000, "payloadsize": 0, "rcvbuf": 10**6}, data=OPEN)
+    def test_bridge_with_small_packets(self, gateway: Gateway) -> None:
+        """Messages are no longer than what a packet takes."""
+        be = gateway.waiting(gateway.srt[0], "store")
+        fe = self.call(gateway, FE)
+        be.expect("RLX1PAIRED")
+        be.send(bytes(5000))
+        self.assertEqual([len(fe.receive()) for _ in range(6)], [956] * 5 + [220])
+
+    @live(real_srt={"fan_out": 2, "payloadsize": 188}, data=OPEN)
+    def test_every_size_goes_on(self, gateway: Gateway) -> None:
+        """What an SRT peer sends in one packet arrives in one, whatever becomes of TCP's bytes."""
+        watcher = gateway.fe11()
+        for publisher, watchers in (("#!::m=publish,x-role=BE", 2), (BE, 1)):
+            be = self.call(gateway, publisher, payloadsize=1456)
+            self.ready(watcher, gateway.srt[0])
+            fes = [self.call(gateway, FE) for _ in range(watchers)]
+            for fe in fes:
+                self.until_seen(be, fe)
+            messages = [bytes([n]) * size for n, size in enumerate((1316, 1456, 1, 1400, 188))]
+            for message in messages:
+                be.send(message)
+            for fe in fes:
+                got = [fe.receive()]
+                while got[-1] != messages[-1]:
+                    got.append(fe.receive())
+                self.assertEqual(got[-len(messages) :], messages)
+            be.close()
+            watcher.state(lambda state: state["srt_empty_ports"] == gateway.srt)
+
+    @live(real_srt={"payloadsize": 0}, data=OPEN)
+    def test_a_callers_own_packet_filter(self, gateway: Gateway) -> None:
+        """It takes some bytes of each packet, whatever was configured for messages."""
+        watcher = gateway.fe11()
+        fec = {"packetfilter": "fec,cols:10,rows:-2", "payloadsize": 1452}
+        be = self.call(gateway, BE, **fec)
+        self.ready(watcher, gateway.srt[0])
+        fe = self.call(gateway, FE, **fec)
+        messages = [bytes([n]) * 1452 for n in range(50)]
+        for message in messages:
+            be.send(message)
+        self.assertEqual([fe.receive() for _ in messages], messages)
+
     @live(real_srt={"bridge": True}, data=KEEP)
     def test_bridge_to_a_kept_be(self, gateway: Gateway) -> None:
         """FEs by TCP and by SRT in turn get what one publisher sends while they are there."""

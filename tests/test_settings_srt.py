@@ -28,10 +28,23 @@ class Settings(SynchronousTestCase):
                 "mss": 1500, "fc": 25600, "rcvbuf": 8192 * 1472, "sndbuf": 8192 * 1472,
                 "rcvlatency": 120, "peerlatency": 120, "maxbw": -1, "inputbw": 0, "oheadbw": 25,
                 "snddropdelay": 0, "tlpktdrop": True, "lossmaxttl": 0, "conntimeo": 3000,
-                "payloadsize": 1316,
+                "payloadsize": 1456,
             },
         )  # fmt: skip
         self.assertEqual(told, SrtSettings(options=told.options))
+
+    def test_payloadsize(self) -> None:
+        """What TCP's bytes are cut to; a socket takes every message that fits in a packet."""
+        for srt, cut, taken in (
+            (Srt(), 1316, 1456),
+            (Srt(payloadsize=0), 1456, 1456),
+            (Srt(payloadsize=188), 188, 1456),
+            (Srt(payloadsize=0, mss=1000), 956, 956),
+            (Srt(payloadsize=0, packetfilter="fec,cols:10"), 1452, 1452),
+            (Srt(mss=9000), 1316, 1456),
+        ):
+            told = srt_settings(Config(srt=srt), SECRETS)
+            self.assertEqual((told.payloadsize, dict(told.options)["payloadsize"]), (cut, taken))
 
     def test_order(self) -> None:
         """What others are counted by comes first, and a filter before what it leaves."""
@@ -50,7 +63,10 @@ class Settings(SynchronousTestCase):
         told = srt_settings(Config(srt=srt), SECRETS)
         options = dict(told.options)
         self.assertEqual((options.pop("rcvlatency"), options.pop("peerlatency")), (1, 2))
-        not_options = {"enabled", "bridge", "fan_out", "dial", "latency", "peerlatency"}
+        self.assertEqual(options.pop("payloadsize"), 1400 - 44 - 4)
+        not_options = {
+            "enabled", "bridge", "fan_out", "dial", "latency", "peerlatency", "payloadsize",
+        }  # fmt: skip
         names = set(Srt.__struct_fields__) - not_options
         self.assertEqual(options, {name: getattr(srt, name) for name in names})
         self.assertEqual(told.payloadsize, 13)

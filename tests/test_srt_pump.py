@@ -186,7 +186,20 @@ class Behaviour(PumpCase):
         slow = self.pump.counted(one, three)
         self.assertTrue(slow.dropped > 0 and slow.dropped_bytes > 0, slow)
         self.assertEqual(slow.stalled, 0.0)
-        self.assertEqual(self.pump.counted(one, two)[1:], (size, 0, 0, 0.0))
+        self.assertEqual(self.pump.counted(one, two)[1:], (size, 0, 0, 0.0, 0))
+
+    def test_longer_than_a_packet(self) -> None:
+        """Such a message is dropped and counted, one by one, and what follows it goes on."""
+        for holds in (True, False):
+            (one, left), (two, right) = self.pair(payloadsize=1456), self.pair(payloadsize=1200)
+            self.pump.join(one, two, holds=holds)
+            messages = [bytes([n]) * size for n, size in enumerate((1200, 1201, 1, 1316, 1200))]
+            for message in messages:
+                left.send(message)
+            expected = [message for message in messages if len(message) <= 1200]
+            self.assertEqual(self.received(right, 3), expected)
+            self.assertEqual(self.pump.counted(one, two), Counts(3, 2401, 2, 2517, 0.0, 2))
+            self.assertFalse(self.pump.holds(one, two))
 
     def test_discard(self) -> None:
         sock, peer = self.pair()

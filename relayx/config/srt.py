@@ -159,7 +159,10 @@ class Srt(Section, frozen=True):
                     most=LONGEST_LEASE_MS),
     ] = 3000  # fmt: skip
     payloadsize: Annotated[
-        int, keys.number("bytes of a message at most; 0: as many as mss lets", 0, PAYLOAD_MOST)
+        int,
+        keys.number(
+            "bytes of a message made of TCP's at most; 0: as many as mss lets", 0, PAYLOAD_MOST
+        ),
     ] = 1316
     packetfilter: Annotated[
         str,

@@ -92,11 +92,16 @@ def _buffer_faults(file: str, srt: Srt) -> Iterator[Fault]:
             yield Fault(file, f"srt.{name}", str(value), problem, f"{least} or more")
 
 
-def _payload_faults(file: str, srt: Srt) -> Iterator[Fault]:
+def payload_room(srt: Srt) -> int:
+    """The most bytes of a message that a packet takes."""
     extra = FEC_EXTRA if srt.packetfilter else 0
-    most = min(PAYLOAD_MOST, srt.mss - DATA_HEADER) - extra
+    return min(PAYLOAD_MOST, srt.mss - DATA_HEADER) - extra
+
+
+def _payload_faults(file: str, srt: Srt) -> Iterator[Fault]:
+    most = payload_room(srt)
     if srt.payloadsize > most:
-        behind = f" and the {FEC_EXTRA} bytes of srt.packetfilter" if extra else ""
+        behind = f" and the {FEC_EXTRA} bytes of srt.packetfilter" if srt.packetfilter else ""
         problem = f"is more than the headers{behind} leave of a packet of srt.mss = {srt.mss}"
         yield Fault(file, "srt.payloadsize", str(srt.payloadsize), problem, f"{most} or less")
 

@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from twisted.logger import Logger
+
 from relayx.net.proxy import Address
 from relayx.net.tcp import Failure
 from relayx.srt.dropping import Dropped, Dropping
@@ -23,6 +25,8 @@ from relayx.srt.engine import MEASURE_EVERY, SETTLE, Engine
 from relayx.srt.pump import Event, What
 from relayx.srt.session import DELIVERY_LIMIT, play_time
 from relayx.srt.statistics import Gauge, LinkState
+
+_log = Logger(namespace="relayx.srt")
 
 HIGH_WATER = 65536
 LOW_WATER = 16384
@@ -55,6 +59,7 @@ class Wire:
         self.closing = False
         self.settled: float | None = None
         self.close_by = 0.0
+        self.oversize = 0
 
 
 class Wires:
@@ -153,7 +158,9 @@ class Wires:
             wire.gauge.measure(now, stats)
             state = wire.gauge.state
             wire.dropping.measured(now, state.send_dropped)
-            self._engine.tell(wire.carrier.measured, state, wire.dropping.dropped(now, 0))
+            self._engine.tell(
+                wire.carrier.measured, state, wire.dropping.dropped(now, wire.oversize)
+            )
 
     def look(self, now: float) -> bool:
         """See :class:`~relayx.srt.engine.Party`."""
@@ -211,15 +218,21 @@ class Wires:
         if time.monotonic() < wire.settled_at:
             return
         wire.settled_at = 0.0
-        send, sent = self._engine.library.lib.srt_sendmsg, 0
+        library, sent = self._engine.library, 0
         while wire.out:
             message = wire.out[0]
-            if send(wire.sock, message, len(message), -1, 1) < 0:
-                if self._engine.is_connected(wire.sock):
-                    break  # no room
-                sent += sum(map(len, wire.out))
-                wire.out.clear()
-                break
+            if library.lib.srt_sendmsg(wire.sock, message, len(message), -1, 1) < 0:
+                code = library.lib.srt_getlasterror(library.ffi.NULL)
+                if not self._engine.is_connected(wire.sock):
+                    sent += sum(map(len, wire.out))
+                    wire.out.clear()
+                    break
+                if code // 1000 == 6:  # no room
+                    break
+                if not wire.oversize:
+                    text = f"a message of {len(message)} bytes is longer than an SRT packet there"
+                    _log.warn("{text}", text=f"{wire.carrier.route[0].host}: {text}; dropped")
+                wire.oversize += 1
             sent += len(wire.out.popleft())
         self._engine.pump.room(wire.sock, bool(wire.out))
         if sent:

@@ -35,7 +35,9 @@ LOOK_EVERY = 0.01
 EARLY_LIMIT = 65536
 """Bytes that are kept of what a BE sends before its first session (contract section 6)."""
 
-_MESSAGE_ROOM = 65536
+MESSAGE_ROOM = 65536
+"""Bytes of a message at most, or of what is read at once in buffer mode."""
+
 _MESSAGES_A_TURN = 64
 _log = Logger(namespace="relayx.srt")
 
@@ -134,8 +136,8 @@ class Engine:
         self._waiting: dict[int, tuple[Waiting, Callable[[], None]]] = {}
         self._readers: dict[int, Callable[[Event], None]] = {}
         self._owners: dict[int, Party] = {}
-        self._buffer = library.ffi.new(f"char[{_MESSAGE_ROOM}]")
-        self._view = library.ffi.buffer(self._buffer, _MESSAGE_ROOM)
+        self._buffer = library.ffi.new(f"char[{MESSAGE_ROOM}]")
+        self._view = library.ffi.buffer(self._buffer, MESSAGE_ROOM)
 
     # for the reactor's thread
 
@@ -242,7 +244,7 @@ class Engine:
         view = self._view
         messages: list[bytes] = []
         for _ in range(_MESSAGES_A_TURN):
-            size, due = receive_timed(self.library, sock, self._buffer, _MESSAGE_ROOM)
+            size, due = receive_timed(self.library, sock, self._buffer, MESSAGE_ROOM)
             if size <= 0:
                 error = self.library.lib.srt_getlasterror(self.library.ffi.NULL)
                 return messages, size == 0 or error // 1000 != 6

@@ -22,7 +22,7 @@ from relayx.srt.carrier import Wires
 from relayx.srt.connection import SrtConnection
 from relayx.srt.dialing import Caller, Callers
 from relayx.srt.dropping import Dropped
-from relayx.srt.engine import Engine, Waiting
+from relayx.srt.engine import MESSAGE_ROOM, Engine, Waiting
 from relayx.srt.handshakes import Handshakes
 from relayx.srt.lent import LentConnection
 from relayx.srt.ports import Ports
@@ -31,8 +31,6 @@ from relayx.srt.session import Paired, Report, Sessions
 from relayx.srt.settings import SrtSettings
 from relayx.srt.statistics import LinkState
 from relayx.srt.totals import Totals
-
-_NO_MESSAGE_LIMIT = 1316
 
 
 class Events(Protocol):
@@ -233,8 +231,13 @@ class SrtPlane:
         )  # fmt: skip
         self._engine.order(self._sessions.begin, paired)
 
-    def lend(self, link: int, lost: Callable[[LentConnection], None]) -> LentConnection | None:
-        """A connection for a session with a TCP connection, None where it has ended."""
+    def lend(
+        self, link: int, lost: Callable[[LentConnection], None], *, whole: bool
+    ) -> LentConnection | None:
+        """A connection for a session in the reactor, None where it has ended.
+
+        :param whole: whether what it gets comes in messages, which go on as they are.
+        """
         connection = self._connections.get(link)
         if connection is None:
             return None
@@ -244,7 +247,7 @@ class SrtPlane:
             self._forget(connection)
             lost(lent)
 
-        message = self._settings.payloadsize or _NO_MESSAGE_LIMIT
+        message = MESSAGE_ROOM if whole else self._settings.payloadsize
         lent = LentConnection(
             connection, self._engine, self._wires, message, ended, self._take_back
         )  # fmt: skip

@@ -21,6 +21,7 @@
 #define OUT 4
 #define ERR 8
 #define AGAIN 6 /* libsrt's error codes over a thousand: not now */
+#define OVERSIZE 5009 /* libsrt's error code: a message is longer than a packet of this socket */
 #define ROOM 65536
 #define TURN 512     /* messages of one spot before others have their turn */
 #define READY_MOST 256
@@ -338,6 +339,12 @@ void relayx_free(relayx_pump *p)
     free(p);
 }
 
+/* Whether libsrt's error code says that a connection is over, and not only that it took no message. */
+static int is_over(int code)
+{
+    return code / 1000 != AGAIN && code != OVERSIZE;
+}
+
 /* Give one message to one lane. */
 static void give(relayx_pump *p, spot *s, lane *l, const char *data, int size)
 {
@@ -347,10 +354,13 @@ static void give(relayx_pump *p, spot *s, lane *l, const char *data, int size)
         l->counts.bytes += size;
         return;
     }
-    if (sent < 0 && !l->failed && p->srt.error(NULL) / 1000 != AGAIN)
+    int code = sent < 0 && !l->failed ? p->srt.error(NULL) : 0;
+    if (code && is_over(code))
         l->failed = 1;
+    if (code == OVERSIZE)
+        l->counts.oversize++;
     spot *to = find(p, l->to);
-    if (l->failed || !l->holds || !to || (!l->held && !(l->held = malloc(ROOM)))) {
+    if (l->failed || code == OVERSIZE || !l->holds || !to || (!l->held && !(l->held = malloc(ROOM)))) {
         l->counts.dropped++;
         l->counts.dropped_bytes += size;
         return;

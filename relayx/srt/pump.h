@@ -3,8 +3,9 @@ typedef struct relayx_pump relayx_pump;
 typedef struct {
     int64_t messages;      /* taken by libsrt for the other side */
     int64_t bytes;
-    int64_t dropped;       /* messages that the other side had no room for */
+    int64_t dropped;       /* messages that the other side did not get */
     int64_t dropped_bytes;
+    int64_t oversize;      /* of these, messages that are longer than a packet to the other side */
     int64_t stalled_ns;    /* for how long a message was held */
 } relayx_counts;
 

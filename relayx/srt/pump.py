@@ -56,8 +56,10 @@ class Event(NamedTuple):
 class Counts(NamedTuple):
     """What went one way between two sockets.
 
-    :ivar dropped: messages that the receiving side had no room for, or that it is gone for.
+    :ivar dropped: messages that the receiving side had no room for, that it is gone for, or that
+        are longer than a packet to it.
     :ivar stalled: seconds for which the sending side was not read because of the other.
+    :ivar oversize: the messages of `dropped` that are longer than a packet.
     """
 
     messages: int = 0
@@ -65,6 +67,7 @@ class Counts(NamedTuple):
     dropped: int = 0
     dropped_bytes: int = 0
     stalled: float = 0.0
+    oversize: int = 0
 
 
 class Pump(Protocol):
@@ -193,7 +196,7 @@ class CPump:
             return Counts()
         return Counts(
             counts.messages, counts.bytes, counts.dropped, counts.dropped_bytes,
-            counts.stalled_ns / 1e9,
+            counts.stalled_ns / 1e9, counts.oversize,
         )  # fmt: skip
 
     def holds(self, source: int, target: int) -> bool:

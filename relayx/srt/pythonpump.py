@@ -13,12 +13,13 @@ _ROOM = 65536
 _TURN = 512
 _TAIL_LOOK_MS = 2
 _AGAIN = 6
+_OVERSIZE = 5009  # libsrt's error code: a message is longer than a packet of this socket
 
 
 class _Lane:
     __slots__ = (
         "bytes", "dropped", "dropped_bytes", "failed", "held", "held_since", "holds", "messages",
-        "source", "stalled", "target",
+        "oversize", "source", "stalled", "target",
     )  # fmt: skip
 
     def __init__(self, source: _Spot, target: int, holds: bool) -> None:
@@ -28,7 +29,7 @@ class _Lane:
         self.failed = False
         self.held = b""
         self.held_since = 0.0
-        self.messages = self.bytes = self.dropped = self.dropped_bytes = 0
+        self.messages = self.bytes = self.dropped = self.dropped_bytes = self.oversize = 0
         self.stalled = 0.0
 
 
@@ -131,8 +132,9 @@ class PythonPump:
             return Counts()
         now = time.monotonic() - lane.held_since if lane.held else 0.0
         return Counts(
-            lane.messages, lane.bytes, lane.dropped, lane.dropped_bytes, lane.stalled + now
-        )
+            lane.messages, lane.bytes, lane.dropped, lane.dropped_bytes, lane.stalled + now,
+            lane.oversize,
+        )  # fmt: skip
 
     def holds(self, source: int, target: int) -> bool:
         """See :class:`Pump`."""
@@ -271,10 +273,12 @@ class PythonPump:
                 lane.messages += 1
                 lane.bytes += size
                 return
-            if sent < 0:
-                lane.failed = self._lib.srt_getlasterror(self._ffi.NULL) // 1000 != _AGAIN
+            code = self._lib.srt_getlasterror(self._ffi.NULL) if sent < 0 else 0
+            is_oversize = code == _OVERSIZE
+            lane.oversize += is_oversize
+            lane.failed = bool(code) and code // 1000 != _AGAIN and not is_oversize
             target = self._spots.get(lane.target)
-            if lane.holds and target is not None and not lane.failed:
+            if lane.holds and not is_oversize and target is not None and not lane.failed:
                 lane.held = bytes(self._view[max(0, sent) : size])
                 lane.bytes += max(0, sent)
                 lane.held_since = time.monotonic()

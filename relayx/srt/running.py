@@ -75,8 +75,7 @@ class RunningSessions:
         fe, be, totals = running.fe, running.be, self._totals
         totals.measured(fe.link, fe.port, Role.FE, report.fe)
         totals.measured(be.link, be.port, Role.BE, report.be)
-        dropped = {Role.FE: report.fe_dropped.messages, Role.BE: report.be_dropped.messages}
-        totals.dropped(report.pairing_id, be.port, dropped)
+        totals.dropped(report.pairing_id, be.port, report.dropped)
 
     def session(self, pairing_id: str) -> tuple[Running, Report] | None:
         """One that runs, and what it has moved so far."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from relayx.core.messages import Cause
+from relayx.core.messages import Cause, Role
 from relayx.core.pairing import Outcome, Stalls
 from relayx.srt.binding import Library
 from relayx.srt.dropping import Dropped, Dropping
@@ -41,7 +41,7 @@ class Report(NamedTuple):
     """What a session has moved so far, with the state of both links.
 
     :ivar fe: the FE's link; `be` the BE's.
-    :ivar fe_dropped: what the FE did not get; `be_dropped` the BE.
+    :ivar fe_dropped: what the FE did not get as it took too little; `be_dropped` the BE.
     """
 
     pairing_id: str
@@ -51,6 +51,14 @@ class Report(NamedTuple):
     be: LinkState
     fe_dropped: Dropped = Dropped()
     be_dropped: Dropped = Dropped()
+
+    @property
+    def dropped(self) -> dict[Role, int]:
+        """How many messages each side did not get, for whatever reason."""
+        return {
+            Role.FE: self.fe_dropped.messages + self.to_fe.oversize,
+            Role.BE: self.be_dropped.messages + self.to_be.oversize,
+        }
 
 
 class Paired:
@@ -237,7 +245,7 @@ class Sessions:
         to_fe = counted(session.be, session.fe)
         return counted(session.fe, session.be), Counts(
             to_fe.messages + early.messages, to_fe.bytes + early.bytes,
-            to_fe.dropped + early.dropped, to_fe.dropped_bytes, to_fe.stalled,
+            to_fe.dropped + early.dropped, to_fe.dropped_bytes, to_fe.stalled, to_fe.oversize,
         )  # fmt: skip
 
     def _end(self, session: Paired, *, kept: bool) -> None:
@@ -263,7 +271,7 @@ class Sessions:
             seconds=now - session.began,
             be_kept=kept,
             stalls=Stalls(fe=session.to_fe.stalled, be=session.to_be.stalled),
-            messages_dropped=report.fe_dropped.messages + report.be_dropped.messages,
+            messages_dropped=sum(report.dropped.values()),
         )
         engine.tell(self._over, session.pairing_id, outcome)
         if watched:
@@ -292,8 +300,8 @@ class Sessions:
             to_be, to_fe = self._counts(session)
             moved.append((session, to_be, to_fe))
             if session.cause is None:  # what one that ends does not take any more is not slow
-                session.fe_dropping.counted(now, to_fe.dropped)
-                session.be_dropping.counted(now, to_be.dropped)
+                session.fe_dropping.counted(now, to_fe.dropped - to_fe.oversize)
+                session.be_dropping.counted(now, to_be.dropped - to_be.oversize)
         if now - self._measured >= MEASURE_EVERY:
             self._measured = now
             for sock in self._gauges:
@@ -313,8 +321,8 @@ class Sessions:
         return Report(
             session.pairing_id, to_be, to_fe,
             self._gauges[session.fe].state, self._gauges[session.be].state,
-            session.fe_dropping.dropped(now, to_fe.dropped),
-            session.be_dropping.dropped(now, to_be.dropped),
+            session.fe_dropping.dropped(now, to_fe.dropped - to_fe.oversize),
+            session.be_dropping.dropped(now, to_be.dropped - to_be.oversize),
         )  # fmt: skip
 
 
@@ -329,10 +337,12 @@ def _why(of_fe: bool, dead: bool) -> tuple[Cause, str]:
 def _slowness(cause: Cause | None, report: Report, seconds: float) -> str:
     """What to add to the text of a session's end about what was dropped, and to whom."""
     told = ""
-    for who, dead, dropped, link in (
-        ("FE", Cause.FE_DEAD, report.fe_dropped, report.fe),
-        ("BE", Cause.BE_DEAD, report.be_dropped, report.be),
+    for who, dead, dropped, link, oversize in (
+        ("FE", Cause.FE_DEAD, report.fe_dropped, report.fe, report.to_fe.oversize),
+        ("BE", Cause.BE_DEAD, report.be_dropped, report.be, report.to_be.oversize),
     ):
+        if oversize:
+            told += f"; dropped {oversize} messages longer than a packet to the {who}"
         if dropped.seconds:
             why = "before the {} was gone" if cause is dead else "since the {} read too slowly"
             lasted = f"{dropped.seconds:.1f} s of {seconds:.0f} s"

@@ -47,7 +47,7 @@ class SrtSettings(msgspec.Struct, frozen=True):
     :ivar fan_out: FEs at once that may watch one BE which publishes.
     :ivar interface: address to listen on; "" every IPv4 address, "::" every one.
     :ivar hello_timeout: seconds that a connection may take to say who it is.
-    :ivar payloadsize: bytes of a message at most, 0 for as many as a packet takes.
+    :ivar payloadsize: bytes of a message at most that is made of a TCP peer's bytes.
     :ivar options: of every socket before it is bound, by libsrt's name in small letters and
         without ``SRTO_``, in the order in which they have to be set.
     :ivar passphrase: of every socket, 10 to 79 bytes of UTF-8, "" for no encryption; never shown.

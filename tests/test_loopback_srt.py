@@ -134,10 +134,7 @@ class SessionTests(SrtCase):
             for message in messages:
                 be.send(message)
             for fe in fes:
-                got = [fe.receive()]
-                while got[-1] != messages[-1]:
-                    got.append(fe.receive())
-                self.assertEqual(got[-len(messages) :], messages)
+                self.assertEqual(self.up_to(fe, messages[-1])[-len(messages) :], messages)
             be.close()
             watcher.state(lambda state: state["srt_empty_ports"] == gateway.srt)
 
@@ -178,6 +175,13 @@ class SessionTests(SrtCase):
                 self.assertEqual([by_srt.receive() for _ in messages], messages)
                 by_srt.close()
             watcher.state(lambda state: state["srt_busy"] == 0)
+
+    def up_to(self, fe: SrtPeer, last: bytes) -> list[bytes]:
+        """What an FE gets, the `last` message included."""
+        got = [fe.receive()]
+        while got[-1] != last:
+            got.append(fe.receive())
+        return got
 
     def until_seen(self, be: SrtPeer, fe: SrtPeer) -> None:
         """Send until an FE gets it: what came before its session is nobody's."""
@@ -227,11 +231,13 @@ class SessionTests(SrtCase):
             watcher.ping()  # who is let in is known to the rules a moment later
         threads.blockingCallFromThread(reactor, gateway.service.data.refresh)
         self.assertEqual(self.rejected(gateway, FE), 1409)
+        for fe in fes:
+            self.until_seen(be, fe)
         messages = numbered(0, 100)
         for message in messages:
             be.send(message)
         for fe in fes:
-            self.assertEqual([fe.receive() for _ in messages], messages)
+            self.assertEqual(self.up_to(fe, messages[-1])[-len(messages) :], messages)
         fes[0].close()
         fes[1].close()
         be.send(b"last")

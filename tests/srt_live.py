@@ -41,6 +41,12 @@ class SrtCase(TestCase):
         gateway.before_closing(peer.close)
         return peer
 
+    def watched(self, gateway: Gateway, watcher: Control, count: int) -> None:
+        """Wait until so many sessions move messages: who watches too gets what comes from then on."""
+        moving = gateway.service.data.srt._sessions._sessions
+        while len(moving) < count:
+            watcher.ping()
+
     def ready(self, watcher: Control, port: int) -> None:
         """Wait until a port is listed as ready by SRT."""
         watcher.state(lambda state: port in state["srt_native_ready_ports"])

@@ -128,13 +128,12 @@ class SessionTests(SrtCase):
             be = self.call(gateway, publisher, payloadsize=1456)
             self.ready(watcher, gateway.srt[0])
             fes = [self.call(gateway, FE) for _ in range(watchers)]
-            for fe in fes:
-                self.until_seen(be, fe)
+            self.watched(gateway, watcher, watchers)
             messages = [bytes([n]) * size for n, size in enumerate((1316, 1456, 1, 1400, 188))]
             for message in messages:
                 be.send(message)
             for fe in fes:
-                self.assertEqual(self.up_to(fe, messages[-1])[-len(messages) :], messages)
+                self.assertEqual([fe.receive() for _ in messages], messages)
             be.close()
             watcher.state(lambda state: state["srt_empty_ports"] == gateway.srt)
 
@@ -175,13 +174,6 @@ class SessionTests(SrtCase):
                 self.assertEqual([by_srt.receive() for _ in messages], messages)
                 by_srt.close()
             watcher.state(lambda state: state["srt_busy"] == 0)
-
-    def up_to(self, fe: SrtPeer, last: bytes) -> list[bytes]:
-        """What an FE gets, the `last` message included."""
-        got = [fe.receive()]
-        while got[-1] != last:
-            got.append(fe.receive())
-        return got
 
     def until_seen(self, be: SrtPeer, fe: SrtPeer) -> None:
         """Send until an FE gets it: what came before its session is nobody's."""
@@ -227,17 +219,14 @@ class SessionTests(SrtCase):
         be = self.call(gateway, BE)
         self.ready(watcher, gateway.srt[0])
         fes = [self.call(gateway, FE) for _ in range(3)]
-        while gateway.service.switchboard.sessions_running() < 3:
-            watcher.ping()  # who is let in is known to the rules a moment later
+        self.watched(gateway, watcher, len(fes))
         threads.blockingCallFromThread(reactor, gateway.service.data.refresh)
         self.assertEqual(self.rejected(gateway, FE), 1409)
-        for fe in fes:
-            self.until_seen(be, fe)
         messages = numbered(0, 100)
         for message in messages:
             be.send(message)
         for fe in fes:
-            self.assertEqual(self.up_to(fe, messages[-1])[-len(messages) :], messages)
+            self.assertEqual([fe.receive() for _ in messages], messages)
         fes[0].close()
         fes[1].close()
         be.send(b"last")

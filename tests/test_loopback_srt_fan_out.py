@@ -45,9 +45,11 @@ class Watching(FanOutCase):
     @live(real_srt={"fan_out": 6}, data=OPEN)
     def test_latencies(self, gateway: Gateway) -> None:
         """Each has what it asked for, and all have all."""
-        be = self.publisher(gateway, gateway.fe11())
+        watcher = gateway.fe11()
+        be = self.publisher(gateway, watcher)
         latencies = (120, 200, 350, 500)
         fes = [self.call(gateway, FE, latency=latency) for latency in latencies]
+        self.watched(gateway, watcher, len(fes))
         self.assertEqual([fe.get("rcvlatency") for fe in fes], list(latencies))
         messages = numbered(0, 200)
         for message in messages:
@@ -61,7 +63,7 @@ class Watching(FanOutCase):
         watcher = gateway.fe11()
         be = self.publisher(gateway, watcher)
         fes = [self.call(gateway, FE, latency=latency) for latency in (20, 200, 400)]
-        watcher.state(lambda state: state["srt_busy"] == 1)
+        self.watched(gateway, watcher, len(fes))
         be.send(b"first")
         self.assertEqual([fe.receive() for fe in fes], [b"first"] * 3)
         messages = numbered(0, 100)
@@ -81,7 +83,7 @@ class Watching(FanOutCase):
         outcomes = self.outcomes(gateway)
         fast = self.call(gateway, FE)
         slow = self.call(gateway, FE, latency=8000, rcvbuf=32 * 1456, fc=32)
-        watcher.state(lambda state: state["srt_busy"] == 1)
+        self.watched(gateway, watcher, 2)
         count = 800
         for first in range(0, count, 20):
             part = [n.to_bytes(4, "big") + bytes(1000) for n in range(first, first + 20)]
@@ -102,8 +104,10 @@ class Watching(FanOutCase):
     @live(real_srt={"fan_out": 2}, data=OPEN)
     def test_one_way(self, gateway: Gateway) -> None:
         """What a watcher sends is nobody's."""
-        be = self.publisher(gateway, gateway.fe11())
+        watcher = gateway.fe11()
+        be = self.publisher(gateway, watcher)
         fes = [self.call(gateway, FE) for _ in range(2)]
+        self.watched(gateway, watcher, len(fes))
         be.send(b"to all")
         for fe in fes:
             self.assertEqual(fe.receive(), b"to all")
@@ -118,6 +122,7 @@ class Watching(FanOutCase):
         be = self.publisher(gateway, watcher)
         for turn in range(2):
             fes = [self.call(gateway, FE) for _ in range(3)]
+            self.watched(gateway, watcher, len(fes))
             be.send(b"turn %d" % turn)
             self.assertEqual([fe.receive() for fe in fes], [b"turn %d" % turn] * 3)
             for fe in fes:

@@ -109,6 +109,7 @@ class Rules(ReloadCase):
         fes.append(self.call(gateway, FE))
         gateway.reload(srt={"fan_out": 1})
         self.assertEqual(self.rejected(gateway, FE), 1409)
+        self.watched(gateway, watcher, len(fes))
         be.send(b"to all three")
         self.assertEqual([fe.receive() for fe in fes], [b"to all three"] * 3)
 

@@ -42,7 +42,7 @@ class SrtCase(TestCase):
         return peer
 
     def watched(self, gateway: Gateway, watcher: Control, count: int) -> None:
-        """Wait until so many sessions move messages: who watches too gets what comes from then on."""
+        """Wait until so many sessions move messages: one more has what comes from then on."""
         moving = gateway.service.data.srt._sessions._sessions
         while len(moving) < count:
             watcher.ping()

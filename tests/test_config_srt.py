@@ -231,6 +231,13 @@ class Passphrase(Files):
         self.assertEqual(fault.key, "srt_passphrase")
         self.assertNotIn("replace", str(fault))
 
+    def test_in_the_wrong_file(self) -> None:
+        """Whoever writes it to the configuration is told where it belongs, and it is not shown."""
+        for name in ("passphrase", "srt_passphrase"):
+            fault = self.fault(section(**{name: PASSPHRASE}), self.with_it(""))
+            self.assertEqual((fault.key, fault.value), (f"srt.{name}", ""))
+            self.assertIn("it is srt_passphrase of the secret file", fault.problem)
+
     def test_never_shown(self) -> None:
         loaded = self.load(section(), self.with_it(PASSPHRASE))
         output = StringIO()

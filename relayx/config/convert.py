@@ -13,7 +13,7 @@ from msgspec import Meta
 from relayx.config.durations import EXAMPLES, DurationError, format_duration, parse_duration
 from relayx.config.faults import Fault, plain, shown
 from relayx.config.keys import CREDENTIAL, DURATION, RATE, Section
-from relayx.config.model import Config
+from relayx.config.model import Config, Secrets
 from relayx.config.rates import RateError, parse_rate
 
 
@@ -190,6 +190,9 @@ def _problem(key: Key, value: object) -> str:
     return "is of the wrong type"
 
 
+_SECRETS = Secrets.__struct_fields__
+
+
 def unknown(file: str, name: object, section: str, known: dict[str, list[str]]) -> Fault:
     """The fault for a key that there is not, naming the nearest that there is.
 
@@ -197,6 +200,10 @@ def unknown(file: str, name: object, section: str, known: dict[str, list[str]]) 
     :param known: the bare keys of each section; under "" those of the top level.
     """
     bare = str(name) if isinstance(name, str) else shown(name)
+    secret = next((s for s in _SECRETS if s in (bare, f"{section}_{bare}")), None)
+    if secret and secret not in known[section]:
+        problem = f"is not a known key; it is {secret} of the secret file (--env-file)"
+        return Fault(file, _dotted(section, plain(name)), "", problem)
     near = get_close_matches(bare, known[section], 1, 0.6)
     nearest = _dotted(section, near[0]) if near else ""
     if not near:

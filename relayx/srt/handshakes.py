@@ -7,6 +7,7 @@ passphrase for example.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -76,6 +77,7 @@ class Handshakes:
         self.snapshot = look()
         self._stale = False
         self.refusals: dict[int, int] = {}
+        self._counting = threading.Lock()  # libsrt decides in several threads at once
         self._build_call: Any = None
         self._may_build_at = 0.0
         self._let_in: dict[int, LetIn] = {}
@@ -171,7 +173,8 @@ class Handshakes:
 
     def _refuse(self, number: int, peer: Peer, code: str, reject: int, text: str) -> int:
         self._refused.append((number, peer.host, code, reject, text))
-        self.refusals[reject] = self.refusals.get(reject, 0) + 1
+        with self._counting:
+            self.refusals[reject] = self.refusals.get(reject, 0) + 1
         if not self._telling:
             self._telling = True
             self._reactor.callFromThread(self._tell_refused)

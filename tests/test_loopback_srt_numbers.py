@@ -342,15 +342,35 @@ class Commands(NumbersCase):
             link = json.loads(lines.stdout.splitlines()[0])
             self.assertEqual((link["port"], link["dropped"]), (gateway.srt[1], 0))
             self.assertGreater(link["send_rate_bps"], 0)
-            top = run_relayx("top", "--once", RELAYX_ADMIN=where(gateway), COLUMNS="160")
+            top = run_relayx("top", "--once", RELAYX_ADMIN=where(gateway), COLUMNS="80")
             self.assertEqual(top.ended(), 0, top.stderr)
-            for part in ("RTT ms", "loss %", "dropped", "0 / 0"):
-                self.assertIn(part, top.stdout.decode())
+            self.check_top(top.stdout.decode().splitlines(), gateway)
             self.assertEqual((text.interrupted(), lines.interrupted()), (0, 0))
+
+    def check_top(self, lines: list[str], gateway: Gateway) -> None:
+        """A line for each side of both sessions, with all that is measured."""
+        at = next(index for index, line in enumerate(lines) if "4 SRT links" in line)
+        for part in ("RTT ms", "send bps", "recv bps", "loss %", "resent", "dropped", "late"):
+            self.assertIn(part, lines[at + 1])
+        of_links = [line.split() for line in lines[at + 2 :]]
+        self.assertEqual(
+            sorted((words[0], words[1], words[2]) for words in of_links),
+            sorted(
+                (name, role, str(port))
+                for port, cam in zip(gateway.srt, ("cam", "cam2"), strict=False)
+                for name, role in (("eye", "FE"), (cam, "BE"))
+            ),
+        )
+        for words in of_links:
+            self.assertEqual(words[-2:], ["120", "ms"])
+            self.assertGreaterEqual(float(words[3]), 0)
+            self.assertTrue(all(count.isdecimal() for count in words[-5:-2]), words)
+            if words[:2] == ["eye", "FE"] and words[2] == str(gateway.srt[0]):
+                self.assertEqual(words[5], "M", "what it is sent a second")
 
     @live(data=OPEN, http=HTTP)
     def test_top_without_srt(self, gateway: Gateway) -> None:
         gateway.pair(gateway.srt[0])
         top = run_relayx("top", "--once", RELAYX_ADMIN=where(gateway), COLUMNS="160")
         self.assertEqual(top.ended(), 0, top.stderr)
-        self.assertNotIn("RTT ms", top.stdout.decode())
+        self.assertNotIn("SRT links", top.stdout.decode())

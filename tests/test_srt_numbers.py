@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
 
 from prometheus_client import generate_latest
+from rich.console import Console
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from relayx.core.messages import Role
+from relayx.admin import model
+from relayx.cli.topview import Seen, bits, screen
+from relayx.core.messages import Protocol, Role
 from relayx.metrics.exposition import Registry
 from relayx.metrics.srtlinks import SrtLinks
 from relayx.planes import Planes
@@ -213,6 +217,132 @@ class Exposed(SynchronousTestCase):
         self.assertEqual(found.of("srt_rejected_total", code="1404"), 6)
         self.assertEqual(found.of("srt_rejected_total", code="1599"), 1)
         self.assertTrue(found.has("srt_rejected_total", code="1409"))
+
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+QUIET_LINK = model.SrtLink(
+    rtt_ms=0.4, send_rate_bps=0, recv_rate_bps=8_000_000, send_loss_percent=0,
+    recv_loss_percent=0.25, retransmitted=0, sent_late=0, received_late=7, send_buffer_bytes=0,
+    send_buffer_ms=0, send_latency_ms=120, receive_latency_ms=250, messages_dropped=0,
+    dropping_seconds=0, dropping=False,
+)  # fmt: skip
+BUSY_LINK = model.SrtLink(
+    rtt_ms=48.26, send_rate_bps=8_120_000, recv_rate_bps=950, send_loss_percent=1.5,
+    recv_loss_percent=0, retransmitted=1421, sent_late=39, received_late=0,
+    send_buffer_bytes=9000, send_buffer_ms=60, send_latency_ms=160, receive_latency_ms=120,
+    messages_dropped=41, dropping_seconds=0.2, dropping=True,
+)  # fmt: skip
+
+
+class Top(SynchronousTestCase):
+    """SRT links in ``relayx top``: a line for each side."""
+
+    def session(
+        self, number: int, fe: model.SrtLink | None, be: model.SrtLink | None
+    ) -> model.Session:
+        """The lower its number, the faster it is."""
+
+        def end(name: str, link: model.SrtLink | None) -> model.End:
+            return model.End(
+                client_id=f"{name}-{number}", address="192.0.2.1",
+                transport="tcp" if link is None else "srt", link=link, pushed_back=False,
+                held_back=False, stalled=0.0, throttled=0.0,
+            )  # fmt: skip
+
+        return model.Session(
+            pairing_id=f"p-{number}", session_id="", trace_id="", protocol=Protocol.SRT,
+            port=PORT + number, service="cam", state=model.SessionState.RUNNING, cause="",
+            keep=False, fe=end("eye", fe), be=end("camera", be), started_at=NOW, seconds=65,
+            fe_to_be_bytes=0, be_to_fe_bytes=10**9, fe_to_be_rate=0, be_to_fe_rate=10**6 - number,
+            zmtp=None,
+        )  # fmt: skip
+
+    def lines(
+        self, *sessions: model.Session, width: int = 80, most: int | None = None
+    ) -> list[str]:
+        """What is on the screen."""
+        ports = model.PortCount(total=5, ready=0, busy=5, empty=0, reserved=0)
+        status = model.Status(
+            version="1", state=model.GatewayState.READY, pid=1, started_at=NOW, uptime=70,
+            revision=1, last_reload=None, ports={Protocol.SRT: ports}, leases=0,
+            clients={Role.FE: model.ClientCount(registered=1, lost=0, most=50)},
+            sessions=model.SessionCount(running=len(sessions), ended={}), bytes_moved=0,
+            throughput=0,
+        )  # fmt: skip
+        page = model.Page(items=sessions, total=len(sessions), limit=1000, offset=0)
+        seen = Seen(status, page, model.History(interval=5, points=()))
+        console = Console(width=width, highlight=False, color_system=None)
+        with console.capture() as captured:
+            console.print(screen(seen, "http://x", most))
+        return captured.get().splitlines()
+
+    def test_both_sides(self) -> None:
+        """All numbers and both ids are whole in a terminal of 80 columns."""
+        lines = self.lines(self.session(0, BUSY_LINK, QUIET_LINK))
+        at = next(index for index, line in enumerate(lines) if "SRT links" in line)
+        self.assertEqual(lines[at].split(), ["2", "SRT", "links"])
+        for column in ("RTT ms", "send bps", "recv bps", "loss %", "resent", "dropped", "late"):
+            self.assertIn(column, lines[at + 1])
+        self.assertEqual(
+            [line.split() for line in lines[at + 2 :]],
+            [
+                ["eye-0", "FE", "7001", "48.3", "8.1", "M", "950", "1.5", "1421", "41", "0",
+                 "160", "ms"],
+                ["camera-0", "BE", "7001", "0.4", "0", "8.0", "M", "0.2", "0", "0", "7", "250",
+                 "ms"],
+            ],
+        )  # fmt: skip
+        (session,) = [line for line in lines[:at] if "FE drops" in line]
+        self.assertEqual(session.split()[:3], ["eye-0", "camera-0", "7001"])
+        self.assertLessEqual(max(map(len, lines)), 80)
+
+    def test_narrow_and_wide(self) -> None:
+        """Ids give way, then everything; nothing wraps."""
+        for width in (50, 60, 100, 200):
+            lines = self.lines(self.session(0, BUSY_LINK, QUIET_LINK), width=width)
+            at = next(index for index, line in enumerate(lines) if "SRT links" in line)
+            self.assertEqual(len(lines[at:]), 4, width)
+            self.assertLessEqual(max(map(len, lines)), width)
+
+    def test_one_side(self) -> None:
+        """A session of SRT and TCP has one line, one of TCP none."""
+        lines = self.lines(self.session(0, None, QUIET_LINK), self.session(1, None, None))
+        self.assertEqual(lines[-1].split()[:3], ["camera-0", "BE", "7001"])
+        self.assertIn("1 SRT links", lines[-3])
+        self.assertFalse(
+            [line for line in self.lines(self.session(1, None, None)) if "SRT" in line]
+        )
+
+    def test_room(self) -> None:
+        """Sessions and links share the lines; what is left out is told."""
+        sessions = [self.session(number, QUIET_LINK, QUIET_LINK) for number in range(10)]
+
+        def shown(most: int | None) -> tuple[int, int, str]:
+            lines = self.lines(*sessions, most=most)
+            of_links = [line for line in lines if " FE " in line or " BE " in line]
+            of_links = [line for line in of_links if line.endswith(" ms")]
+            told = ", ".join(line.strip() for line in lines if "fastest" in line or "them" in line)
+            return sum("running" in line for line in lines), len(of_links), told
+
+        self.assertEqual(shown(None), (10, 20, ""))
+        self.assertEqual(shown(32), (10, 20, ""))
+        self.assertEqual(shown(31), (10, 19, "20 SRT links, 19 of them"))
+        told = "10 sessions, the fastest 4, 20 SRT links, 2 of them"
+        self.assertEqual(shown(8), (4, 2, told))
+        told = "10 sessions, the fastest 1, 20 SRT links, 1 of them"
+        self.assertEqual(shown(1), (1, 1, told))
+        mixed = [*sessions[:1], *(self.session(number, None, None) for number in range(1, 10))]
+        sessions[:] = mixed
+        self.assertEqual(shown(8), (4, 2, "10 sessions, the fastest 4"))
+        self.assertEqual(shown(14), (10, 2, ""))
+        sessions[:] = [*mixed[1:], self.session(10, QUIET_LINK, None)]  # a slow one's too
+        self.assertEqual(shown(8), (5, 1, "10 sessions, the fastest 5"))
+        sessions[:] = mixed[1:]
+        self.assertEqual(shown(8), (8, 0, "9 sessions, the fastest 8"))
+
+    def test_bits(self) -> None:
+        self.assertEqual([bits(rate) for rate in (0, 950, 12_040, 8.12e6, 2e9)],
+                         ["0", "950", "12.0 k", "8.1 M", "2.0 G"])  # fmt: skip
 
 
 class Slow(SynchronousTestCase):

@@ -65,7 +65,7 @@ async def _once(reactor: Any, admin: Admin) -> None:
         seen = await _look(client)
     finally:
         await client.close()
-    Console(highlight=False).print(screen(seen, admin.url, most=MOST_ITEMS))
+    Console(highlight=False).print(screen(seen, admin.url))
 
 
 async def _follow(reactor: Any, admin: Admin, interval: float) -> None:

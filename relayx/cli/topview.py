@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from relayx.admin.model import GatewayState, History, Page, Session, Status
+from relayx.admin.model import End, GatewayState, History, Page, Session, SrtLink, Status
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _STYLES = {GatewayState.READY: "green", GatewayState.DRAINING: "yellow"}
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_HEAD = 2
+"""Lines above the rows of a table."""
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -23,6 +27,15 @@ class Seen(msgspec.Struct, frozen=True):
     history: History
 
 
+class Leg(NamedTuple):
+    """One side of a session that is SRT."""
+
+    port: int
+    role: str
+    end: End
+    link: SrtLink
+
+
 def amount(count: float) -> str:
     """Bytes for a person."""
     for unit in _UNITS:
@@ -30,6 +43,11 @@ def amount(count: float) -> str:
             break
         count /= 1000
     return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+
+
+def bits(rate: float) -> str:
+    """Bits a second for a person; the column has the unit."""
+    return amount(rate).removesuffix("B").rstrip()
 
 
 def span(seconds: float) -> str:
@@ -52,10 +70,10 @@ def spark(history: History, now: float, width: int = 50) -> Text:
     return Text.assemble((bars.rjust(width), "cyan"), f" {amount(now)}/s, up to {amount(peak)}/s")
 
 
-def screen(seen: Seen, url: str, most: int) -> RenderableType:
+def screen(seen: Seen, url: str, most: int | None = None) -> RenderableType:
     """All of it.
 
-    :param most: sessions to show.
+    :param most: lines that sessions and their SRT links may take; None for no limit.
     """
     status = seen.status
     head = Text.assemble(
@@ -65,9 +83,20 @@ def screen(seen: Seen, url: str, most: int) -> RenderableType:
     )  # fmt: skip
     for why in status.reasons:
         head.append(f"\n{why}", "yellow")
-    return Group(
-        head, spark(seen.history, status.throughput), _counts(status), _sessions(seen, most)
-    )
+    found = seen.sessions
+    fastest = sorted(found.items, key=lambda s: -(s.fe_to_be_rate + s.be_to_fe_rate))
+    links = [leg for session in fastest for leg in legs(session)]
+    count = len(links)
+    if most is not None:
+        # where it is tight, half is for the sessions
+        left = max(most // 2, most - _HEAD - count) if links else most
+        fastest = fastest[: max(1, left)]
+        links = links[: max(1, most - _HEAD - len(fastest))]
+    parts: list[Text | Table] = [spark(seen.history, status.throughput), _counts(status)]
+    parts.append(_sessions(fastest, found.total))
+    if links:
+        parts.append(_links(links, count))
+    return Group(head, *parts)
 
 
 def _counts(status: Status) -> Table:
@@ -93,24 +122,36 @@ def _counts(status: Status) -> Table:
     return table
 
 
-def _sessions(seen: Seen, most: int) -> RenderableType:
-    found = seen.sessions
-    fastest = sorted(found.items, key=lambda s: -(s.fe_to_be_rate + s.be_to_fe_rate))[:most]
-    title = f"{found.total} sessions"
-    if len(fastest) < found.total:
-        title += f", the fastest {len(fastest)}"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, expand=True)
-    for name, right in (
-        ("FE", False), ("BE", False), ("port", True), ("service", False), ("state", False),
-        ("to BE", True), ("to FE", True), ("bytes", True), ("for", True), *_link_columns(fastest),
-    ):  # fmt: skip
+def _table(title: str, *columns: tuple[str, bool], gap: int = 2) -> Table:
+    """An empty one, of columns and whether they are numbers."""
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        expand=True,
+        padding=(0, gap, 0, 0),
+    )
+    for name, right in columns:
         table.add_column(
             name,
             justify="right" if right else "left",
             overflow="ellipsis",
             no_wrap=True,
-            ratio=1 if name in ("FE", "BE") else None,  # ids give way where it is narrow
+            ratio=1 if name in ("FE", "BE", "peer") else None,  # ids give way where it is narrow
         )
+    return table
+
+
+def _sessions(fastest: list[Session], total: int) -> Table:
+    title = f"{total} sessions"
+    if len(fastest) < total:
+        title += f", the fastest {len(fastest)}"
+    table = _table(
+        title,
+        ("FE", False), ("BE", False), ("port", True), ("service", False), ("state", False),
+        ("to BE", True), ("to FE", True), ("bytes", True), ("for", True),
+    )  # fmt: skip
     for session in fastest:
         table.add_row(
             Text(session.fe.client_id or session.fe.address),
@@ -122,28 +163,47 @@ def _sessions(seen: Seen, most: int) -> RenderableType:
             f"{amount(session.be_to_fe_rate)}/s",
             amount(session.fe_to_be_bytes + session.be_to_fe_bytes),
             span(session.seconds),
-            *(_links(session) if _link_columns(fastest) else ()),
         )
     return table
 
 
-def _link_columns(sessions: list[Session]) -> list[tuple[str, bool]]:
-    """What there is to show of SRT links, where there is any; FE and BE in this order."""
-    if not any(end.link for session in sessions for end in (session.fe, session.be)):
-        return []
-    return [("RTT ms", True), ("loss %", True), ("dropped", True)]
+def legs(session: Session) -> list[Leg]:
+    """Its sides that are SRT, the FE first."""
+    return [
+        Leg(session.port, role, end, end.link)
+        for role, end in (("FE", session.fe), ("BE", session.be))
+        if end.link is not None
+    ]
 
 
-def _links(session: Session) -> tuple[str, str, str]:
-    links = (session.fe.link, session.be.link)
-    return (
-        " / ".join("-" if link is None else f"{link.rtt_ms:.1f}" for link in links),
-        " / ".join(
-            "-" if link is None else f"{max(link.send_loss_percent, link.recv_loss_percent):.1f}"
-            for link in links
-        ),
-        " / ".join("-" if link is None else str(link.messages_dropped) for link in links),
-    )
+def _links(shown: list[Leg], total: int) -> Table:
+    """A line for each; loss and latency are those of the worse direction."""
+    title = f"{total} SRT links"
+    if len(shown) < total:
+        title += f", {len(shown)} of them"
+    table = _table(
+        title,
+        ("peer", False), ("", False), ("port", True), ("RTT ms", True), ("send bps", True),
+        ("recv bps", True), ("loss %", True), ("resent", True), ("dropped", True), ("late", True),
+        ("latency", True),
+        gap=1,
+    )  # fmt: skip
+    for port, role, end, link in shown:
+        table.add_row(
+            Text(end.client_id or end.address),
+            role,
+            str(port),
+            f"{link.rtt_ms:.1f}",
+            bits(link.send_rate_bps),
+            bits(link.recv_rate_bps),
+            f"{max(link.send_loss_percent, link.recv_loss_percent):.1f}",
+            str(link.retransmitted),
+            str(link.messages_dropped),
+            str(link.received_late),
+            f"{max(link.send_latency_ms, link.receive_latency_ms)} ms",
+            style="yellow" if link.dropping else "",
+        )
+    return table
 
 
 def _state(session: Session) -> str:

@@ -7,6 +7,7 @@ const SPAN = 600;  // seconds that the chart shows
 const MOST_EVENTS = 200;
 const SIGNS = {empty: "·", ready: "R", busy: "B", reserved: "L"};
 const MEANINGS = {empty: "empty", ready: "ready", busy: "busy", reserved: "reserved by a lease"};
+const LINK = ["SRT link", "RTT", "Send rate", "Receive rate", "Loss", "Sent again", "Drops", "Latency"];
 const $ = (id) => document.getElementById(id);
 
 let points = [];
@@ -31,6 +32,8 @@ function amount(bytes) {
 }
 
 function rate(bytes) { return `${amount(bytes)}/s`; }
+
+function bits(rate) { return `${amount(rate).slice(0, -1)}bit/s`; }
 
 function time(seconds) {
   const s = Math.floor(seconds);
@@ -217,19 +220,25 @@ function walk(event) {
 
 function rows(prefix, page, key, fill, build) {
   const body = $(`${prefix}-rows`);
-  const had = new Map([...body.children].map((row) => [row.dataset.key, row]));
+  const had = new Map([...body.children].filter((row) => row.dataset.key).map((row) => [row.dataset.key, row]));
+  const kept = new Set(page.items.map(key));
+  for (const [name, row] of had) {  // first, since a row that is moved loses the focus
+    if (kept.has(name)) continue;
+    row.more?.remove();
+    row.remove();
+  }
   let before = null;
   for (const item of page.items) {
     const name = key(item);
     let row = had.get(name);
-    had.delete(name);
     if (!row) { row = build(item); row.dataset.key = name; }
     fill(row, item);
-    const place = before ? before.nextSibling : body.firstChild;
-    if (place !== row) body.insertBefore(row, place);
-    before = row;
+    for (const part of row.more ? [row, row.more] : [row]) {
+      const place = before ? before.nextSibling : body.firstChild;
+      if (place !== part) body.insertBefore(part, place);
+      before = part;
+    }
   }
-  for (const row of had.values()) row.remove();
   $(`${prefix}-none`).hidden = page.total > 0;
   const cut = page.total > page.items.length ? `, ${page.items.length} of them shown` : "";
   set(`${prefix}-total`, page.total ? `${page.total}${cut}` : "");
@@ -266,10 +275,55 @@ function newSession(session) {
 
 function srt(link) {
   if (!link) return "";
-  const loss = Math.max(link.send_loss_percent, link.recv_loss_percent);
   const drops = link.messages_dropped ? `, ${link.messages_dropped} messages dropped in ${time(link.dropping_seconds)}` : "";
-  return `SRT: RTT ${link.rtt_ms.toFixed(1)} ms, loss ${loss.toFixed(1)} %${drops}`;
+  return `SRT: RTT ${link.rtt_ms.toFixed(1)} ms, loss ${worst(link).toFixed(1)} %${drops}`;
 }
+
+function newLinks(session) {
+  const row = make("tr", undefined, "links"), cell = make("td"), more = make("details");
+  const table = make("table"), head = make("tr"), summary = make("summary", "SRT links");
+  const name = `SRT links of ${end(session.fe)} and ${end(session.be)}`;
+  cell.colSpan = 8;
+  summary.setAttribute("aria-label", name);
+  table.setAttribute("aria-label", name);
+  for (const text of LINK) {
+    const title = make("th", text);
+    title.scope = "col";
+    head.append(title);
+  }
+  row.legs = new Map();
+  table.append(make("thead"), make("tbody"));
+  table.tHead.append(head);
+  for (const [who, text] of [["fe", "Front end"], ["be", "Back end"]]) {
+    if (!session[who].link) continue;
+    const leg = cells(LINK.slice(1)), title = make("th", text);
+    title.scope = "row";
+    leg.prepend(title);
+    table.tBodies[0].append(leg);
+    row.legs.set(who, leg);
+  }
+  more.append(summary, table, make("p", "Sent is from the gateway, received is to it. Loss and rates are of the last second.", "quiet"));
+  cell.append(more);
+  row.append(cell);
+  return row;
+}
+
+function fillLinks(row, session) {
+  for (const [who, leg] of row.legs) {
+    const {link} = session[who];
+    if (!link) continue;
+    const [, rtt, sends, receives, loss, again, drops, latency] = leg.children;
+    put(rtt, `${link.rtt_ms.toFixed(1)} ms`);
+    put(sends, bits(link.send_rate_bps));
+    put(receives, bits(link.recv_rate_bps));
+    put(loss, `${worst(link).toFixed(1)} %`, `sent ${link.send_loss_percent.toFixed(1)} %, received ${link.recv_loss_percent.toFixed(1)} %`);
+    put(again, `${link.retransmitted} packets`);
+    put(drops, `${link.messages_dropped} messages`, `too late: ${link.sent_late} packets sent, ${link.received_late} received`, link.dropping ? "held" : "");
+    put(latency, `${Math.max(link.send_latency_ms, link.receive_latency_ms)} ms`, `sent ${link.send_latency_ms} ms, received ${link.receive_latency_ms} ms`);
+  }
+}
+
+function worst(link) { return Math.max(link.send_loss_percent, link.recv_loss_percent); }
 
 function end(of) { return of.client_id || of.address; }
 
@@ -288,6 +342,9 @@ function fillSession(row, session) {
   put(toBe, rate(session.fe_to_be_rate), amount(session.fe_to_be_bytes));
   put(toFe, rate(session.be_to_fe_rate), amount(session.be_to_fe_bytes));
   put(since, time(session.seconds));
+  if (!session.fe.link && !session.be.link) return;
+  row.more ??= newLinks(session);
+  fillLinks(row.more, session);
 }
 
 function newBroker() {

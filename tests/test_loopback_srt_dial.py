@@ -294,6 +294,44 @@ class Refused(SrtCase):
             sink.close()
 
 
+class WithinLeases(SrtCase):
+    """A call lasts no longer than the lease that its port is under."""
+
+    def note(self, name: str) -> SimpleQueue[int]:
+        """The time-outs of calls from now on, in milliseconds; `name`: of Library's method."""
+        timeouts: SimpleQueue[int] = SimpleQueue()
+        call = getattr(Library, name)
+
+        def noted(library: Library, sock: int, *where: Any) -> None:
+            timeouts.put(library.get(sock, "conntimeo"))
+            call(library, sock, *where)
+
+        self.patch(Library, name, noted)
+        return timeouts
+
+    @calling(DialRole.FE, conntimeo=50_000)
+    def test_caller(self, gateway: Calling) -> None:
+        timeouts = self.note("connect")
+        owner = gateway.be11("cam", source="127.0.0.1")
+        grant = owner.acquire(need_srt=True, transport="srt", ttl_seconds=2)
+        self.assertEqual(grant["srt_port"], gateway.srt[0])
+        self.call(gateway, BE)
+        timeout = timeouts.get(timeout=DEADLINE)
+        self.assertLessEqual(timeout, 2000)
+        self.assertGreater(timeout, 0)
+
+    @calling(DialRole.FE, DialMode.RENDEZVOUS, conntimeo=50_000)
+    def test_rendezvous(self, gateway: Calling) -> None:
+        timeouts = self.note("rendezvous")
+        owner = gateway.be11("cam", source="127.0.0.1")
+        grant = owner.acquire(need_srt=True, ttl_seconds=2)
+        self.assertEqual(grant["srt_port"], gateway.srt[0])
+        gateway.waiting(gateway.srt[0], "cam", source="127.0.0.1")
+        timeout = timeouts.get(timeout=DEADLINE)
+        self.assertLessEqual(timeout, 200)
+        self.assertGreater(timeout, 0)
+
+
 class Rendezvous(SrtCase):
     """Both sides call."""
 

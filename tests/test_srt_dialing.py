@@ -110,6 +110,7 @@ class CallerCase(SynchronousTestCase):
         self.calls = Calls(self.clock)
         self.refusal: PeerError | None = None
         self.wanted = True
+        self.lease_ends: float | None = None
         self.asked: list[str] = []
         self.reached: list[Caller] = []
         self.caller = self.new_caller(Role.BE)
@@ -118,7 +119,7 @@ class CallerCase(SynchronousTestCase):
         caller = Caller(
             self.clock, self.calls, self.calls,  # type: ignore[arg-type]
             Dial(30000, "127.0.0.1", 7001, role, rendezvous=rendezvous), "", lambda sock: None,
-            self.is_wanted, lambda caller, sock, peer: self.reached.append(caller),
+            self.is_wanted, self.lease_left, lambda caller, sock, peer: self.reached.append(caller),
         )  # fmt: skip
         self.addCleanup(caller.close)
         return caller
@@ -128,6 +129,9 @@ class CallerCase(SynchronousTestCase):
         if self.refusal is not None and address:
             raise self.refusal
         return self.wanted
+
+    def lease_left(self, dial: Dial) -> float | None:
+        return None if self.lease_ends is None else self.lease_ends - self.clock.seconds()
 
     def waits(self, count: int, after: Callable[[], None] = lambda: None) -> list[float]:
         """Seconds from a call to the next, some times; `after`: what happens to each call."""
@@ -292,3 +296,26 @@ class Log(CallerCase):
                 self.refusal = PeerError(Code.PORT_RESERVED, f"kept for be-{number}")
                 self.caller.consider()
         self.assertEqual(len([line for line in lines.all if line.endswith("be-0")]), 2)
+
+
+class Leases(CallerCase):
+    """A call lasts no longer than the lease that its port is under."""
+
+    def timeout(self, left: float | None, *, rendezvous: bool = False) -> int:
+        """Milliseconds that a call gets with so many seconds left."""
+        self.lease_ends = None if left is None else self.clock.seconds() + left
+        caller = self.new_caller(Role.BE, rendezvous=rendezvous)
+        caller.consider()
+        caller.close()
+        return self.calls.made[-1][1]
+
+    def test_caller(self) -> None:
+        lefts = (None, 600, 3, 2.5, 0.25, 0.0001, 0, -1)
+        found = [self.timeout(left) for left in lefts]
+        self.assertEqual(found, [3000, 3000, 3000, 2500, 250, 1, 1, 1])
+
+    def test_rendezvous(self) -> None:
+        """libsrt waits ten times as long."""
+        lefts = (None, 600, 30, 2.5, 0.25, 0.001, -1)
+        found = [self.timeout(left, rendezvous=True) for left in lefts]
+        self.assertEqual(found, [3000, 3000, 3000, 250, 25, 1, 1])

@@ -30,6 +30,12 @@ LONGEST_WAIT = 30.0
 SETTLED = 3.0
 """Seconds after which a connection counts as one that is of use, whatever became of it."""
 
+LEAST_TIMEOUT = 1
+"""Milliseconds: libsrt takes 0 too, and gives up at once then."""
+
+RENDEZVOUS_FACTOR = 10
+"""libsrt waits for a rendezvous that many times ``conntimeo``."""
+
 MOST_TOLD = 16
 """Kinds of trouble that are remembered as told, of which some name clients."""
 
@@ -46,6 +52,7 @@ class Caller:
     :param prepare: sets the options of a new socket.
     :param wanted: whether the port has a use for the peer now, by its address, or "" where that is
         not known yet; raises a PeerError where the rules would refuse it.
+    :param lease_left: seconds for which the port is under a lease, None where it is under none.
     :param connected: told with the socket and the peer, in the engine's thread.
     """
 
@@ -58,6 +65,7 @@ class Caller:
         interface: str,
         prepare: Callable[[int], None],
         wanted: Callable[[Dial, str], bool],
+        lease_left: Callable[[Dial], float | None],
         connected: Callable[[Caller, int, Peer], None],
     ) -> None:
         self.dial = dial
@@ -67,6 +75,7 @@ class Caller:
         self._interface = interface
         self._prepare = prepare
         self._wanted = wanted
+        self._lease_left = lease_left
         self._connected = connected
         self._wait = FIRST_WAIT
         self._call: Any = None
@@ -180,6 +189,7 @@ class Caller:
         try:
             sock = library.create()
             self._prepare(sock)
+            self._keep_to_lease(sock)
             if self.dial.streamid:
                 library.set(sock, "streamid", self.dial.streamid)
             peer = Peer(host, port)
@@ -194,6 +204,15 @@ class Caller:
             self._failed(str(error))
             return
         self._engine.order(self._watch, sock, peer)
+
+    def _keep_to_lease(self, sock: int) -> None:
+        """Have the call last no longer than the lease that the port is under."""
+        left = self._lease_left(self.dial)
+        if left is None:
+            return
+        longest = int(left * 1000) // (RENDEZVOUS_FACTOR if self.dial.rendezvous else 1)
+        if longest < self._library.get(sock, "conntimeo"):
+            self._library.set(sock, "conntimeo", max(longest, LEAST_TIMEOUT))
 
     def _reached(self) -> None:
         self._since = self._reactor.seconds()
@@ -263,7 +282,7 @@ class Callers:
         for dial in settings.dial:
             caller = Caller(
                 self._reactor, self._engine, self._library, dial, settings.interface,
-                self._prepare, self._wanted, self._connected,
+                self._prepare, self._wanted, self._lease_left, self._connected,
             )  # fmt: skip
             self._callers.append(caller)
             caller.consider()
@@ -281,3 +300,8 @@ class Callers:
     def _wanted(self, dial: Dial, address: str) -> bool:
         now = self._reactor.seconds()
         return wants_dialled(self._look(), now, dial.port, address, dial.role)
+
+    def _lease_left(self, dial: Dial) -> float | None:
+        port = self._look().ports.get(dial.port)
+        lease = None if port is None else port.lease
+        return None if lease is None else lease.expires - self._reactor.seconds()

@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from relayx.core import effects as fx
 from relayx.core.directory import Client
-from relayx.core.errors import Code
-from relayx.core.glance import Decision, Snapshot, decide, glance
+from relayx.core.errors import Code, PeerError
+from relayx.core.glance import DIALLED, Decision, Snapshot, decide, glance, wants_dialled
 from relayx.core.hello import Hello
 from relayx.core.leases import Lease
 from relayx.core.messages import Cause, PortAlloc, Protocol, Role, Transport
@@ -229,6 +229,58 @@ class Refusals(GlanceCase):
         self.admitted(Role.FE, mode=Mode.REQUEST)
         self.room.dial(PORT, by=NATIVE)
         self.refused(Code.PORT_BUSY, Reject.CONFLICT, Role.FE)
+
+
+class Dialled(GlanceCase):
+    """Whether a peer that the gateway calls itself is of use, and would be let in."""
+
+    def wants(self, role: Role, at: str = ELSEWHERE, port: int = PORT) -> bool:
+        return wants_dialled(self.glance(), self.room.now, port, at, role)
+
+    def refuses(self, code: Code, role: Role) -> None:
+        """The rules say so, and so they do when it comes."""
+        refusal = self.assertRaises(PeerError, self.wants, role)
+        self.assertEqual(refusal.code, code)
+        self.assertTrue(self.wants(role, at=""))  # not asked where the address is not known
+        board = self.room.board
+        came = self.room.switchboard.hello(
+            self.room.now, 999, PORT, ELSEWHERE, Hello(role), DIALLED
+        )
+        self.assertEqual([effect.code for effect in of(came, fx.Refuse)], [code])
+        self.assertNotIn(999, board.links)
+
+    def test_by_the_ports_state(self) -> None:
+        self.enter(Room(admission="ticket"))  # which a dialled one is not asked for
+        self.assertEqual((self.wants(Role.BE), self.wants(Role.FE)), (True, False))
+        self.room.offer(PORT, "b", by=NATIVE)
+        self.assertEqual((self.wants(Role.BE), self.wants(Role.FE)), (False, True))
+        grant = self.room.acquire(self.fe, need_srt=True, transport="srt")
+        self.room.dial(PORT, "f", by=NATIVE, ticket=grant.ticket)
+        self.assertEqual((self.wants(Role.BE), self.wants(Role.FE)), (False, False))
+
+    def test_no_port(self) -> None:
+        self.assertFalse(self.wants(Role.BE, port=1))
+        self.room.stop()
+        self.assertFalse(self.wants(Role.BE))
+
+    def test_be_by_tcp(self) -> None:
+        self.room.offer(PORT)
+        self.refuses(Code.NOT_ADMITTED, Role.FE)
+        self.room.change_rules(srt_bridge=True)
+        self.assertTrue(self.wants(Role.FE))
+
+    def test_lease_of_another_be(self) -> None:
+        grant = self.room.acquire(self.be, need_srt=True, transport="srt")
+        self.refuses(Code.PORT_RESERVED, Role.BE)
+        self.assertTrue(self.wants(Role.BE, at=BE_AT))
+        self.room.release(self.be, grant.session_id)
+        self.assertTrue(self.wants(Role.BE))
+
+    def test_lease_of_an_fe(self) -> None:
+        self.publish()
+        self.room.acquire(self.fe, need_srt=True, transport="srt")
+        self.refuses(Code.PORT_RESERVED, Role.FE)
+        self.assertTrue(self.wants(Role.FE, at=FE_AT))
 
 
 class Copies(GlanceCase):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any
 
 from relayx.config.srt import DialMode, DialRole, Enabled, SrtDial
 from relayx.srt import dialing
+from relayx.srt.binding import Library
+from tests.guide_peer import DEADLINE, Data
 from tests.live import Gateway, hosted, on_free_ports, random_host, service_for
-from tests.srt_live import BE, FE, MISSING, SrtCase, logged, numbered
+from tests.srt_live import BE, FE, MISSING, Lines, SrtCase, logged, numbered
 
 if not MISSING:
     from tests.srt_peer import SrtPeer
@@ -35,9 +38,16 @@ class Calling(Gateway):
 
 
 def calling(
-    role: DialRole, mode: DialMode = DialMode.CALLER, streamid: str = "", host: str = "127.0.0.1"
+    role: DialRole,
+    mode: DialMode = DialMode.CALLER,
+    streamid: str = "",
+    host: str = "127.0.0.1",
+    **keys: Any,
 ) -> Callable[[Callable[..., None]], Any]:
-    """As live: with a gateway whose first srt port has such a peer."""
+    """As live: with a gateway whose first srt port has such a peer.
+
+    :param keys: of the section ``srt``.
+    """
 
     def start(case: Any) -> Gateway:
         case.patch(dialing, "FIRST_WAIT", SOON)
@@ -55,6 +65,7 @@ def calling(
             "conntimeo": 300,
         }
         srt["bridge"] = mode is DialMode.RENDEZVOUS
+        srt.update(keys)
         service = service_for(gateway, {"srt": srt, "data": {"admission": "peer"}})
         service.privilegedStartService()
         service.startService()
@@ -107,7 +118,7 @@ class Sources(SrtCase):
         watcher, port = gateway.fe11("eye", source="127.0.0.1"), gateway.srt[0]
         with logged() as lines:
             text = f"srt port {port} calls BE 127.0.0.1:{gateway.at}: no answer; tries again in"
-            next(iter(gateway.service.data.srt.callers))._told = ""  # type: ignore[union-attr]
+            next(iter(gateway.service.data.srt.callers))._told.clear()  # type: ignore[union-attr]
             lines.wait_for(text)
             listener = self.serving(gateway)
             be = self.accepted(gateway, listener)
@@ -130,7 +141,7 @@ class Sources(SrtCase):
 
     @calling(DialRole.BE, host="no-such-host.invalid")
     def test_no_such_name(self, gateway: Calling) -> None:
-        next(iter(gateway.service.data.srt.callers))._told = ""  # type: ignore[union-attr]
+        next(iter(gateway.service.data.srt.callers))._told.clear()  # type: ignore[union-attr]
         with logged() as lines:
             lines.wait_for("calls BE no-such-host.invalid:", "; tries again in")
 
@@ -170,6 +181,155 @@ class Sources(SrtCase):
             be.drain()
             be.close()
             self.assertEqual(fe.receive_all(late=False), [])
+
+
+class Refused(SrtCase):
+    """A peer that the rules would refuse is not called, and the log says once why."""
+
+    def setUp(self) -> None:
+        self.calls: SimpleQueue[tuple[str, int]] = SimpleQueue()
+        connect = Library.connect
+
+        def noted(library: Library, sock: int, host: str, port: int) -> None:
+            self.calls.put((host, port))
+            connect(library, sock, host, port)
+
+        self.patch(Library, "connect", noted)
+
+    def why(self, lines: Lines, code: str) -> list[str]:
+        """The lines that say why nobody is called, one of which is there."""
+        lines.wait_for("not now, ", code)
+        return [line for line in lines.all if code in line]
+
+    @calling(DialRole.FE)
+    def test_sink_for_a_be_by_tcp(self, gateway: Calling) -> None:
+        """Nobody is called until there is a BE by SRT."""
+        watcher, port = gateway.be11("cam", source="127.0.0.1"), gateway.srt[0]
+        for turn in range(3):
+            with logged() as lines:
+                by_tcp = gateway.waiting(port, source="127.0.0.1")
+                watcher.state(lambda state: port in state["srt_ready_ports"])
+                if not turn:
+                    (line,) = self.why(lines, "NOT_ADMITTED")
+                    self.assertIn("connected by TCP, the FE by SRT; srt.bridge is off", line)
+                by_tcp.close()
+                self.empty(watcher, port)
+            if turn:
+                self.assertEqual([line for line in lines.all if "NOT_ADMITTED" in line], [])
+        self.assertTrue(self.calls.empty())
+        listener = SrtPeer.listen(port=gateway.at, latency=20)
+        gateway.before_closing(listener.close)
+        be = self.call(gateway, BE)
+        with listener.accept() as fe:
+            be.send(b"by SRT")
+            self.assertEqual(fe.receive(), b"by SRT")
+
+    @calling(DialRole.BE)
+    def test_source_on_anothers_lease(self, gateway: Calling) -> None:
+        """It is called as soon as the lease is over."""
+        owner = gateway.be11("cam", source=gateway.host)
+        self.calls.get(timeout=DEADLINE)
+        with logged() as lines:
+            grant = owner.acquire(need_srt=True, transport="srt", ttl_seconds=600)
+            self.assertEqual(grant["srt_port"], gateway.srt[0])
+            (line,) = self.why(lines, "PORT_RESERVED")
+            self.assertIn('is kept for BE "cam" by a lease', line)
+            before = self.calls.qsize()
+            listener = SrtPeer.listen(port=gateway.at, latency=20)
+            gateway.before_closing(listener.close)
+            gateway.be11("other").acquire(need_srt=True)  # the rules' state changes
+            self.assertRaises(TimeoutError, listener.accept, 0.5)
+            self.assertEqual(self.calls.qsize(), before)
+            self.assertEqual(len(self.why(lines, "PORT_RESERVED")), 1)
+        owner.say("port_release", {"session_id": grant["session_id"]})
+        listener.accept().close()
+
+    @calling(DialRole.BE)
+    def test_source_that_closes_at_once(self, gateway: Calling) -> None:
+        """Each call counts as one that failed."""
+        ends = self.ends(gateway)
+        with logged() as lines:
+            listener = SrtPeer.listen(port=gateway.at, latency=20)
+            gateway.before_closing(listener.close)
+            while ends.empty():
+                listener.accept().close()
+            line = lines.wait_for("it closed the connection at once")
+        self.assertIn("tries again in", line)
+        self.assertEqual(ends.get(), {"served": False, "by_peer": True})
+        self.assertEqual([line for line in lines.all if "Unknown or erroneous" in line], [])
+
+    def ends(self, gateway: Calling) -> SimpleQueue[dict[str, bool]]:
+        """How the connections of the gateway's calls end from now on."""
+        ends: SimpleQueue[dict[str, bool]] = SimpleQueue()
+        caller = next(iter(gateway.service.data.srt.callers))  # type: ignore[union-attr]
+        ended = caller.ended
+        self.patch(caller, "ended", lambda **how: (ends.put(how), ended(**how)))
+        return ends
+
+    @calling(DialRole.FE)
+    def test_who_ends_a_sinks_session(self, gateway: Calling) -> None:
+        """The BE, or the sink by itself."""
+        gateway.be11("cam", source="127.0.0.1")
+        self.end_sessions(gateway, lambda: self.call(gateway, BE))
+
+    @calling(DialRole.FE, bridge=True)
+    def test_who_ends_a_sinks_session_with_tcp(self, gateway: Calling) -> None:
+        gateway.be11("cam", source="127.0.0.1")
+        self.end_sessions(gateway, lambda: gateway.waiting(gateway.srt[0], source="127.0.0.1"))
+
+    def end_sessions(self, gateway: Calling, new_be: Callable[[], SrtPeer | Data]) -> None:
+        """One by the BE, and one by the sink."""
+        ends = self.ends(gateway)
+        listener = SrtPeer.listen(port=gateway.at, latency=20)
+        gateway.before_closing(listener.close)
+        for by_sink in (False, True):  # a BE that is left is there for the next call
+            be = new_be()
+            sink = listener.accept()
+            be.send(b"begins")
+            self.assertEqual(sink.receive(), b"begins")
+            (sink if by_sink else be).close()
+            end = ends.get(timeout=DEADLINE)
+            self.assertEqual(end, {"served": True, "by_peer": by_sink})
+            be.close()
+            sink.close()
+
+
+class WithinLeases(SrtCase):
+    """A call lasts no longer than the lease that its port is under."""
+
+    def note(self, name: str) -> SimpleQueue[int]:
+        """The time-outs of calls from now on, in milliseconds; `name`: of Library's method."""
+        timeouts: SimpleQueue[int] = SimpleQueue()
+        call = getattr(Library, name)
+
+        def noted(library: Library, sock: int, *where: Any) -> None:
+            timeouts.put(library.get(sock, "conntimeo"))
+            call(library, sock, *where)
+
+        self.patch(Library, name, noted)
+        return timeouts
+
+    @calling(DialRole.FE, conntimeo=50_000)
+    def test_caller(self, gateway: Calling) -> None:
+        timeouts = self.note("connect")
+        owner = gateway.be11("cam", source="127.0.0.1")
+        grant = owner.acquire(need_srt=True, transport="srt", ttl_seconds=2)
+        self.assertEqual(grant["srt_port"], gateway.srt[0])
+        self.call(gateway, BE)
+        timeout = timeouts.get(timeout=DEADLINE)
+        self.assertLessEqual(timeout, 2000)
+        self.assertGreater(timeout, 0)
+
+    @calling(DialRole.FE, DialMode.RENDEZVOUS, conntimeo=50_000)
+    def test_rendezvous(self, gateway: Calling) -> None:
+        timeouts = self.note("rendezvous")
+        owner = gateway.be11("cam", source="127.0.0.1")
+        grant = owner.acquire(need_srt=True, ttl_seconds=2)
+        self.assertEqual(grant["srt_port"], gateway.srt[0])
+        gateway.waiting(gateway.srt[0], "cam", source="127.0.0.1")
+        timeout = timeouts.get(timeout=DEADLINE)
+        self.assertLessEqual(timeout, 200)
+        self.assertGreater(timeout, 0)
 
 
 class Rendezvous(SrtCase):

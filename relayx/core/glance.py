@@ -21,7 +21,7 @@ from relayx.core.hello import Hello
 from relayx.core.leases import Lease
 from relayx.core.messages import Protocol, Role, Transport
 from relayx.core.policy import Policies
-from relayx.core.ports import Link, Port, Session, Way
+from relayx.core.ports import Link, Port, Session, Status, Way
 from relayx.core.streamid import Mode, StreamId, Type, reject_of
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 _NOWHERE = Port(0, Protocol.SRT, retired=True)
 """The port of copied connections: no check asks for it, and the true one would be a cycle."""
+
+DIALLED = Way(transport=Transport.SRT, dialled=True)
+"""How those come that the gateway calls itself."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -143,6 +146,23 @@ def decide(snapshot: Snapshot, now: float, port: int, address: str, asked: Strea
     except PeerError as error:
         return Decision(hello, way, error, reject_of(error))
     return Decision(hello, way)
+
+
+def wants_dialled(snapshot: Snapshot, now: float, port: int, address: str, role: Role) -> bool:
+    """Whether a port has a use for a peer that the gateway calls itself.
+
+    :param now: seconds since the epoch.
+    :param address: the peer's; "" where it is not known yet, and the rules are not asked then.
+    :raises PeerError: it has, but the rules would refuse the peer's connection.
+    """
+    found = snapshot.ports.get(port)
+    if found is None or found.retired or snapshot.draining:
+        return False
+    if found.status is not (Status.EMPTY if role is Role.BE else Status.READY):
+        return False
+    if address:
+        check(snapshot, Link(0, found, address, Hello(role), False, now, DIALLED), found, now)
+    return True
 
 
 def _no_srt_port(snapshot: Snapshot, number: int) -> Port:

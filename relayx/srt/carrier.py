@@ -246,6 +246,7 @@ class SrtCarrier:
     :ivar link: the state of the connection, measured once a second.
     :ivar dropped: what libsrt has given up since the session began, as too late for the peer.
     :ivar measured_by: told both when they are new.
+    :ivar ended_here: whether the gateway has ended the connection, and not the peer.
     """
 
     whole = True
@@ -270,6 +271,7 @@ class SrtCarrier:
         self.connected = True
         self.paused = False
         self.read_ended = False
+        self.ended_here = False
         self.received = 0
         self.sent = 0
         self.link = LinkState()
@@ -394,7 +396,7 @@ class SrtCarrier:
     def loseWriteConnection(self) -> None:
         """See :class:`relayx.data.carrier.Carrier`; of SRT, this is the end of both directions."""
         if self.connected and not self._finishing:
-            self._finishing = True
+            self._finishing = self.ended_here = True
             self._engine.order(self._wires.finish, self._sock)
 
     def loseConnection(self) -> None:
@@ -404,6 +406,7 @@ class SrtCarrier:
     def abortConnection(self) -> None:
         """See :class:`relayx.data.carrier.Carrier`."""
         if self.connected:
+            self.ended_here = True
             self._engine.order(self._wires.close, self._sock)
 
     def close_ended(self) -> None:

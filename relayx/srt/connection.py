@@ -24,10 +24,12 @@ class SrtConnection:
     :ivar caller: who called it, None of one that came by itself.
     :ivar came: when, by time.monotonic(): before the peer knows that it is connected.
     :ivar waiting: it is in no session.
+    :ivar served: it is in one, or has been.
     """
 
     __slots__ = (
-        "address", "caller", "came", "hello", "link", "port", "route", "sock", "waiting", "way",
+        "address", "caller", "came", "hello", "link", "port", "route", "served", "sock", "waiting",
+        "way",
     )  # fmt: skip
 
     def __init__(
@@ -52,3 +54,4 @@ class SrtConnection:
         self.caller = caller
         self.came = came
         self.waiting = False
+        self.served = False

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from relayx.core import effects as fx
-from relayx.core.glance import Snapshot
+from relayx.core.glance import DIALLED, Snapshot
 from relayx.core.hello import Hello
-from relayx.core.messages import Cause, Role, Transport
+from relayx.core.messages import Cause, Role
 from relayx.core.pairing import BY_GATEWAY, Outcome, nothing_moved
-from relayx.core.ports import Way
 from relayx.srt.binding import Library, Peer
 from relayx.srt.carrier import Wires
 from relayx.srt.connection import SrtConnection
@@ -31,6 +30,8 @@ from relayx.srt.session import Paired, Report, Sessions
 from relayx.srt.settings import SrtSettings
 from relayx.srt.statistics import LinkState
 from relayx.srt.totals import Totals
+
+_BY_FE = frozenset({Cause.FE_CLOSED, Cause.FE_RESET, Cause.FE_DEAD})
 
 
 class Events(Protocol):
@@ -136,9 +137,16 @@ class SrtPlane:
     def _reached(self, caller: Caller, sock: int, peer: Peer) -> None:
         """A peer that was called is there."""
         dial = caller.dial
-        way = Way(transport=Transport.SRT, dialled=True)
         came = SrtConnection(
-            0, sock, dial.port, peer, self._here, Hello(dial.role), time.monotonic(), way, caller
+            0,
+            sock,
+            dial.port,
+            peer,
+            self._here,
+            Hello(dial.role),
+            time.monotonic(),
+            DIALLED,
+            caller,
         )
         self._engine.tell(self._arrived, came)
         self._wait_in_engine(sock, dial.role, False)
@@ -171,17 +179,17 @@ class SrtPlane:
         link = self._by_sock.get(sock)
         connection = None if link is None else self._connections.get(link)
         if connection is not None and connection.waiting and connection.hello.role is Role.BE:
-            self._close(connection.link)
+            self._close(connection.link, by_peer=True)
             self._events.link_lost(connection.link)
 
-    def _forget(self, connection: SrtConnection) -> None:
+    def _forget(self, connection: SrtConnection, *, by_peer: bool = False) -> None:
         connection.waiting = False
         self._by_sock.pop(connection.sock, None)
         self.totals.ended(connection.link)
         self.totals.session_over(f"link {connection.link}")
         found = self._connections.pop(connection.link, None)
         if found is not None and found.caller is not None:
-            found.caller.ended()
+            found.caller.ended(served=found.served, by_peer=by_peer)
 
     def has(self, link: int) -> bool:
         """Whether a connection is one of this plane's."""
@@ -205,10 +213,10 @@ class SrtPlane:
         """Close a connection that waits."""
         self._close(effect.link)
 
-    def _close(self, link: int) -> None:
+    def _close(self, link: int, *, by_peer: bool = False) -> None:
         connection = self._connections.get(link)
         if connection is not None:
-            self._forget(connection)
+            self._forget(connection, by_peer=by_peer)
             self._engine.order(self._engine.close, connection.sock)
 
     def pair(self, effect: fx.Pair) -> None:
@@ -223,6 +231,7 @@ class SrtPlane:
             self._events.session_over(effect.pairing_id, nothing)
             return
         fe.waiting = be.waiting = False
+        fe.served = be.served = True
         keep = effect.keep or effect.shared
         self.running.begin(Running(effect.pairing_id, fe, be, keep, self._reactor.seconds()))
         paired = Paired(
@@ -242,9 +251,10 @@ class SrtPlane:
         if connection is None:
             return None
         connection.waiting = False
+        connection.served = True
 
         def ended(lent: LentConnection) -> None:
-            self._forget(connection)
+            self._forget(connection, by_peer=not lent.transport.ended_here)
             lost(lent)
 
         message = MESSAGE_ROOM if whole else self._settings.payloadsize
@@ -290,7 +300,7 @@ class SrtPlane:
         over = self.running.over(pairing_id)
         if over is None:
             return
-        self._forget(over.fe)
+        self._forget(over.fe, by_peer=outcome.cause in _BY_FE)
         watched = any(other.be is over.be for other in self.running)
         if not watched and outcome.be_kept:
             over.be.waiting = True

@@ -60,6 +60,19 @@ class Roles(SynchronousTestCase):
         room.raw(FE_AT)
         self.assertFalse(paired(room.effects).keep)
 
+    def test_nor_is_one_of_hello(self) -> None:
+        """Its program is in the middle of ZMTP, and would not greet the next FE."""
+        room = RawRoom(keep=True)
+        for said in ({}, {"on_fe_close": "keep"}):
+            be = room.offer(PORT, **said)
+            room.raw(FE_AT)
+            pair = paired(room.effects)
+            self.assertEqual((pair.be, pair.keep), (be, False))
+            room.over(pair.pairing_id)
+        room.offer(PORT)
+        room.dial(PORT)
+        self.assertTrue(paired(room.effects).keep)
+
     def test_a_third_is_refused(self) -> None:
         room = RawRoom()
         room.raw(BE_AT)

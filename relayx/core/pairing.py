@@ -202,9 +202,11 @@ class Pairing:
         )  # fmt: skip
         port.sessions[session.pairing_id] = session
         board.sessions[session.pairing_id] = session
+        # A BE that was greeted by ZMTP is in mid-stream then, and can greet nobody else.
+        keep = be.keep and not fe.way.raw
         board.emit(
             fx.Pair(
-                session.pairing_id, port.number, port.protocol, fe.id, be.id, be.keep,
+                session.pairing_id, port.number, port.protocol, fe.id, be.id, keep,
                 to_fe=self._paired(session, be),
                 to_be=self._paired(session, fe),
                 limits=self._limits(fe, be) if board.policies.by_bandwidth else (),

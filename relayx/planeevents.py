@@ -55,17 +55,19 @@ class PlaneEvents:
         found = self._switchboard.board.ports.get(port)
         return found is not None and found.protocol is Protocol.ZMQ
 
-    def role_by_state(self, port: int, address: str, kind: str) -> Role:
-        """See data.events.Events."""
-        return self._switchboard.role_by_state(self._clock.seconds(), port, address, kind)
-
-    def said_zmtp(
-        self, link: int, port: int, address: str, username: str, password: str, kind: str
-    ) -> None:
+    def role_by_state(self, port: int, address: str, kind: str, shown: bool) -> Role:
         """See data.events.Events."""
         now = self._clock.seconds()
-        self._metrics().said_hello(Protocol.ZMQ, self.role_by_state(port, address, kind))
-        self._perform(self._switchboard.zmtp(now, link, port, address, username, password, kind))
+        return self._switchboard.role_by_state(now, port, address, kind, shown=shown)
+
+    def said_zmtp(
+        self, link: int, port: int, address: str, credentials: tuple[str, str] | None, kind: str
+    ) -> None:
+        """See data.events.Events."""
+        role = self.role_by_state(port, address, kind, credentials is not None)
+        self._metrics().said_hello(Protocol.ZMQ, role)
+        now = self._clock.seconds()
+        self._perform(self._switchboard.zmtp(now, link, port, address, credentials, kind))
 
     def hello_failed(self, port: int, address: str, text: str) -> None:
         """See data.events.Events."""

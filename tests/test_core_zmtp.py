@@ -17,15 +17,23 @@ class RawRoom(Room):
     """A room to which connections of ZMTP come."""
 
     def raw(
-        self, at: str, kind: str = "", username: str = "", password: str = "", port: int = PORT
+        self,
+        at: str,
+        kind: str = "",
+        credentials: tuple[str, str] | None = None,
+        port: int = PORT,
+        again: int = 0,
     ) -> int:
-        """A connection without HELLO; return its number."""
-        link = self.number()
-        self.did(self.switchboard.zmtp(self.now, link, port, at, username, password, kind))
+        """A connection without HELLO; return its number, which it has already where it is `again`.
+
+        :param credentials: user name and password, None where it shows none.
+        """
+        link = again or self.number()
+        self.did(self.switchboard.zmtp(self.now, link, port, at, credentials, kind))
         return link
 
-    def role(self, at: str, kind: str = "") -> Role:
-        return self.switchboard.role_by_state(self.now, PORT, at, kind)
+    def role(self, at: str, kind: str = "", *, shown: bool = False) -> Role:
+        return self.switchboard.role_by_state(self.now, PORT, at, kind, shown=shown)
 
 
 def paired(effects: list[fx.Effect]) -> fx.Pair:
@@ -51,6 +59,19 @@ class Roles(SynchronousTestCase):
         room.raw(BE_AT)
         room.raw(FE_AT)
         self.assertFalse(paired(room.effects).keep)
+
+    def test_nor_is_one_of_hello(self) -> None:
+        """Its program is in the middle of ZMTP, and would not greet the next FE."""
+        room = RawRoom(keep=True)
+        for said in ({}, {"on_fe_close": "keep"}):
+            be = room.offer(PORT, **said)
+            room.raw(FE_AT)
+            pair = paired(room.effects)
+            self.assertEqual((pair.be, pair.keep), (be, False))
+            room.over(pair.pairing_id)
+        room.offer(PORT)
+        room.dial(PORT)
+        self.assertTrue(paired(room.effects).keep)
 
     def test_a_third_is_refused(self) -> None:
         room = RawRoom()
@@ -184,46 +205,46 @@ class Credentials(SynchronousTestCase):
         self.waiting = self.room.raw(BE_AT)
         self.grant: PortGrant = self.room.acquire(self.fe)
 
-    def refused(self, *told: str, at: str = FE_AT) -> None:
-        self.room.raw(at, "", *told)
+    def refused(self, told: tuple[str, str] | None, at: str = FE_AT) -> None:
+        self.room.raw(at, "", told)
         self.assertEqual(
             [one.code for one in of(self.room.effects, fx.Refuse)], [Code.NOT_ADMITTED]
         )
 
-    def admitted(self, *told: str, at: str = FE_AT) -> None:
-        fe = self.room.raw(at, "", *told)
+    def admitted(self, told: tuple[str, str], at: str = FE_AT) -> None:
+        fe = self.room.raw(at, "", told)
         pair = paired(self.room.effects)
         self.assertEqual((pair.fe, pair.be), (fe, self.waiting))
         self.assertEqual(pair.to_be.client_id, "f")
         self.assertEqual(pair.to_fe.session_id, self.grant.session_id)
 
     def test_session_id(self) -> None:
-        self.admitted("f", self.grant.session_id)
+        self.admitted(("f", self.grant.session_id))
 
     def test_ticket(self) -> None:
-        self.admitted("f", self.grant.ticket)
+        self.admitted(("f", self.grant.ticket))
 
     def test_ticket_from_elsewhere(self) -> None:
         """A lease is its owner's, wherever its data connection comes from."""
-        self.admitted("f", self.grant.ticket, at=ELSEWHERE)
+        self.admitted(("f", self.grant.ticket), at=ELSEWHERE)
 
     def test_wrong(self) -> None:
         session_id, ticket = self.grant.session_id, self.grant.ticket
         for told in (
-            (), ("f", ""), ("f", "wrong"), ("g", session_id), ("", session_id),
+            None, ("f", ""), ("f", "wrong"), ("g", session_id), ("", session_id),
             ("f", session_id + "x"), ("f\n", ticket), ("f" * 300, ticket), ("f", "x" * 5000),
         ):  # fmt: skip
-            self.refused(*told)
-        self.admitted("f", session_id)
+            self.refused(told)
+        self.admitted(("f", session_id))
 
     def test_a_ticket_says_enough(self) -> None:
         """As in HELLO, whose client_id may be left out."""
-        self.room.raw(FE_AT, "", "", self.grant.ticket)
+        self.room.raw(FE_AT, "", ("", self.grant.ticket))
         self.assertEqual(paired(self.room.effects).to_fe.session_id, self.grant.session_id)
 
     def test_of_a_lease_that_has_ended(self) -> None:
         self.room.release(self.fe, self.grant.session_id)
-        self.refused("f", self.grant.session_id)
+        self.refused(("f", self.grant.session_id))
 
     def test_a_be_that_is_not_registered(self) -> None:
         """It tells nothing, so that it is known by its address alone."""
@@ -234,9 +255,54 @@ class Credentials(SynchronousTestCase):
         room.raw(BE_AT)
         self.assertEqual(room.state().zmq_ready_ports, (PORT,))
 
+    def test_who_shows_credentials_is_no_be(self) -> None:
+        """Wherever it comes from and whatever it shows; without a lease an empty port stays so."""
+        room = RawRoom(admission="ticket")
+        room.be11("b")
+        for told in (("nobody", "x"), ("", ""), ("b", "")):
+            room.raw(BE_AT, "", told)
+            self.assertEqual([one.code for one in of(room.effects, fx.Refuse)], [Code.NOT_ADMITTED])
+            self.assertEqual(of(room.effects, fx.StateChanged), [])
+        self.assertIs(room.role(BE_AT, shown=True), Role.FE)
+        self.assertIs(room.role(BE_AT), Role.BE)
+
+    def test_nor_in_a_place_that_is_kept(self) -> None:
+        self.room.hang_up(self.waiting)
+        fe = self.room.raw(BE_AT, "", ("f", self.grant.ticket))
+        self.assertEqual(of(self.room.effects, fx.Wait), [fx.Wait(fe)])
+        self.waiting = self.room.raw(BE_AT)
+        self.assertEqual(paired(self.room.effects).be, self.waiting)
+
+    def test_other_admission_asks_for_none(self) -> None:
+        """There a client of PLAIN may be the BE, as with NULL."""
+        for admission in ("open", "peer"):
+            room = RawRoom(admission=admission)
+            room.be11("b")
+            room.raw(BE_AT, "", ("u", "p"))
+            self.assertEqual(room.state().zmq_ready_ports, (PORT,))
+
+    def test_credentials_that_come_late(self) -> None:
+        """Who waits as a BE leaves that place at once, and comes as an FE."""
+        owner, ticket = self.waiting, self.grant.ticket
+        self.room.raw(BE_AT, "", ("f", "wrong"), again=owner)
+        self.assertEqual(len(of(self.room.effects, fx.StateChanged)), 1)
+        self.assertEqual([one.link for one in of(self.room.effects, fx.Refuse)], [owner])
+        self.assertEqual(
+            (self.room.board.links, self.room.board.ports[PORT].waiting_be), ({}, None)
+        )
+        late = self.room.raw(BE_AT)
+        self.room.raw(BE_AT, "", ("f", ticket), again=late)
+        self.assertEqual(of(self.room.effects, fx.Wait), [fx.Wait(late)])
+        self.waiting = self.room.raw(BE_AT)
+        pair = paired(self.room.effects)
+        self.assertEqual((pair.fe, pair.be), (late, self.waiting))
+        self.assertEqual(self.room.did(self.room.switchboard.zmtp(
+            self.room.now, self.waiting, PORT, BE_AT, ("f", ticket)
+        )), [])  # its session goes on  # fmt: skip
+
     def test_no_secret_is_logged(self) -> None:
-        self.refused("f", "a-ticket-that-is-wrong")
+        self.refused(("f", "a-ticket-that-is-wrong"))
         self.assertNotIn("a-ticket-that-is-wrong", repr(of(self.room.effects, fx.Note)))
-        self.admitted("f", self.grant.ticket)
+        self.admitted(("f", self.grant.ticket))
         self.assertNotIn(self.grant.ticket, repr(of(self.room.effects, fx.Note)))
         self.assertEqual(refusals(self.room.effects), [])

@@ -501,6 +501,206 @@ class Versions(Raws):
         self.assertEqual(fe.wrote, greeting_bytes(minor=1))
 
 
+class Ticketed(Raws):
+    """``ticket`` admission on one host: who shows credentials is an FE, who does not a BE."""
+
+    rules = {"admission": "ticket"}
+    settings = {"zmtp_credentials": True}
+
+    def begin(self) -> None:
+        super().begin()
+        self.room.be11("worker")
+        self.owner = self.room.fe11("phone")
+
+    def server(self) -> Wire:
+        """A server of libzmq, which waits for its client's HELLO."""
+        return self.come(greeting_bytes("PLAIN"), BE_AT)
+
+    def client(self, username: str = "phone", password: str = "", at: str = BE_AT) -> Wire:
+        """A client of libzmq, whose HELLO follows its greeting once it has the gateway's."""
+        wire = self.come(greeting_bytes("PLAIN"), at)
+        self.says(wire, credentials(username, password))
+        return wire
+
+    def lease(self) -> str:
+        """The ticket of a lease on the port, whose BE is gone."""
+        be = self.server()
+        self.passes(0.5)
+        ticket = self.room.acquire(self.owner).ticket
+        be.drop()
+        self.passes(2.0)
+        self.assertEqual(self.room.state().zmq_empty_ports[:1], (PORT,))
+        self.roles.clear()
+        return ticket
+
+    def met(self, fe: Wire, be: Wire, ticket: str) -> None:
+        """The two are paired, and the server is asked."""
+        told = credentials("phone", ticket)
+        self.assertEqual(be.wrote, greeting_bytes("PLAIN") + told)
+        self.assertEqual(fe.wrote, greeting_bytes("PLAIN"))
+        self.assertEqual(self.roles, [Role.FE, Role.BE])
+
+    def nobody_is_left(self) -> None:
+        """The port is empty, no place is kept, and nothing is looked at any more."""
+        board = self.room.board
+        self.assertEqual((board.links, board.ports[PORT].waiting_be), ({}, None))
+        self.assertEqual(self.plane.direct._undecided, {})
+
+    def test_server_first(self) -> None:
+        be = self.server()
+        self.passes(0.4)
+        self.assertEqual((be.wrote, self.ready_ports()), (greeting_bytes("PLAIN"), ()))
+        self.passes(0.1)
+        self.assertEqual(self.ready_ports(), (PORT,))
+        ticket = self.room.acquire(self.owner).ticket
+        fe = self.client(password=ticket)
+        self.roles.reverse()
+        self.met(fe, be, ticket)
+
+    def test_one_that_says_that_it_is_the_server(self) -> None:
+        self.come(greeting_bytes("PLAIN", as_server=True), BE_AT)
+        self.assertEqual(self.ready_ports(), (PORT,))
+
+    def test_client_first(self) -> None:
+        ticket = self.lease()
+        fe = self.client(password=ticket)
+        self.assertEqual(self.ready_ports(), ())
+        be = self.server()
+        self.passes(0.5)
+        self.met(fe, be, ticket)
+
+    def test_a_be_restarts_and_its_client_is_back_first(self) -> None:
+        ticket = self.lease()
+        for number in (1, 2, 3):
+            fe, be = self.client(password=ticket), self.server()
+            self.passes(0.5)
+            self.met(fe, be, ticket)
+            self.says(be, command(b"\x07WELCOME"))
+            self.says(fe, command(b"\x08INITIATE" + ready("REQ")[8:]))
+            self.says(be, ready("REP"))
+            self.assertTrue(self.running())
+            self.perform(self.room.switchboard.end_session(f"pair-{number}", Cause.ADMIN))
+            self.assertFalse(self.running())
+            self.passes(0.1)
+            self.roles.clear()
+
+    def test_a_place_that_is_kept(self) -> None:
+        """It is the server's, and not for the client on the same host."""
+        ticket = self.lease()
+        self.server()
+        self.passes(0.5)
+        self.wires.pop().drop()
+        states = self.states
+        self.roles.clear()
+        fe = self.client(password=ticket)
+        be = self.server()
+        self.passes(0.5)
+        self.met(fe, be, ticket)
+        self.assertEqual(states + 1, self.states)  # busy
+
+    def test_a_client_without_a_lease(self) -> None:
+        """Nor with a wrong one: the port is never ready for it."""
+        for held in (False, True):
+            if held:
+                self.lease()
+            states = self.states
+            for username, password in (("nobody", "x"), ("phone", "wrong"), ("", "")):
+                wire = self.client(username, password)
+                self.assertEqual((wire.shut, wire.wrote), (True, greeting_bytes("PLAIN")))
+                self.passes(1.0)
+                self.assertEqual(self.states, states)
+            self.nobody_is_left()
+        self.assertEqual(set(self.roles), {Role.FE})
+
+    def test_credentials_in_pieces(self) -> None:
+        """Whoever has begun to say something is no server, however slow it is."""
+        wire = self.server()
+        self.says(wire, credentials("phone", "x")[:5])
+        self.passes(1.5)
+        self.assertEqual((self.roles, self.states), ([], 0))
+        self.says(wire, credentials("phone", "x")[5:])
+        self.assertEqual((self.roles, wire.shut), ([Role.FE], True))
+
+    def test_late_and_wrong(self) -> None:
+        """It has been taken for a BE, and leaves without keeping the place."""
+        wire = self.server()
+        self.passes(0.6)
+        self.assertEqual(self.ready_ports(), (PORT,))
+        self.says(wire, credentials("nobody", "x"))
+        self.assertEqual((self.ready_ports(), wire.shut), ((), True))
+        self.nobody_is_left()
+        wire.drop()
+        self.nobody_is_left()
+
+    def test_late_and_right(self) -> None:
+        ticket = self.lease()
+        fe = self.server()
+        self.passes(0.6)
+        self.says(fe, credentials("phone", ticket))
+        self.assertEqual((fe.shut, fe.paused), (False, True))
+        self.roles.pop(0)
+        be = self.server()
+        self.passes(0.5)
+        self.met(fe, be, ticket)
+
+    def test_late_and_paired(self) -> None:
+        """Two clients have met by that mistake: both connect again, and so none gets an ERROR."""
+        ticket = self.lease()
+        by_hello = f'RLX1HELLO {{"role":"FE","ticket":"{ticket}"}}\n'.encode()
+        for hello in (False, True):
+            be = self.server()
+            self.passes(0.6)
+            fe = self.come(by_hello) if hello else self.client(password=ticket)
+            self.says(be, credentials("phone", ticket))
+            for wire in (fe, be):
+                self.assertTrue(wire.shut)
+                self.assertNotIn(b"ERROR", wire.wrote)
+            self.assertEqual(self.outcomes.pop().cause, Cause.BE_CLOSED)
+            self.nobody_is_left()
+
+    def test_curve_is_not_asked(self) -> None:
+        """Its client may be a BE, which is admitted by its address alone."""
+        hello = command(b"\x05HELLO" + bytes(194))
+        self.come(greeting_bytes("CURVE") + hello, BE_AT)
+        self.assertEqual(self.ready_ports(), (PORT,))
+        ticket = self.room.acquire(self.owner).ticket
+        fe = self.come(f'RLX1HELLO {{"role":"FE","ticket":"{ticket}"}}\n'.encode())
+        self.says(fe, greeting_bytes("CURVE"))
+        self.assertEqual((fe.wrote, self.outcomes), (greeting_bytes("CURVE") + hello, []))
+
+    def test_a_server_that_comes_while_the_session_runs(self) -> None:
+        """Its predecessor's, whose end the gateway sees later."""
+        be = self.server()
+        self.passes(0.5)
+        fe = self.client(password=self.room.acquire(self.owner).ticket)
+        second = self.server()
+        self.passes(0.5)
+        be.drop()
+        fe.drop()
+        self.assertEqual(self.ready_ports(), ())
+        self.passes(0.5)
+        self.assertEqual((self.roles, second.shut), ([Role.BE, Role.FE, Role.BE], False))
+
+    def test_one_that_goes_undecided(self) -> None:
+        self.server().drop()
+        self.nobody_is_left()
+        with clean_log(self) as lines:
+            be = self.server()
+            self.passes(0.5)
+            self.client(password=self.room.acquire(self.owner).ticket)
+            silent = self.come(greeting_bytes("PLAIN"))
+            for _ in range(4):
+                self.passes(0.5)
+        self.assertTrue(any("did not say what it is within 2 s" in line for line in lines), lines)
+        self.assertEqual((silent.shut, be.shut, self.plane.direct._undecided), (True, False, {}))
+
+    def test_a_short_hello_timeout(self) -> None:
+        self.change(hello_timeout=0.2)
+        self.server()
+        self.passes(0.1)
+        self.assertEqual(self.ready_ports(), (PORT,))
+
+
 class Places(Raws):
     """A library that gives its handshake up and comes again keeps its place (issue: 2 s)."""
 

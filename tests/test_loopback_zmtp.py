@@ -21,6 +21,7 @@ except ImportError:
 OPEN = {"admission": "open"}
 MESSAGES = {"inspect": "messages"}
 WITHIN = 20_000
+COUNT = 10_000
 MIB = 1 << 20
 
 
@@ -33,6 +34,25 @@ def pumps(gateway: Gateway) -> list[type]:
     """What moves the bytes of each session that runs."""
     running = in_the_reactor(gateway.service.data.data.sessions.running)
     return [type(one.session.pump) for one in running]
+
+
+def parts(number: int, salt: bytes) -> list[bytes]:
+    """A message of one to three parts, empty to 3000 bytes long; another for each number."""
+    sizes = (0, 1, 255, 256, number % 3000)
+    return [salt * (sizes[(number + n) % 5] // len(salt)) for n in range(1 + number % 3)]
+
+
+def content(messages: Iterable[list[bytes]]) -> int:
+    """Bytes in all parts."""
+    return sum(len(part) for message in messages for part in message)
+
+
+def digest(messages: Iterable[list[bytes]]) -> str:
+    """Of messages and where their parts end."""
+    found = hashlib.sha256()
+    for message in messages:
+        found.update(b"|".join(b"%d" % len(part) + part for part in message) + b";")
+    return found.hexdigest()
 
 
 class ZmtpCase(TestCase):
@@ -280,20 +300,10 @@ class AmountTests(ZmtpCase):
 
     def many(self, gateway: Gateway) -> tuple[int, int]:
         """10,000 messages each way at once; bytes each way."""
-        count = 10_000
-
-        def parts(number: int, salt: bytes) -> list[bytes]:
-            sizes = (0, 1, 255, 256, number % 3000)
-            return [salt * (sizes[(number + n) % 5] // len(salt)) for n in range(1 + number % 3)]
-
-        def digest(messages: Iterable[list[bytes]]) -> str:
-            found = hashlib.sha256()
-            for message in messages:
-                found.update(b"|".join(b"%d" % len(part) + part for part in message) + b";")
-            return found.hexdigest()
+        count = COUNT
 
         def side(end: Any, salt: bytes) -> str:
-            found = hashlib.sha256()
+            found: list[list[bytes]] = []
             sent = received = 0
             while sent < count or received < count:
                 ready = end.poll(WITHIN, zmq.POLLIN | (zmq.POLLOUT if sent < count else 0))
@@ -303,21 +313,19 @@ class AmountTests(ZmtpCase):
                     end.send_multipart(parts(sent, salt))
                     sent += 1
                 if ready & zmq.POLLIN:
-                    message = end.recv_multipart()
-                    found.update(b"|".join(b"%d" % len(p) + p for p in message) + b";")
+                    found.append(end.recv_multipart())
                     received += 1
-            return found.hexdigest()
+            return digest(found)
 
         one, two = self.waiting(gateway, zmq.PAIR), self.socket(gateway, zmq.PAIR)
         there = gateway.background(side, one, b"there")
         back = gateway.background(side, two, b"ba")
         self.assertEqual(there.result(), digest(parts(n, b"ba") for n in range(count)))
         self.assertEqual(back.result(), digest(parts(n, b"there") for n in range(count)))
-        size = {
-            salt: sum(len(p) for n in range(count) for p in parts(n, salt))
-            for salt in (b"ba", b"there")
-        }
-        return size[b"ba"], size[b"there"]
+        return (
+            content(parts(n, b"ba") for n in range(count)),
+            content(parts(n, b"there") for n in range(count)),
+        )
 
     @live(data=OPEN)
     def test_10000_each_way(self, gateway: Gateway) -> None:
@@ -339,3 +347,96 @@ class AmountTests(ZmtpCase):
         moved = in_the_reactor(gateway.service.data.messages_moved)["pair"]
         self.assertEqual((moved.fe_to_be, moved.be_to_fe), (10_000, 10_000))
         self.assertEqual((moved.fe_to_be_bytes, moved.be_to_fe_bytes), (to_be, to_fe))
+
+
+class ManyTests(ZmtpCase):
+    """10,000 messages by each pattern: every one arrives, once, in order and as it was sent."""
+
+    def asked(self, salt: bytes) -> list[list[bytes]]:
+        return [parts(number, salt) for number in range(COUNT)]
+
+    def arrived(self, got: list[list[bytes]], sent: list[list[bytes]]) -> None:
+        self.assertEqual((len(got), digest(got)), (len(sent), digest(sent)))
+
+    def counted(
+        self, gateway: Gateway, pattern: str, to_be: tuple[int, int], to_fe: tuple[int, int]
+    ) -> None:
+        """What the gateway has counted: messages and bytes of their content, each way."""
+        self.assertEqual(pumps(gateway), [InspectedPump])
+        moved = in_the_reactor(gateway.service.data.messages_moved)[pattern]
+        self.assertEqual((moved.fe_to_be, moved.fe_to_be_bytes), to_be)
+        self.assertEqual((moved.be_to_fe, moved.be_to_fe_bytes), to_fe)
+
+    def push_pull(self, gateway: Gateway) -> list[list[bytes]]:
+        sent = self.asked(b"work")
+        pull, push = self.waiting(gateway, zmq.PULL), self.socket(gateway, zmq.PUSH)
+        pulled = gateway.background(lambda: [pull.recv_multipart() for _ in sent])
+        for message in sent:
+            push.send_multipart(message)
+        self.arrived(pulled.result(), sent)
+        return sent
+
+    @live(data=OPEN)
+    def test_push_pull(self, gateway: Gateway) -> None:
+        self.push_pull(gateway)
+        self.assertEqual(pumps(gateway), [SplicePump])
+
+    @live(data=OPEN, zmq_keys=MESSAGES)
+    def test_push_pull_counted(self, gateway: Gateway) -> None:
+        sent = self.push_pull(gateway)
+        self.counted(gateway, "push_pull", (COUNT, content(sent)), (0, 0))
+
+    def req_rep(self, gateway: Gateway) -> tuple[list[list[bytes]], list[list[bytes]]]:
+        """Strictly in turn."""
+        questions, answers = self.asked(b"question"), self.asked(b"answer")
+        rep, req = self.waiting(gateway, zmq.REP), self.socket(gateway, zmq.REQ)
+        heard, got = [], []
+        for question, answer in zip(questions, answers, strict=True):
+            req.send_multipart(question)
+            heard.append(rep.recv_multipart())
+            rep.send_multipart(answer)
+            got.append(req.recv_multipart())
+        self.arrived(heard, questions)
+        self.arrived(got, answers)
+        return questions, answers
+
+    @live(data=OPEN)
+    def test_req_rep(self, gateway: Gateway) -> None:
+        self.req_rep(gateway)
+        self.assertEqual(pumps(gateway), [SplicePump])
+
+    @live(data=OPEN, zmq_keys=MESSAGES)
+    def test_req_rep_counted(self, gateway: Gateway) -> None:
+        questions, answers = self.req_rep(gateway)
+        sizes = content(questions), content(answers)
+        self.counted(gateway, "req_rep", (COUNT, sizes[0]), (COUNT, sizes[1]))
+
+    def pub_sub(self, gateway: Gateway) -> tuple[list[list[bytes]], int]:
+        """All that is published behind the subscription, and how many came before to find that out.
+
+        A PUB is not told of it, so it sends one word until that arrives.
+        """
+        sent = self.asked(b"news")
+        pub = self.waiting(gateway, zmq.PUB, SNDHWM=0)
+        sub = self.socket(gateway, zmq.SUB, SUBSCRIBE=b"", RCVHWM=0)
+        while not sub.poll(10):
+            pub.send(b"heard?")
+        for message in sent:
+            pub.send_multipart(message)
+        pub.send(b"end")
+        got: list[list[bytes]] = []
+        while not got or got[-1] != [b"end"]:
+            got.append(sub.recv_multipart())
+        before = next(n for n, message in enumerate(got) if message != [b"heard?"])
+        self.arrived(got[before:], [*sent, [b"end"]])
+        return got, before
+
+    @live(data=OPEN)
+    def test_pub_sub(self, gateway: Gateway) -> None:
+        self.pub_sub(gateway)
+        self.assertEqual(pumps(gateway), [SplicePump])
+
+    @live(data=OPEN, zmq_keys=MESSAGES)
+    def test_pub_sub_counted(self, gateway: Gateway) -> None:
+        got, before = self.pub_sub(gateway)
+        self.counted(gateway, "pub_sub", (0, 0), (before + COUNT + 1, content(got)))

@@ -51,6 +51,33 @@ class Mixed(ZmtpCase):
         be.send(message(b"", more=True) + message(b"!"))
         self.assertEqual(req.recv(), b"!")
 
+    @live(data=OPEN)
+    def test_a_be_of_hello_is_not_kept(self, gateway: Gateway) -> None:
+        """Whatever its HELLO and the configuration say: the next FE needs a greeting of its own."""
+        self.be_is_not_kept(gateway)
+
+    @live(data=OPEN, zmq_keys={"inspect": "off"})
+    def test_a_be_of_hello_is_not_kept_uninspected(self, gateway: Gateway) -> None:
+        self.be_is_not_kept(gateway)
+
+    def be_is_not_kept(self, gateway: Gateway) -> None:
+        watcher = gateway.fe11("watching")
+        asked = message(b"", more=True) + message(b"?")
+        for _ in range(2):
+            be = gateway.kept(gateway.zmq[0], watcher, on_fe_close="keep")
+            req = self.socket(gateway, zmq.REQ)
+            req.send(b"?")
+            be.send(greeting_bytes() + ready("REP"))
+            got = b""
+            while not got.endswith(asked):
+                got += be.receive(1)
+            be.send(message(b"", more=True) + message(b"!"))
+            self.assertEqual(req.recv(), b"!")
+            req.close(linger=0)
+            self.assertEqual(be.rest(), (b"", "end"))
+            be.close()
+            watcher.state(lambda state: gateway.zmq[0] in state["zmq_empty_ports"])
+
     @live()
     def test_forwarded_to_a_rep_that_binds(self, gateway: Gateway) -> None:
         """``relayx be --forward`` in front of an unmodified service; one FE after another."""

@@ -138,15 +138,20 @@ class Refusals(ZmtpCase):
         right.send(b"!")
         self.assertEqual(rep.recv(), b"!")
 
-    def plain_server(self, gateway: Gateway, known: dict[bytes, bytes]) -> tuple[Any, Any]:
-        context = zmq.Context()
-        authenticator = Authenticator(context, known)
+    def plain_rep(self, gateway: Gateway, context: Any) -> Any:
+        """A REP that is a server of PLAIN and connects, in the context of its authenticator."""
         rep = context.socket(zmq.REP)
-        gateway.before_closing(lambda: (rep.close(linger=0), context.term()))
         rep.setsockopt(zmq.PLAIN_SERVER, 1)
         rep.setsockopt(zmq.ZAP_DOMAIN, b"global")
         rep.setsockopt(zmq.RCVTIMEO, 60_000)
         rep.connect(f"tcp://{gateway.host}:{gateway.zmq[0]}")
+        return rep
+
+    def plain_server(self, gateway: Gateway, known: dict[bytes, bytes]) -> tuple[Any, Any]:
+        context = zmq.Context()
+        authenticator = Authenticator(context, known)
+        rep = self.plain_rep(gateway, context)
+        gateway.before_closing(lambda: (rep.close(linger=0), context.term()))
         watcher = gateway.fe11("for the server")
         watcher.state(lambda state: gateway.zmq[0] in state["zmq_ready_ports"])
         watcher.close()
@@ -220,6 +225,48 @@ class Refusals(ZmtpCase):
                     self.assertEqual(authenticator.asked[asked:], [(b"phone", password)])
             req.close(linger=0)
             frontend.say("port_release", {"session_id": grant["session_id"]})
+
+    @live(data=TICKET)
+    def test_a_be_restarts_on_one_host(self, gateway: Gateway) -> None:
+        """Its client, which is back first, does not take its place, but waits under its lease."""
+        gateway.be11("worker")
+        frontend = gateway.fe11("phone")
+        context = zmq.Context()
+        known: dict[bytes, bytes] = {}
+        authenticator = Authenticator(context, known)
+        rep = self.plain_rep(gateway, context)
+        gateway.before_closing(lambda: (rep.close(linger=0), context.term()))
+        frontend.state(lambda state: gateway.zmq[0] in state["zmq_ready_ports"])
+        ticket = frontend.acquire()["ticket"].encode()
+        known[b"phone"] = ticket
+        events = Events()
+        req = self.socket(
+            gateway, zmq.REQ, watch=events, PLAIN_USERNAME=b"phone", PLAIN_PASSWORD=ticket
+        )
+        for number in range(2):
+            req.send(b"%d" % number)
+            self.assertEqual(rep.recv(), b"%d" % number)
+            rep.send(b"!")
+            self.assertEqual(req.recv(), b"!")
+            rep.close(linger=0)
+            if not number:
+                events.wait(zmq.EVENT_CONNECTED, 2)
+                rep = self.plain_rep(gateway, context)
+        self.assertEqual(authenticator.asked, [(b"phone", ticket)] * 2)
+
+    @live(data=TICKET)
+    def test_a_client_without_a_lease_makes_no_port_ready(self, gateway: Gateway) -> None:
+        gateway.be11("worker")
+        watcher = gateway.fe11("watching")
+        events = Events()
+        req = self.socket(
+            gateway, zmq.REQ, watch=events, PLAIN_USERNAME=b"nobody", PLAIN_PASSWORD=b"x"
+        )
+        req.send(b"?")
+        events.wait(zmq.EVENT_DISCONNECTED, 3)
+        watcher.state()
+        states = [said["payload"] for said in watcher.log if said["type"] == "port_state"]
+        self.assertEqual([state["zmq_ready_ports"] for state in states], [[]] * len(states))
 
 
 class Addresses(ZmtpCase):

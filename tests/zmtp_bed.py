@@ -179,16 +179,16 @@ class Raws(SynchronousTestCase):
     def takes_zmtp(self, port: int) -> bool:
         return self.room.board.ports[port].protocol is Protocol.ZMQ
 
-    def role_by_state(self, port: int, address: str, kind: str) -> Role:
-        return self.room.switchboard.role_by_state(self.room.now, port, address, kind)
+    def role_by_state(self, port: int, address: str, kind: str, shown: bool) -> Role:
+        rules = self.room.switchboard
+        return rules.role_by_state(self.room.now, port, address, kind, shown=shown)
 
     def said_zmtp(
-        self, link: int, port: int, address: str, username: str, password: str, kind: str
+        self, link: int, port: int, address: str, credentials: tuple[str, str] | None, kind: str
     ) -> None:
-        self.roles.append(self.role_by_state(port, address, kind))
-        self.perform(
-            self.room.switchboard.zmtp(self.room.now, link, port, address, username, password, kind)
-        )
+        self.roles.append(self.role_by_state(port, address, kind, credentials is not None))
+        rules = self.room.switchboard
+        self.perform(rules.zmtp(self.room.now, link, port, address, credentials, kind))
 
     def hello_failed(self, port: int, address: str, text: str) -> None:
         self.failed = text

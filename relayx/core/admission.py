@@ -319,17 +319,22 @@ def _comes_back(link: Link, waiting: Link) -> bool:
 
 
 def with_credentials(
-    sight: Sight, hello: Hello, port: Port, address: str, username: str, password: str
+    sight: Sight, hello: Hello, port: Port, address: str, credentials: tuple[str, str] | None
 ) -> Hello:
     """What a connection without HELLO says of itself in ``ticket`` admission.
 
     A BE is the newest that is registered at its address, since a server of PLAIN tells nothing. An
     FE has its client_id for a user name, and for a password the ticket of a lease on the port, or
     the session_id of one of its own.
+
+    :param credentials: user name and password, None where it has shown none.
     """
     if hello.role is Role.BE:
         be = sight.roster.owner(Link(0, port, address, hello, False, 0.0))
         return hello if be is None else msgspec.structs.replace(hello, client_id=be.client_id)
+    if credentials is None:
+        return hello
+    username, password = credentials
     lease = port.lease
     ticket = password
     if lease is not None and password == lease.session_id and _owns(lease, username):

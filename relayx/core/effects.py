@@ -85,6 +85,7 @@ class CloseLink(Effect, frozen=True):
 class Pair(Effect, frozen=True):
     """Make a session of two data connections.
 
+    :ivar keep: whether the BE's connection is to outlive the session.
     :ivar limits: bits/s for both directions together, by whose limit that is; a limit is one
         for all sessions that carry it.
     :ivar fe_waited: seconds from the FE's HELLO until now.

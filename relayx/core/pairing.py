@@ -202,9 +202,11 @@ class Pairing:
         )  # fmt: skip
         port.sessions[session.pairing_id] = session
         board.sessions[session.pairing_id] = session
+        # A BE that was greeted by ZMTP is in mid-stream then, and can greet nobody else.
+        keep = be.keep and not fe.way.raw
         board.emit(
             fx.Pair(
-                session.pairing_id, port.number, port.protocol, fe.id, be.id, be.keep,
+                session.pairing_id, port.number, port.protocol, fe.id, be.id, keep,
                 to_fe=self._paired(session, be),
                 to_be=self._paired(session, fe),
                 limits=self._limits(fe, be) if board.policies.by_bandwidth else (),
@@ -238,17 +240,24 @@ class Pairing:
         link_id: int,
         number: int,
         address: str,
-        username: str = "",
-        password: str = "",
+        credentials: tuple[str, str] | None = None,
         kind: str = "",
     ) -> None:
         """A connection has said who it is as far as ZMTP tells; see Switchboard.zmtp."""
         board = self._board
+        before = board.links.get(link_id)
+        if before is not None:
+            if before.port.waiting_be is not before:
+                return  # in a session since
+            board.leave(before)
         port = board.ports.get(number)
-        role = Role.FE if port is None else role_by_state(board, port, address, now, kind)
+        role = Role.FE
+        if port is not None:
+            shown = credentials is not None
+            role = role_by_state(board, port, address, now, kind, shown=shown)
         hello = Hello(role, on_fe_close="close" if role is Role.BE else "")
         if board.rules.admission == TICKET and port is not None:
-            hello = with_credentials(board, hello, port, address, username, password)
+            hello = with_credentials(board, hello, port, address, credentials)
         self.hello(now, link_id, number, address, hello, Way(raw=True, kind=kind))
 
     def link_lost(self, now: float, link_id: int) -> None:

@@ -175,18 +175,20 @@ class Switchboard:
         link: int,
         port: int,
         address: str,
-        username: str = "",
-        password: str = "",
+        credentials: tuple[str, str] | None = None,
         kind: str = "",
     ) -> list[Effect]:
         """A data connection has come to `port` with a greeting of ZMTP, and without HELLO.
 
-        Its role is that which the port waits for. In ``ticket`` admission an FE's credentials of
-        PLAIN count as its HELLO: its client_id, and the session_id or the ticket of its lease.
+        Its role is that which the port waits for. In ``ticket`` admission credentials of PLAIN are
+        an FE's, and count as its HELLO: its client_id, and the session_id or the ticket of its
+        lease. One that waits as a BE, and shows such after all, is told of here once more: it
+        leaves its place, which is not kept, and comes as an FE.
 
+        :param credentials: user name and password, None where it has shown none.
         :param kind: of socket, "" where it is not known.
         """
-        self._pairing.zmtp(now, link, port, address, username, password, kind)
+        self._pairing.zmtp(now, link, port, address, credentials, kind)
         return self.board.take()
 
     def link_lost(self, now: float, link: int) -> list[Effect]:
@@ -286,10 +288,14 @@ class Switchboard:
         """What it would do to whom, if the data ports were these."""
         return self._ranges.touched(ranges)
 
-    def role_by_state(self, now: float, port: int, address: str, kind: str = "") -> Role:
+    def role_by_state(
+        self, now: float, port: int, address: str, kind: str = "", *, shown: bool = False
+    ) -> Role:
         """The role in which somebody comes to a port who does not say it."""
         found = self.board.ports.get(port)
-        return Role.FE if found is None else role_by_state(self.board, found, address, now, kind)
+        if found is None:
+            return Role.FE
+        return role_by_state(self.board, found, address, now, kind, shown=shown)
 
     def policy(self, asked: Register, identity: str | None = None) -> Policy:
         """What holds for a client that asks to register; `identity`: see :meth:`registered`."""

@@ -251,8 +251,7 @@ class DataConnection:
             self.transport.write(answer)
         if len(self.held) >= EARLY_LIMIT:
             self.transport.pauseProducing()
-        if self.hello is None:
-            self._plane.direct.said(self, raw)
+        self._plane.direct.said(self, raw)
 
     def _begin_tls(self, data: bytes) -> None:
         context, lower = self._plane.tls, self.transport

@@ -25,9 +25,13 @@ from relayx.data.raw import Raw
 from relayx.data.sessions import Sessions
 from relayx.data.settings import Settings
 from relayx.net.newcomers import Newcomers
-from relayx.zmtp import Credentials, Fault, ZmtpError
+from relayx.zmtp import Fault, ZmtpError
+from relayx.zmtp.greeting import GREETING_BYTES
 
 _log = Logger(namespace="relayx.data")
+SILENT_FOR = 0.5
+"""Seconds behind its greeting in which a client of PLAIN shows its credentials. It does so as soon
+as it has the gateway's greeting, and a server says nothing: who is silent is taken for one."""
 ENDED = "ended"
 """The reason in `faults` of a handshake that one side has left, or that took too long."""
 
@@ -58,6 +62,7 @@ class Direct:
         self._newcomers = newcomers
         self._connections = connections
         self._last_waiting: dict[int, DataConnection] = {}  # that came to wait, by port
+        self._undecided: dict[DataConnection, Any] = {}  # and when they are looked at again
         self._negotiations: dict[str, Negotiation] = {}
         self.faults: Counter[str] = Counter({str(fault): 0 for fault in Fault} | {ENDED: 0})
 
@@ -83,19 +88,64 @@ class Direct:
             return None
         return found.raw.minor
 
-    def said(self, connection: DataConnection, raw: Raw) -> None:
-        """A connection has said something; it may be known by now who it is."""
-        port, address = connection.port, connection.address
-        role = self._events.role_by_state(port, address, raw.kind)
-        wanted = self._settings.zmtp_credentials and role is Role.FE
-        if not raw.is_known(credentials=wanted):
+    def said(self, connection: DataConnection, raw: Raw, *, silent: bool = False) -> None:
+        """A connection has said something; it may be known by now who it is.
+
+        :param silent: whether it has said nothing for long behind its greeting.
+        """
+        if connection.hello is not None:
+            self._said_more(connection, raw)
             return
+        role = self._role(connection, raw)
+        has_none = role is Role.BE and (silent or raw.is_server)
+        if raw.is_known(credentials=self._settings.zmtp_credentials and not has_none):
+            self._decide(connection, raw, role)
+        elif raw.owes_credentials:
+            self._look_later(connection, raw)
+
+    def _look_later(self, connection: DataConnection, raw: Raw) -> None:
+        """Look again at one of PLAIN; by then it has shown credentials, or is a server."""
+        if connection in self._undecided:
+            return
+
+        def look() -> None:
+            del self._undecided[connection]
+            self.said(connection, raw, silent=len(connection.held) == GREETING_BYTES)
+
+        after = min(SILENT_FOR, self._settings.hello_timeout / 2)
+        self._undecided[connection] = self._clock.callLater(after, look)
+
+    def _decided(self, connection: DataConnection) -> None:
+        timer = self._undecided.pop(connection, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _said_more(self, connection: DataConnection, raw: Raw) -> None:
+        """One that waits as a BE and shows credentials after all was none, but is late."""
+        hello = connection.hello
+        if (
+            self._settings.zmtp_credentials
+            and connection.waiting
+            and raw.credentials is not None
+            and hello is not None
+            and hello.role is Role.BE
+        ):
+            connection.waiting = False
+            self._decide(connection, raw, self._role(connection, raw))
+
+    def _role(self, connection: DataConnection, raw: Raw) -> Role:
+        shown = raw.credentials is not None
+        return self._events.role_by_state(connection.port, connection.address, raw.kind, shown)
+
+    def _decide(self, connection: DataConnection, raw: Raw, role: Role) -> None:
         self._newcomers.discard(connection)
-        told = raw.credentials or Credentials("", "")
+        self._decided(connection)
+        told = raw.credentials
         connection.hello = Hello(role)
         self._events.said_zmtp(
-            connection.link, port, address, told.username, told.password, raw.kind
-        )
+            connection.link, connection.port, connection.address,
+            None if told is None else (told.username, told.password), raw.kind,
+        )  # fmt: skip
 
     def waits(self, connection: DataConnection) -> None:
         """A connection waits to be paired."""
@@ -105,6 +155,7 @@ class Direct:
     def failed(self, connection: DataConnection, why: ZmtpError | str) -> None:
         """A connection does not speak ZMTP as it should, before it is paired."""
         self._newcomers.discard(connection)
+        self._decided(connection)
         self._fault(connection, why)
         if connection.waiting:
             connection.waiting = False
@@ -122,6 +173,7 @@ class Direct:
 
     def lost(self, connection: DataConnection) -> None:
         """A connection, of whatever kind, is closed."""
+        self._decided(connection)
         if self._last_waiting.get(connection.port) is connection:
             del self._last_waiting[connection.port]
         negotiation, connection.negotiation = connection.negotiation, None
@@ -162,6 +214,7 @@ class Direct:
         negotiation = Negotiation(
             fe, be, self._clock, done, failed,
             messages=counts, max_message=self._settings.max_message_bytes or None,
+            be_shows_none=self._settings.zmtp_credentials and be.raw is not None,
         )  # fmt: skip
         self._negotiations[effect.pairing_id] = negotiation
         of_fe, of_be = fe.negotiate(negotiation), be.negotiate(negotiation)

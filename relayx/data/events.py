@@ -18,13 +18,20 @@ class Events(Protocol):
     def takes_zmtp(self, port: int) -> bool:
         """Whether somebody may come to a port without HELLO, by ZMTP."""
 
-    def role_by_state(self, port: int, address: str, kind: str) -> Role:
-        """Which role somebody has who comes without HELLO; `kind` of socket, "" if not known."""
+    def role_by_state(self, port: int, address: str, kind: str, shown: bool) -> Role:
+        """Which role somebody has who comes without HELLO.
+
+        :param kind: of socket, "" if not known.
+        :param shown: whether it has shown credentials of PLAIN.
+        """
 
     def said_zmtp(
-        self, link: int, port: int, address: str, username: str, password: str, kind: str
+        self, link: int, port: int, address: str, credentials: tuple[str, str] | None, kind: str
     ) -> None:
-        """A connection has come without HELLO, and what it says of itself by PLAIN."""
+        """A connection has come without HELLO, and what it says of itself by PLAIN.
+
+        Told again of one that was taken for a BE and then shows credentials, while it waits.
+        """
 
     def hello_failed(self, port: int, address: str, text: str) -> None:
         """A connection was closed because of its HELLO, or for want of one."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from relayx.data.connection import EARLY_LIMIT, DataConnection
 from relayx.zmtp import Fault, Handshake, Reader, ZmtpError
 from relayx.zmtp.greeting import GREETING_BYTES
+from relayx.zmtp.reader import Part
 
 LONGEST = 30.0
 """Seconds: libzmq's own ZMQ_HANDSHAKE_IVL."""
@@ -43,6 +44,8 @@ class Negotiation:
     :param failed: called when they do not fit, or one is gone.
     :param messages: whether `handshake` goes on with the messages that come behind it.
     :param max_message: the most bytes in such a message, None for no limit.
+    :param be_shows_none: whether the BE was taken for one since it showed no credentials of PLAIN;
+        it is an FE where it shows them now, and both connect again.
     :ivar handshake: of the two; it has been fed all that `done` is called with.
     """
 
@@ -56,12 +59,14 @@ class Negotiation:
         *,
         messages: bool = False,
         max_message: int | None = None,
+        be_shows_none: bool = False,
     ) -> None:
         self.fe = fe
         self.be = be
         self.handshake = Handshake(max_message=max_message, handshake_only=not messages)
         self._done = done
         self._failed = failed
+        self._be_shows_none = be_shows_none
         self._over = False
         # What was held back of each, and how much of each the other has been told instead.
         self._kept = {fe: b"", be: b""}
@@ -91,10 +96,16 @@ class Negotiation:
             return
         self._kept[source] += data
         handshake = self.handshake
+        wrong: ZmtpError | None = None
         try:
             (handshake.feed_fe if source is self.fe else handshake.feed_be)(data)
         except ZmtpError as error:
-            self._fail(error, self.fe if error.mutual else source, for_good=error.mutual)
+            wrong = error
+        if self._be_shows_none and self._be_is_client():
+            self._fail("the BE shows credentials late, and so is an FE", self.be)
+            return
+        if wrong is not None:
+            self._fail(wrong, self.fe if wrong.mutual else source, for_good=wrong.mutual)
             return
         if handshake.done and self._subscribes_in_vain():
             return
@@ -121,6 +132,11 @@ class Negotiation:
 
     def _reader(self, side: DataConnection) -> Reader:
         return self.handshake.fe if side is self.fe else self.handshake.be
+
+    def _be_is_client(self) -> bool:
+        reader = self.handshake.be
+        plain = reader.greeting is not None and reader.greeting.mechanism == "PLAIN"
+        return plain and reader.part is Part.CLIENT
 
     def _is_ahead(self, source: DataConnection) -> bool:
         """Whether one side says much behind its own handshake and before the other's is over."""

@@ -112,5 +112,18 @@ class Raw:
             return False
         if reader.greeting.mechanism == "NULL":
             return reader.ready is not None or reader.failed is not None
-        wants = credentials and reader.greeting.mechanism == "PLAIN"
-        return not wants or self.credentials is not None
+        return not credentials or not self.owes_credentials
+
+    @property
+    def owes_credentials(self) -> bool:
+        """Whether it may be a client of PLAIN that has not shown its credentials yet."""
+        reader = self.reader
+        if reader is None or reader.greeting is None or self.credentials is not None:
+            return False
+        return reader.greeting.mechanism == "PLAIN"
+
+    @property
+    def is_server(self) -> bool:
+        """Whether it says that it is the server of its mechanism; libzmq's do not."""
+        reader = self.reader
+        return reader is not None and reader.greeting is not None and reader.greeting.as_server

@@ -91,6 +91,16 @@ class Sources(SrtCase):
         gateway.before_closing(peer.close)
         return peer
 
+    @calling(DialRole.BE)
+    def test_packet_filter_of_the_source(self, gateway: Calling) -> None:
+        """It decides on one, and every message that fits beside it goes on."""
+        filtered = {"payloadsize": 1452, "packetfilter": "fec,cols:10"}
+        be = self.accepted(gateway, self.serving(gateway, **filtered))
+        self.ready(gateway.fe11(), gateway.srt[0])
+        fe = self.call(gateway, FE)
+        be.send(bytes(1452))
+        self.assertEqual(fe.receive(), bytes(1452))
+
     @calling(DialRole.BE, streamid="#!::r=cam-7,m=request")
     def test_source(self, gateway: Calling) -> None:
         """It is called by its stream id, is let in from wherever it is, and serves FEs."""

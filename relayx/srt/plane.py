@@ -96,7 +96,7 @@ class SrtPlane:
             reactor, self._engine, library, settings, self.handshakes.decide, self._accepted
         )
         self.callers = Callers(
-            reactor, self._engine, library, self.ports.set_options,
+            reactor, self._engine, library, self.ports.set_options_of_call,
             lambda: self.handshakes.snapshot, self._reached,
         )  # fmt: skip
         self._wires = Wires(self._engine)

@@ -23,6 +23,10 @@ _log = Logger(namespace="relayx.srt")
 BACKLOG = 256
 
 
+MOST_BESIDE_A_FILTER = 1452
+"""Bytes of a message at most where a packet filter has its part of each packet."""
+
+
 class Ports:
     """All ports that take callers of SRT.
 
@@ -187,6 +191,15 @@ class Ports:
         self._set_configured(sock)
         if self._settings.passphrase:
             self._library.set(sock, "passphrase", self._settings.passphrase)
+
+    def set_options_of_call(self, sock: int) -> None:
+        """As :meth:`set_options`, of one that calls: libsrt leaves it no room for a peer's filter.
+
+        :raises SrtError: naming the first option that libsrt does not take.
+        """
+        self.set_options(sock)
+        if self._library.get(sock, "payloadsize") > MOST_BESIDE_A_FILTER:
+            self._library.set(sock, "payloadsize", MOST_BESIDE_A_FILTER)
 
     def set_new_options(self, number: int, sock: int) -> None:
         """Have a caller's socket go by the settings in force, where its listener has older ones.

@@ -14,7 +14,11 @@ from tests.srt_live import BE, FE, OPEN, SrtCase, logged, numbered
 
 A_BE = """
 import sys
+from tests.live import CONTROL_PORT, SECRET, Control11
 from tests.srt_peer import SrtPeer
+if sys.argv[4]:
+    client = Control11((sys.argv[1], CONTROL_PORT), source="127.0.0.1")
+    assert client.register("BE", SECRET, sys.argv[4])["status"] == "ok"
 be = SrtPeer.connect(sys.argv[1], int(sys.argv[2]), sys.argv[3], latency=20)
 print("connected", flush=True)
 number = 0
@@ -27,11 +31,14 @@ while True:
 
 
 @contextmanager
-def be_process(gateway: Gateway, streamid: str = BE) -> Iterator[subprocess.Popen[bytes]]:
-    """A BE in a process of its own on the first srt port; it sends a message for each line."""
+def be_process(gateway: Gateway, registers: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """A BE in a process of its own on the first srt port; it sends a message for each line.
+
+    :param registers: the id of a control connection that it has too, "" for none.
+    """
     root = str(Path(__file__).parent.parent)
     process = subprocess.Popen(
-        [sys.executable, "-c", A_BE, gateway.host, str(gateway.srt[0]), streamid],
+        [sys.executable, "-c", A_BE, gateway.host, str(gateway.srt[0]), BE, registers],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         env=environment(PYTHONPATH=f"{root}:{environment()['PYTHONPATH']}"),
     )  # fmt: skip
@@ -125,7 +132,7 @@ class Leases(SrtCase):
     def test_be_lost(self, gateway: Gateway) -> None:
         """The BE's control connection ends: so do its session and its connection."""
         client = gateway.be11("cam", source="127.0.0.1")
-        watcher = gateway.fe11("eye")
+        watcher = gateway.fe11("eye", source="127.0.0.1")
         be = self.call(gateway, BE)
         self.ready(watcher, gateway.srt[0])
         fe = self.call(gateway, FE)
@@ -134,6 +141,7 @@ class Leases(SrtCase):
         client.close()
         self.assertEqual(fe.receive_all(late=False), [])
         self.assertEqual(be.receive_all(late=False), [])
+        self.assertEqual(watcher.expect("session_end")["cause"], "be_lost")
         watcher.state(lambda state: state["srt_busy"] == 0)
         self.empty(watcher, gateway.srt[0])
 
@@ -194,3 +202,31 @@ class Leases(SrtCase):
             self.ready(watcher, port)
             process.kill()
             self.empty(watcher, port)
+
+    @live(real_srt={}, data=OPEN, relay={"reaper_timeout": 0.5})
+    def test_registered_and_killed(self, gateway: Gateway) -> None:
+        """Its control connection tells of it: be_lost, where libsrt would say be_dead later."""
+        watcher, port = gateway.fe11("eye", source="127.0.0.1"), gateway.srt[0]
+        with be_process(gateway, registers="cam") as process:
+            self.ready(watcher, port)
+            fe = self.call(gateway, FE)
+            assert process.stdin is not None
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            self.assertEqual(fe.receive(), bytes(4))
+            process.kill()
+            self.assertEqual(fe.receive_all(late=False), [])
+            end = watcher.expect("session_end")
+            self.assertEqual((end["cause"], end["be_to_fe_bytes"]), ("be_lost", 4))
+            self.empty(watcher, port)
+
+    @live(real_srt={}, data=OPEN, relay={"reaper_timeout": 0.5})
+    def test_registered_and_killed_while_it_waits(self, gateway: Gateway) -> None:
+        """Its connection is still there when the reaper comes, before libsrt finds out."""
+        watcher, port = gateway.fe11("eye"), gateway.srt[0]
+        with be_process(gateway, registers="cam") as process:
+            self.ready(watcher, port)
+            with logged() as lines:
+                process.kill()
+                self.empty(watcher, port)
+                lines.wait_for("BE cam did not come back; 1 of its connections are closed")

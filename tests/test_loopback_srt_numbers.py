@@ -18,6 +18,7 @@ from tests.impairment import Impairment
 from tests.live import SECRET, Control11, Gateway, live
 from tests.relayx_process import relayx, run_relayx
 from tests.scrapes import Scrape, scrape_of, scrape_until
+from tests.srt_live import number_of, numbered
 from tests.srt_peer import Ended, Rejected, SrtPeer, missing
 from tests.test_cli_top import where
 
@@ -30,22 +31,32 @@ PACE = 0.002
 
 
 class Feeding:
-    """Sends messages at a steady pace until it is ended, or the connection is."""
+    """Sends messages at a steady pace until it is ended, or the connection is.
 
-    def __init__(self, gateway: Gateway, peer: SrtPeer, pace: float = PACE) -> None:
+    :param message: makes each from its number.
+    :ivar sent: how many so far.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        peer: SrtPeer,
+        pace: float = PACE,
+        message: Callable[[int], bytes] = lambda number: MESSAGE,
+    ) -> None:
+        self.sent = 0
         self._over = Event()
-        self._done = gateway.background(self._feed, peer, pace)
+        self._done = gateway.background(self._feed, peer, pace, message)
         gateway.before_closing(self._over.set)
 
-    def _feed(self, peer: SrtPeer, pace: float) -> int:
-        sent = 0
+    def _feed(self, peer: SrtPeer, pace: float, message: Callable[[int], bytes]) -> int:
         try:
             while not self._over.wait(pace):
-                peer.send(MESSAGE)
-                sent += 1
+                peer.send(message(self.sent))
+                self.sent += 1
         except Ended:
             pass
-        return sent
+        return self.sent
 
     def end(self) -> int:
         """Send no more; how many were sent."""
@@ -312,6 +323,58 @@ class SlowWatchers(NumbersCase):
         found = scrape_of(gateway)
         late = found.of("srt_sent_late_packets_total", port=str(gateway.srt[0]), role="FE")
         self.assertEqual(late, 0)
+
+
+def tagged(number: int) -> bytes:
+    """A message that tells which it is."""
+    return numbered(number, 1)[0]
+
+
+class SlowFe(NumbersCase):
+    """One to one, an FE that reads nothing for seconds, and then reads again."""
+
+    def check(self, gateway: Gateway) -> Scrape:
+        """What is too late is dropped and counted, and the session goes on with what is new.
+
+        libsrt ends a connection whose sender has dropped more than the receiver has room for, so
+        the FE has room for four seconds.
+
+        :returns: what was counted when something had been dropped.
+        """
+        be, port = self.publisher(gateway), str(gateway.srt[0])
+        fe = self.watcher(gateway, FE, fc=500, rcvbuf=500 * 1472)
+        feeding = Feeding(gateway, be, 1 / 125, tagged)
+        name = "relayx_srt_messages_dropped_total"
+        found = scrape_until(gateway, 1, name, port=port, role="FE")
+        (session,) = get(gateway, "/api/v1/sessions").json["items"]
+        self.assertGreater(session["fe"]["link"]["messages_dropped"], 0)
+        self.assertEqual(session["be"]["link"]["messages_dropped"], 0)
+        now, got = feeding.sent, [fe.receive()]
+        while number_of(got[-1]) < now + 50:
+            got.append(fe.receive())
+        sent = feeding.end()
+        while number_of(got[-1]) < sent - 1:
+            got.append(fe.receive())
+        numbers = [number_of(message) for message in got]
+        self.assertEqual(numbers, sorted(set(numbers)))
+        self.assertEqual(got, [tagged(number) for number in numbers])
+        self.assertTrue(be.connected and fe.connected)
+        fe.close()
+        (ended,) = self.until(lambda: self.lines(gateway, "session_end"), "over")
+        self.assertIn("since the FE read too slowly", ended.text)
+        dropped = ended.fields["messages_dropped"]
+        self.assertTrue(0 < dropped <= sent - len(got), (dropped, sent, len(got)))
+        self.assertEqual(scrape_of(gateway).of(name, port=port, role="FE"), dropped)
+        return found
+
+    def stalled(self, found: Scrape) -> float:
+        """Seconds for which the BE was not read."""
+        return found.of("relayx_session_stall_seconds_total", protocol="srt", side="FE")
+
+    @live(real_srt={}, data=OPEN, http=HTTP)
+    def test_too_late(self, gateway: Gateway) -> None:
+        """The send buffer has room for all that is not too late: nothing is held."""
+        self.assertEqual(self.stalled(self.check(gateway)), 0)
 
 
 class Commands(NumbersCase):

@@ -23,9 +23,13 @@ from tests.srt_live import BE, FE, MISSING, OPEN, SrtCase, number_of
 if not MISSING:
     from tests.srt_peer import Ended, Rejected, SrtPeer
 
-STORM_SECONDS = os.environ.get("SRT_STORM_SECONDS", "4")
-"""20 for the whole one."""
-CALLERS = "200"
+CALLERS, STORM_SECONDS = 200, 20.0
+CALLS = CALLERS * STORM_SECONDS * 10
+"""Each calls ten times a second (:mod:`tests.srt_storm`)."""
+MOST_EACH = 0.001
+"""Seconds of CPU for each refusal. It was 0.27 ms at most on two cores, measured for
+coverage too, with the session that runs beside; 95 % of the calls were refused, 89 % where four
+others had the cores."""
 CONNECTS = 1008
 CHURN_SECONDS = 300.0
 """In which all of them must have come and gone."""
@@ -158,7 +162,11 @@ class Storm(ProcessCase):
     """Callers that will not be told."""
 
     def test_storm(self) -> Deferred[None]:
-        """They cost little, running sessions lose nothing, and the port answers after it."""
+        """They cost little, running sessions lose nothing, and the port answers after it.
+
+        Asked for were 200 callers that are refused and call again every 100 ms, for 20 s: 40,000
+        calls. A busy machine makes fewer, so half of them must have been refused.
+        """
         return threads.deferToThread(self._storm)
 
     def _storm(self) -> None:
@@ -190,9 +198,9 @@ class Storm(ProcessCase):
             done = subprocess.run(
                 [
                     *(sys.executable, "-m", "tests.srt_storm", gateway.host, str(port)),
-                    *("#!::r=missing,m=request", CALLERS, STORM_SECONDS),
+                    *("#!::r=missing,m=request", str(CALLERS), str(STORM_SECONDS)),
                 ],
-                capture_output=True, check=True, timeout=float(STORM_SECONDS) + 60,
+                capture_output=True, check=True, timeout=STORM_SECONDS + 60,
                 env=environment(PYTHONPATH=f"{root}:{environment()['PYTHONPATH']}"),
             )  # fmt: skip
             used = cpu_seconds(gateway.process.pid) - before
@@ -205,9 +213,9 @@ class Storm(ProcessCase):
             self.assertEqual(got, list(range(sent[0])))
             refused = met.pop(1404)
             self.assertEqual(met, {}, "other reasons")
-            self.assertTrue(refused >= int(CALLERS) * float(STORM_SECONDS), refused)
+            self.assertTrue(refused >= CALLS / 2, refused)
             cost = used / refused
-            self.assertTrue(cost < 0.01, f"{cost * 1000:.2f} ms of CPU for each of {refused}")
+            self.assertTrue(cost < MOST_EACH, f"{cost * 1000:.2f} ms of CPU for each of {refused}")
             self.assertEqual(self.rejected_by(gateway, FE, port), 1404)
             be, fe = self.pair(gateway, watcher, port)
             be.send(b"after it")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
-
-from twisted.trial.unittest import SkipTest
 
 from tests.live import Gateway, live
 from tests.relayx_process import relayx
 from tests.test_loopback_zmtp import OPEN, ZmtpCase, zmq
+from tests.zmq_programs import compiled, node_modules
 from tests.zmtp_bed import greeting_bytes, message, ready
 
 SECONDS = 60
@@ -122,13 +119,8 @@ class Programs(ZmtpCase):
 
     @live(data=OPEN)
     def test_node(self, gateway: Gateway) -> None:
-        """zeromq.js, which is looked for in NODE_PATH."""
-        node = shutil.which("node")
-        if node is None:
-            raise SkipTest("node is not installed")
-        found = subprocess.run([node, "-e", "require('zeromq')"], capture_output=True, check=False)
-        if found.returncode:
-            raise SkipTest("node finds no zeromq: npm install zeromq, and name it in NODE_PATH")
+        """zeromq.js."""
+        modules = node_modules()
         rep = self.waiting(gateway, zmq.REP)
         program = f"""
             const zmq = require("zeromq");
@@ -144,19 +136,16 @@ class Programs(ZmtpCase):
                 process.exit(0);
             }})();
         """
-        process = self.run_beside([node, "-e", program])
+        process = self.run_beside(["node", "-e", program], NODE_PATH=str(modules))
         self.serve(rep, 20)
         self.ends(process, b"done\n")
 
     @live(data=OPEN)
     def test_c(self, gateway: Gateway) -> None:
         """libzmq of the system, by its own header."""
-        compiler = shutil.which("cc") or shutil.which("gcc")
-        if compiler is None:
-            raise SkipTest("no C compiler is installed")
-        directory = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, directory)
-        source, program = directory / "req.c", directory / "req"
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        source = folder / "req.c"
         source.write_text(r"""
             #include <stdio.h>
             #include <stdlib.h>
@@ -189,12 +178,7 @@ class Programs(ZmtpCase):
                 _Exit(0);
             }
         """)
-        built = subprocess.run(
-            [compiler, str(source), "-o", str(program), "-lzmq"], capture_output=True, check=False
-        )
-        if built.returncode and not Path("/usr/include/zmq.h").exists():
-            raise SkipTest("the header of libzmq is not installed (libzmq3-dev)")
-        self.assertEqual(built.returncode, 0, built.stderr)
+        program = compiled(source)
         rep = self.waiting(gateway, zmq.REP)
         process = self.run_beside([str(program), f"tcp://{gateway.host}:{gateway.zmq[0]}"])
         self.serve(rep, 20)

@@ -376,6 +376,11 @@ class SlowFe(NumbersCase):
         """The send buffer has room for all that is not too late: nothing is held."""
         self.assertEqual(self.stalled(self.check(gateway)), 0)
 
+    @live(real_srt={"sndbuf": 16 * 1472}, data=OPEN, http=HTTP)
+    def test_held_and_too_late(self, gateway: Gateway) -> None:
+        """It is full sooner, and what comes is held until libsrt drops what is too late."""
+        self.assertGreater(self.stalled(self.check(gateway)), 0)
+
 
 class Commands(NumbersCase):
     """What people see of links."""

@@ -174,6 +174,25 @@ class Behaviour(PumpCase):
         self.assertFalse(self.pump.holds(one, two))
         self.assertTrue(counts.stalled >= stalled)
 
+    def test_holds_until_what_waits_is_too_late(self) -> None:
+        """In live mode libsrt drops that in the end, where somebody still tries to send."""
+        (one, left), (two, _right) = self.pair(), self.pair(**SMALL)
+        self.pump.join(one, two, holds=True)
+
+        def held() -> bool:
+            left.send(bytes(1000))
+            return self.pump.holds(one, two)
+
+        self.until(held)
+        moved = self.pump.counted(one, two).messages
+        self.until(lambda: self.pump.counted(one, two).messages > moved)
+        counts = self.pump.counted(one, two)
+        self.assertEqual(counts.dropped, 0, "by the pump")
+        self.assertGreater(counts.stalled, 0.0)
+        statistics = self.library.statistics(two)
+        assert statistics is not None
+        self.assertGreater(statistics.pktSndDropTotal, 0)
+
     def test_drops(self) -> None:
         """A target without room that nobody waits for: dropped and counted, the others have all."""
         (one, left), (two, fast) = self.pair(live=False), self.pair(live=False)

@@ -26,6 +26,7 @@
 #define TURN 512     /* messages of one spot before others have their turn */
 #define READY_MOST 256
 #define BUCKETS 1024
+#define HELD_MS 20 /* libsrt gives up what is too late only where something is sent */
 
 /* SRT_MSGCTRL of srt.h */
 typedef struct {
@@ -84,6 +85,8 @@ struct relayx_pump {
     int wake;
     int pace_us;
     int tails; /* spots that are broken and not told */
+    int64_t retry_at;
+    int held;  /* lanes that hold a message */
     spot *buckets[BUCKETS];
     char buffer[ROOM];
 };
@@ -183,6 +186,7 @@ static void unblock(relayx_pump *p, lane *l)
 {
     l->counts.stalled_ns += now_ns() - l->held_since;
     l->held_size = 0;
+    p->held--;
     spot *to = find(p, l->to);
     if (to && to->blocked_by == l) {
         to->blocked_by = NULL;
@@ -370,6 +374,7 @@ static void give(relayx_pump *p, spot *s, lane *l, const char *data, int size)
     l->held_sent = sent > 0 ? sent : 0;
     l->counts.bytes += l->held_sent;
     l->held_since = now_ns();
+    p->held++;
     s->stuck = 1;
     to->blocked_by = l;
     watch(p, to);
@@ -456,6 +461,8 @@ int relayx_run(relayx_pump *p, int64_t timeout_ms, relayx_event *out, int room)
             left = 0;
         if (p->tails && (left < 0 || left > 2))
             left = 2;
+        if (p->held && (left < 0 || left > HELD_MS))
+            left = HELD_MS;
         int ready = p->srt.wait(p->eid, readable, &reads, writable, &writes, left, local, &wakes,
                                 NULL, NULL);
         if (ready < 0) {
@@ -478,6 +485,13 @@ int relayx_run(relayx_pump *p, int64_t timeout_ms, relayx_event *out, int room)
                 retry(p, s->blocked_by);
             else if (s && s->wants_room && found < room)
                 out[found++] = (relayx_event){s->sock, RELAYX_ROOM};
+        }
+        if (p->held && now_ns() >= p->retry_at) {
+            p->retry_at = now_ns() + HELD_MS * 1000000;
+            for (int b = 0; b < BUCKETS; b++)
+                for (spot *s = p->buckets[b]; s; s = s->next)
+                    if (s->blocked_by)
+                        retry(p, s->blocked_by);
         }
         for (int i = 0; i < reads && found < room; i++) {
             spot *s = find(p, readable[i]);

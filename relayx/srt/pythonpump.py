@@ -11,6 +11,8 @@ from relayx.srt.pump import PACE_US, Counts, Event, What, new_epoll, receive_tim
 _EVENTS = 256
 _ROOM = 65536
 _TURN = 512
+_HELD_LOOK_MS = 20
+"""libsrt gives up what is too late only where something is sent."""
 _TAIL_LOOK_MS = 2
 _AGAIN = 6
 _OVERSIZE = 5009  # libsrt's error code: a message is longer than a packet of this socket
@@ -62,6 +64,8 @@ class PythonPump:
         self._wake = wake
         self._spots: dict[int, _Spot] = {}
         self._tails: dict[int, _Spot] = {}
+        self._held: set[_Lane] = set()
+        self._retry_at = 0.0
         new = self._ffi.new
         self._buffer = new(f"char[{_ROOM}]")
         self._view = self._ffi.buffer(self._buffer, _ROOM)
@@ -175,7 +179,12 @@ class PythonPump:
     def _turn(self, deadline: float | None) -> tuple[list[Event], int]:
         found: list[Event] = []
         moved = 0
-        for sock in self._ready(deadline, found):
+        readable = self._ready(deadline, found)
+        if self._held and time.monotonic() >= self._retry_at:
+            self._retry_at = time.monotonic() + _HELD_LOOK_MS / 1000
+            for lane in list(self._held):
+                self._retry(lane)
+        for sock in readable:
             spot = self._spots.get(sock)
             if spot is None or not (spot.joined or spot.broken_until is not None):
                 found.append(Event(sock, What.READABLE))
@@ -196,6 +205,8 @@ class PythonPump:
         left = -1 if deadline is None else max(0, int((deadline - time.monotonic()) * 1000 + 1))
         if self._tails and (left < 0 or left > _TAIL_LOOK_MS):
             left = _TAIL_LOOK_MS
+        if self._held and (left < 0 or left > _HELD_LOOK_MS):
+            left = _HELD_LOOK_MS
         reads, writes, wakes = self._reads, self._writes, self._wakes
         reads[0] = writes[0] = _EVENTS
         wakes[0] = 1
@@ -282,6 +293,7 @@ class PythonPump:
                 lane.held = bytes(self._view[max(0, sent) : size])
                 lane.bytes += max(0, sent)
                 lane.held_since = time.monotonic()
+                self._held.add(lane)
                 lane.source.stuck = True
                 target.blocked_by = lane
                 self._watch(target)
@@ -315,6 +327,7 @@ class PythonPump:
     def _unblock(self, lane: _Lane) -> None:
         lane.stalled += time.monotonic() - lane.held_since
         lane.held = b""
+        self._held.discard(lane)
         target = self._spots.get(lane.target)
         if target is not None and target.blocked_by is lane:
             target.blocked_by = None

@@ -32,7 +32,7 @@ _HOST = re.compile(r"[A-Za-z0-9._:%-]{0,253}")
 _PORT_KEYS = {f"relay.{protocol}_{end}_port" for protocol in PROTOCOLS for end in ("start", "end")}
 _SUMMED = _PORT_KEYS | {
     *("relay.max_fe", "relay.max_be", "control.max_unregistered", "data.max_waiting_hello"),
-    *("control.endpoints", "http.endpoint", "srt.enabled", "srt.dial"),
+    *("control.endpoints", "http.endpoint", "srt.enabled", "srt.dial", "zmq.brokers"),
 }
 
 

@@ -20,6 +20,15 @@ from relayx.security.keys import KID_ALLOWED, is_kid
 LINGER_MOST = 600_000
 """ms: what a stop may wait for a broker's messages. libzmq's -1, for ever, would hold it up."""
 
+MOST = 1_000_000
+"""Connections: what a process can have on the largest of machines."""
+
+OWN_DESCRIPTORS = 16
+"""Of each broker, for libzmq's and our own sockets within the process."""
+
+
+_TLS_KEYS = frozenset({"data.tls.required", "data.tls.certificate", "data.tls.private_key"})
+
 
 class Inspect(StrEnum):
     """How much of ZMTP is read while it goes through."""
@@ -68,6 +77,9 @@ class ZmqBroker(Section, frozen=True):
     immediate: Annotated[bool, keys.text("queue for connections that are complete alone")] = False
     heartbeat_ivl: Annotated[int, keys.number("ms between heartbeats; 0: none")] = 0
     backlog: Annotated[int, keys.number("connections that may wait to be accepted", 1)] = 100
+    max_connections: Annotated[
+        int, keys.number("connections at each side at most; who comes beyond is closed", 1, MOST)
+    ] = 1024
     ipv6: Annotated[bool, keys.text("listen on IPv6 too")] = False
     security: Annotated[BrokerSecurity, keys.text("mechanism that is asked for")] = (
         BrokerSecurity.NULL
@@ -76,6 +88,11 @@ class ZmqBroker(Section, frozen=True):
     curve_clients: Annotated[
         str, keys.text('for curve: directory of the clients\' public keys; "": any client')
     ] = ""
+
+
+def broker_descriptors(broker: ZmqBroker) -> int:
+    """How many descriptors a broker may need at once."""
+    return OWN_DESCRIPTORS + 2 * (broker.max_connections + broker.backlog)
 
 
 class Zmq(Section, frozen=True):

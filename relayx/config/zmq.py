@@ -72,7 +72,7 @@ class ZmqBroker(Section, frozen=True):
         int, keys.number("ms up to which that time doubles; 0: it stays")
     ] = 0
     max_msg_size: Annotated[
-        int, keys.number("bytes of a message at most; -1: no limit", -1, INT64_MOST)
+        int, keys.number("bytes of a part at most, not 0; -1: no limit", -1, INT64_MOST)
     ] = -1
     immediate: Annotated[bool, keys.text("queue for connections that are complete alone")] = False
     heartbeat_ivl: Annotated[int, keys.number("ms between heartbeats; 0: none")] = 0
@@ -123,6 +123,7 @@ def zmq_faults(
     ports: range,
     key_directory: str,
     by_ticket: bool,
+    by_tls: bool,
     broken: frozenset[str],
 ) -> Iterator[Fault]:
     """What is wrong with the section as a whole.
@@ -130,6 +131,7 @@ def zmq_faults(
     :param ports: the zmq ports.
     :param key_directory: ``security.keys``.
     :param by_ticket: whether ``data.admission`` is ticket.
+    :param by_tls: whether ``data.tls.required`` is set.
     :param broken: the dotted keys that could not be read; nothing is said about those.
     """
     if "zmq.brokers" in broken:
@@ -142,7 +144,18 @@ def zmq_faults(
         if highest and highest < broker.reconnect_ivl:
             problem = f"is less than its reconnect_ivl = {broker.reconnect_ivl}"
             yield Fault(file, f"{name}.reconnect_ivl_max", str(highest), problem, "0, or not less")
-        if broker.security is BrokerSecurity.NULL and by_ticket and "data.admission" not in broken:
+        if not broker.max_msg_size:
+            problem = 'lets no message through that is not empty: libzmq\'s 0 is no "no limit"'
+            yield Fault(file, f"{name}.max_msg_size", "0", problem, "-1 for no limit, or 1 or more")
+        if by_tls and broker.security is not BrokerSecurity.CURVE and not broken & _TLS_KEYS:
+            problem = (
+                "moves plain text, and data.tls.required is set: libzmq has no TLS, and encrypts"
+                " with CURVE alone"
+            )
+            yield Fault(file, f"{name}.security", str(broker.security), problem, "curve")
+        elif (
+            broker.security is BrokerSecurity.NULL and by_ticket and "data.admission" not in broken
+        ):
             problem = "asks nobody who comes for anything, and data.admission is ticket"
             yield Fault(file, f"{name}.security", "null", problem, "plain or curve")
         if broker.security is BrokerSecurity.CURVE:
@@ -150,17 +163,31 @@ def zmq_faults(
             yield from _curve_faults(file, name, broker, directory)
 
 
-def zmq_warnings(file: str, zmq: Zmq) -> Iterator[Fault]:
-    """What is allowed and yet hardly meant."""
+def zmq_warnings(file: str, zmq: Zmq, by_proxy: bool) -> Iterator[Fault]:
+    """What is allowed and yet hardly meant.
+
+    :param by_proxy: whether ``proxy_protocol.trusted`` has an entry.
+    """
     if zmq.max_message_bytes and zmq.inspect is not Inspect.MESSAGES:
         problem = f"is not used: zmq.inspect is {zmq.inspect}, not messages"
         yield Fault(file, "zmq.max_message_bytes", str(zmq.max_message_bytes), problem)
+    if by_proxy and zmq.brokers:
+        problem = (
+            "are not for proxies that send a PROXY header, as those of proxy_protocol.trusted do:"
+            " libzmq reads none, and takes it for garbage. Their peers have to come directly, or by"
+            " a proxy without it, whose address is then theirs"
+        )
+        yield Fault(file, "zmq.brokers", _frontends(zmq), problem)
     for index, broker in enumerate(zmq.brokers):
         if broker.security is not BrokerSecurity.CURVE:
             for bare in ("curve_key", "curve_clients"):
                 if value := getattr(broker, bare):
                     problem = f"is not used: its security is {broker.security}, not curve"
                     yield Fault(file, f"zmq.brokers[{index}].{bare}", shown(value), problem)
+
+
+def _frontends(zmq: Zmq) -> str:
+    return ", ".join(f"{broker.frontend}/{broker.backend}" for broker in zmq.brokers)
 
 
 def _port_faults(file: str, zmq: Zmq, ports: range | None) -> Iterator[Fault]:

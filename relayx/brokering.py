@@ -15,7 +15,7 @@ from relayx.authentication import Say
 from relayx.config.zmq import ZmqBroker
 from relayx.core.errors import RelayError
 from relayx.core.messages import Side
-from relayx.zmq.counts import BrokerReport, Statistics
+from relayx.zmq.counts import FULL, NO_DETAIL, UNFIT, BrokerReport, Statistics
 from relayx.zmq.errors import BrokerError
 from relayx.zmq.settings import BrokerSettings, Role
 
@@ -33,6 +33,15 @@ LOG_EVERY = 5.0
 """Least seconds between two ``port_state``, and two log lines, about connections of a broker."""
 STOP_WITHIN = 5.0
 """Seconds beyond ``linger`` after which a stop is taken to hang."""
+
+
+_FITTING = {"pub_sub": ("PUB", "SUB"), "push_pull": ("PUSH", "PULL"), "req_rep": ("REQ", "REP")}
+"""Who connects to the frontend of each pattern, and who to the backend."""
+_HINTS = {
+    UNFIT: "of a socket type that is not for this side, or of ZMTP before 3.0",
+    NO_DETAIL: "broken off by the peer, as if it were not for this side",
+}
+"""Of a socket type that does not fit, both sides know, and either may hang up first."""
 
 
 class BrokersMissingError(RelayError):
@@ -311,6 +320,20 @@ class Brokering:
                 "warn" if failed else "info", "broker_connections",
                 f"the {report.pattern} broker of port {report.frontend} has {report.live[0]} "
                 f"connections at its frontend and {report.live[1]} at its backend"
-                + "".join(f"; {count} handshakes failed: {why}" for why, count in failed.items()),
+                + "".join(f"; {_failed(report, why, count)}" for why, count in failed.items()),
                 port=report.frontend,
             )  # fmt: skip
+
+
+def _failed(report: BrokerReport, why: str, count: int) -> str:
+    """What the log says of handshakes that failed."""
+    if why == FULL:
+        return f"{count} connections closed, since a side had its max_connections"
+    text = f"{count} handshakes failed: {why}"
+    if why not in _HINTS:
+        return text
+    front, back = _FITTING[report.pattern]
+    return (
+        f"{text}, {_HINTS[why]}: {front} connects to the frontend, port {report.frontend}, and "
+        f"{back} to the backend, port {report.backend}"
+    )

@@ -164,6 +164,7 @@ def _broker(config: Config, entry: ZmqBroker) -> BrokerSettings:
         immediate=entry.immediate,
         heartbeat_ivl=entry.heartbeat_ivl,
         backlog=entry.backlog,
+        max_connections=entry.max_connections,
         ipv6=entry.ipv6 or ":" in interface,
         security=Security(entry.security),
         curve_server_secret=pair.secret,

@@ -18,6 +18,7 @@ from relayx.config.load import ConfigError, Environment, Loaded, Sources, locate
 from relayx.config.model import Config, Relay, Secrets
 from relayx.config.srt import DialRole, SrtDial
 from relayx.config.zmq import BrokerSecurity, Pattern, ZmqBroker
+from relayx.security import keyring
 from tests.certificates import Authority
 from tests.config_files import GOOD_SECRET, PORTS, Files, with_key
 from tests.signing import KeyFiles
@@ -167,13 +168,22 @@ CHANGED: dict[str, tuple[Any, Any]] = {
     "zmq.inspect": ("off", "off"),
     "zmq.max_message_bytes": (1, 1),
     "zmq.brokers": (
-        [{"pattern": "req_rep", "frontend": 40200, "backend": 40210, "security": "plain"}],
+        [
+            {
+                "pattern": "req_rep",
+                "frontend": 40200,
+                "backend": 40210,
+                "security": "curve",
+                "curve_key": "broker",
+            }
+        ],
         (
             ZmqBroker(
                 pattern=Pattern.REQ_REP,
                 frontend=40200,
                 backend=40210,
-                security=BrokerSecurity.PLAIN,
+                security=BrokerSecurity.CURVE,
+                curve_key="broker",
             ),
         ),
     ),
@@ -323,6 +333,7 @@ class Keys(Files):
         whole["control"]["client_ca"] = whole["data"]["tls"]["certificate"] = pair.certificate
         whole["data"]["tls"]["private_key"] = pair.key
         keys = KeyFiles(self.mktemp())
+        keyring.add_curve(keys.gateway, 0.0, "broker")
         whole["security"] |= {"keys": keys.gateway, "trusted_keys": keys.trusted}
         config = self.load(whole).config
         files = {"control.client_ca": pair.certificate, "data.tls.certificate": pair.certificate}

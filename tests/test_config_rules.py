@@ -12,6 +12,7 @@ from relayx.config import limits
 from relayx.config.limits import Machine
 from relayx.config.load import ConfigError, load
 from relayx.config.model import Config
+from relayx.config.zmq import Pattern, Zmq, ZmqBroker
 from tests.config_files import PORTS, Files, with_key
 
 
@@ -167,6 +168,20 @@ class Limits(TestCase):
         enough = self.NEEDED + limits.OWN_DESCRIPTORS
         self.assertEqual(self.raised(enough, 10**6), (enough, []))
         self.assertEqual(self.raised(infinite, infinite), (infinite, []))
+
+    def test_brokers(self) -> None:
+        """More is taken where there are brokers, since libzmq knows no limit itself."""
+        broker = ZmqBroker(pattern=Pattern.PUB_SUB, frontend=1, backend=2)
+        config = Config(zmq=Zmq(brokers=(broker,)))
+        wanted = limits.descriptors_needed(config) + limits.OWN_DESCRIPTORS + limits.BROKER_RUSH
+        for hard, soft in ((10**6, wanted), (wanted - 1, wanted - 1)):
+            calls: list[Any] = []
+            limits.raise_descriptor_limit(
+                config,
+                getrlimit=lambda which, hard=hard: (100, hard),
+                setrlimit=lambda which, pair, calls=calls: calls.append(pair),
+            )
+            self.assertEqual(calls, [(soft, hard)])
 
     def test_raised(self) -> None:
         target = self.NEEDED + limits.OWN_DESCRIPTORS

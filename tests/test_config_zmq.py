@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from relayx.config.zmq import Pattern, ZmqBroker
+from relayx.config.limits import Machine, descriptor_line, descriptors_needed
+from relayx.config.zmq import OWN_DESCRIPTORS, Pattern, ZmqBroker
 from relayx.security import keyring
 from tests.config_files import Files
+from tests.data_certificates import pair
 
 RELAY = {"zmq_start_port": 40001, "zmq_end_port": 40004}
 BROKER = {"pattern": "pub_sub", "frontend": 40001, "backend": 40002}
@@ -35,8 +37,9 @@ class Brokers(Files):
         self.assertEqual(
             (broker.sndhwm, broker.rcvhwm, broker.linger, broker.reconnect_ivl,
              broker.reconnect_ivl_max, broker.max_msg_size, broker.immediate, broker.heartbeat_ivl,
-             broker.backlog, broker.ipv6, broker.security, broker.curve_key, broker.curve_clients),
-            (1000, 1000, 0, 100, 0, -1, False, 0, 100, False, "null", "", ""),
+             broker.backlog, broker.max_connections, broker.ipv6,
+             broker.security, broker.curve_key, broker.curve_clients),
+            (1000, 1000, 0, 100, 0, -1, False, 0, 100, 1024, False, "null", "", ""),
         )  # fmt: skip
 
     def test_each_key(self) -> None:
@@ -50,10 +53,11 @@ class Brokers(Files):
             ("linger", (0, 600_000), (-1, 600_001, "0ms")),
             ("reconnect_ivl", (-1, 2**31 - 1), (-2, 2**31)),
             ("reconnect_ivl_max", (0, 100, 2**31 - 1), (-1, 99, 2**31)),
-            ("max_msg_size", (-1, 0, 2**63 - 1), (-2, 2**63)),
+            ("max_msg_size", (-1, 1, 2**63 - 1), (-2, 0, 2**63)),
             ("immediate", (True, "yes", "no"), ("maybe", 1, None)),
             ("heartbeat_ivl", (0, 2**31 - 1), (-1, 2**31)),
             ("backlog", (1, 2**31 - 1), (0, 2**31)),
+            ("max_connections", (1, 1_000_000), (0, 1_000_001, "5")),
             ("ipv6", (True, "on", "off"), ("maybe", None)),
             ("security", ("null", None, "plain"), ("curve25519", True, 5)),
             ("curve_key", ("",), ("a/b", 5, None)),
@@ -131,6 +135,51 @@ class Brokers(Files):
         faults = [fault.key for fault in self.faults(config)]
         self.assertEqual(faults, [f"zmq.brokers[0].curve_{name}" for name in ("key", "clients")])
 
+    def test_no_part_of_any_size(self) -> None:
+        """0, which is "no limit" elsewhere."""
+        fault = self.fault(section(brokers=[{**BROKER, "max_msg_size": 0}]))
+        self.assertEqual(fault.allowed, "-1 for no limit, or 1 or more")
+
+    def test_tls(self) -> None:
+        """What wants TLS wants no plain text either: CURVE alone encrypts."""
+        curve = {**BROKER, "security": "curve", "curve_key": "k"}
+        certificate, private_key = pair()[:2]
+        tls = {"certificate": str(certificate), "private_key": str(private_key), "required": True}
+        config = {"security": {"keys": curve_directory(self.mktemp(), "k")}, "data": {"tls": tls}}
+        self.load({**config, **section(brokers=[curve])})
+        for security in ("null", "plain"):
+            broker = {**BROKER, "security": security}
+            fault = self.fault({**config, **section(brokers=[broker])})
+            self.assertEqual(
+                (fault.key, fault.value, fault.allowed),
+                ("zmq.brokers[0].security", security, "curve"),
+            )
+            self.assertIn("data.tls.required", fault.problem)
+            config["data"]["tls"] = {**tls, "required": False}
+            self.load({**config, **section(brokers=[broker])})
+            config["data"]["tls"] = {**tls, "required": True}
+        config["data"]["admission"] = "ticket"
+        fault = self.fault({**config, **section(brokers=[BROKER])})
+        self.assertEqual(fault.allowed, "curve")  # said once
+        config["data"]["tls"] = {**tls, "required": "perhaps"}
+        config["data"]["admission"] = "open"
+        fault = self.fault({**config, **section(brokers=[BROKER])})
+        self.assertEqual(fault.key, "data.tls.required")
+
+    def test_descriptors(self) -> None:
+        """Connections of both sides are in the sum, with some for the broker itself."""
+        config = section(brokers=[{**BROKER, "max_connections": 300, "backlog": 20}])
+        without = descriptors_needed(self.load(section()).config)
+        loaded = self.load(config).config
+        needed = without + 2 * (300 + 20) + OWN_DESCRIPTORS
+        self.assertEqual(descriptors_needed(loaded), needed)
+        self.assertIn(f"{640 + OWN_DESCRIPTORS} zmq.brokers", descriptor_line(loaded))
+        self.load(config, machine=Machine(needed, 0))
+        self.assertIn("1 too few", self.fault(config, machine=Machine(needed - 1, 0)).problem)
+        config["zmq"]["brokers"][0]["max_connections"] = 0
+        fault = self.fault(config, machine=Machine(10, 0))
+        self.assertEqual(fault.key, "zmq.brokers[0].max_connections")
+
     def test_ticket(self) -> None:
         """NULL asks for nothing, and ticket wants something."""
         curve = {**BROKER, "security": "curve", "curve_key": "k"}
@@ -162,3 +211,12 @@ class Warnings(Files):
         ):
             warnings = self.load(section(**keys)).warnings
             self.assertEqual([warning.key for warning in warnings], expected, keys)
+
+    def test_proxies(self) -> None:
+        """libzmq reads no PROXY header."""
+        trusted = {"proxy_protocol": {"trusted": ["192.0.2.0/24"]}}
+        self.assertEqual(self.load({**section(), **trusted}).warnings, ())
+        (warning,) = self.load({**section(brokers=[BROKER]), **trusted}).warnings
+        self.assertEqual(warning.key, "zmq.brokers")
+        self.assertIn("PROXY", warning.problem)
+        self.assertEqual(self.load(section(brokers=[BROKER])).warnings, ())

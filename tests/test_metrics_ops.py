@@ -28,11 +28,12 @@ from tests.test_loopback_data_regressions import OPEN
 
 OPS = Path(__file__).resolve().parent.parent / "ops"
 RULES = OPS / "prometheus" / "alerts.yml"
-METRIC = re.compile(r"\b(?:(?:relayx?|process|srt)_\w+|zmq_conn\w+)")
+METRIC = re.compile(r"\b(?:(?:relayx?|process|srt)_\w+|zmq_(?:conn|msg)\w+)")
 SEVERITIES = {"critical", "warning", "info"}
 SRT = ("srt_rtt", "srt_loss", "srt_send", "srt_recv", "srt_retrans", "srt_received", "relayx_srt")
-MAY_BE_EMPTY = ("relayx_key_expiry_days", "> 0", *SRT)
-"""Queries that find nothing at a gateway without keys, without trouble, or without SRT."""
+BROKERS = ("relayx_broker", "zmq_msg_duration")
+MAY_BE_EMPTY = ("relayx_key_expiry_days", "> 0", *SRT, *BROKERS)
+"""Queries that find nothing at a gateway without keys, trouble, SRT, or brokers."""
 
 
 def missing(name: str) -> str | None:

@@ -22,7 +22,7 @@ if NO_ZMQ is None:
     from relayx.zmq.settings import Role
 
 MIB = 1 << 20
-SHAPES = [[b""], [b"a", b"", b"c"], [b"", b""], [bytes(255)], [bytes(256)], [b"x" * 16 * MIB]]
+SHAPES = [[b""], [b"a", b"", b"c"], [b"", b""], [bytes(255)], [bytes(256)], [b"x" * 64 * MIB]]
 PULLER = """
 import sys, zmq
 socket = zmq.Context().socket(zmq.PULL)
@@ -78,7 +78,7 @@ class PushPullTests(BrokersCase):
         self.assertFalse(moved.stalled)
 
     async def test_shapes(self) -> None:
-        """Empty, of several parts, and of 16 MiB: all as they were."""
+        """Empty, of several parts, and of 64 MiB: all as they were."""
         broker = await self.broker("push_pull")
         push, pull = self.peer(broker, zmq.PUSH), self.peer(broker, zmq.PULL)
         for parts in SHAPES:
@@ -154,7 +154,7 @@ class PubSubTests(BrokersCase):
             self.assertEqual(digests(got), digests(wanted))
 
     async def test_shapes(self) -> None:
-        """Empty, of several parts, and of 16 MiB: all as they were."""
+        """Empty, of several parts, and of 64 MiB: all as they were."""
         broker = await self.broker("pub_sub")
         pub, sub = self.peer(broker, zmq.PUB), self.peer(broker, zmq.SUB)
         sub.subscribe(b"")
@@ -265,7 +265,7 @@ class ReqRepTests(BrokersCase):
         self.assertEqual(durations.buckets[-1][1], 10_000)
 
     async def test_shapes(self) -> None:
-        """Empty, of several parts, and of 16 MiB: all as they were, both ways."""
+        """Empty, of several parts, and of 64 MiB: all as they were, both ways."""
         broker = await self.broker("req_rep")
         req, rep = self.peer(broker, zmq.REQ), self.peer(broker, zmq.REP)
         for parts in SHAPES:

@@ -48,7 +48,7 @@ class BrokeredProcess(Subprocess):
             keyring.add_curve(str(directory), 0.0, kid)
         told = {
             "security": {"keys": str(keys)},
-            "data": {"admission": "open", "drain_timeout": 5.0},
+            "data": {**sections.get("data", {}), "admission": "open", "drain_timeout": 5.0},
             "zmq": {
                 "brokers": [
                     {key: str(clients) if key == "curve_clients" else value

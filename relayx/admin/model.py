@@ -148,7 +148,7 @@ class Broker(Shown, frozen=True, kw_only=True):
     frontend: BrokerSide
     backend: BrokerSide
     handshake_failures: Annotated[
-        dict[str, int], Meta(description="by reason: auth, protocol, no_detail")
+        dict[str, int], Meta(description="by reason: auth, protocol, no_detail, unfit, full")
     ]
     answers: Annotated[int, Meta(description="to requests, since the start; of req_rep")]
     answer_seconds: Annotated[

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from relayx.config.limits import OWN_DESCRIPTORS, descriptors_needed
+from relayx.config.limits import descriptors_wanted
 from relayx.config.listeners import EVERY, EVERY_IPV4, Listener, known, listeners
 from relayx.config.model import Config
 
@@ -126,7 +126,7 @@ def service_unit(paths: Paths, config: Config) -> str:
         command=" ".join(map(_word, words)),
         directory=paths.directory.replace("%", "%%"),
         environment=environment,
-        descriptors=max(PLAIN_DESCRIPTORS, descriptors_needed(config) + OWN_DESCRIPTORS),
+        descriptors=max(PLAIN_DESCRIPTORS, descriptors_wanted(config)),
     )
 
 

@@ -12,6 +12,7 @@ from relayx.config.ephemeral import LocalPorts
 from relayx.config.faults import ConfigError, Fault
 from relayx.config.model import Config
 from relayx.config.srt import Enabled
+from relayx.config.zmq import broker_descriptors
 
 GetLimit = Callable[[int], tuple[int, int]]
 SetLimit = Callable[[int, tuple[int, int]], None]
@@ -22,6 +23,9 @@ KEY = "relay.max_fe"
 OWN_DESCRIPTORS = 64 + 128
 """What the process needs besides: standard streams, the reactor's, logs, operators' connections.
 Taken where there."""
+
+BROKER_RUSH = 4096
+"""What libzmq may accept beyond every limit before that is seen, and closed. Taken where there."""
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -59,9 +63,12 @@ def port_count(config: Config) -> int:
 def descriptor_parts(config: Config) -> dict[str, int]:
     """The parts of the sum of the contract, by what each is for.
 
-    All SRT connections of a port share its UDP socket, and one that is dialled has its own.
+    All SRT connections of a port share its UDP socket, and one that is dialled has its own. A
+    broker has some for itself, and two sides whose connections are counted once libzmq has
+    accepted them: as many as wait in the backlog may be there beyond ``max_connections``.
     """
     ports = port_count(config)
+    brokers = sum(map(broker_descriptors, config.zmq.brokers))
     srt = config.srt.enabled is not Enabled.NO
     udp = len(config.relay.ports("srt")) if srt else 0
     listeners = ports + udp + max(len(config.control.endpoints), 1) + bool(config.http.endpoint)
@@ -73,12 +80,19 @@ def descriptor_parts(config: Config) -> dict[str, int]:
         "listeners": listeners,
         "2 x ports": 2 * ports,
         **({"srt.dial": len(config.srt.dial)} if srt and config.srt.dial else {}),
+        **({"zmq.brokers": brokers} if brokers else {}),
     }
 
 
 def descriptors_needed(config: Config) -> int:
     """How many descriptors the gateway may need at once."""
     return sum(descriptor_parts(config).values())
+
+
+def descriptors_wanted(config: Config) -> int:
+    """How many are taken where the system gives them: the sum, and what it leaves out."""
+    rush = BROKER_RUSH if config.zmq.brokers else 0
+    return descriptors_needed(config) + OWN_DESCRIPTORS + rush
 
 
 def descriptor_line(config: Config) -> str:
@@ -117,8 +131,7 @@ def raise_descriptor_limit(
     soft, hard = getrlimit(resource.RLIMIT_NOFILE)
     if fault := descriptor_fault(file, config, _limit(hard)):
         raise ConfigError([fault])
-    needed = descriptors_needed(config)
-    target = min(needed + OWN_DESCRIPTORS, _limit(hard))
+    target = min(descriptors_wanted(config), _limit(hard))
     if _limit(soft) >= target:
         return soft
     try:

@@ -32,7 +32,7 @@ _HOST = re.compile(r"[A-Za-z0-9._:%-]{0,253}")
 _PORT_KEYS = {f"relay.{protocol}_{end}_port" for protocol in PROTOCOLS for end in ("start", "end")}
 _SUMMED = _PORT_KEYS | {
     *("relay.max_fe", "relay.max_be", "control.max_unregistered", "data.max_waiting_hello"),
-    *("control.endpoints", "http.endpoint", "srt.enabled", "srt.dial"),
+    *("control.endpoints", "http.endpoint", "srt.enabled", "srt.dial", "zmq.brokers"),
 }
 
 
@@ -95,7 +95,7 @@ def rule_warnings(checked: Checked) -> list[Fault]:
     found += _files(checked).warnings + _endpoint_files(checked).warnings
     curved = any(broker.curve_key for broker in config.zmq.brokers)
     found += security_warnings(file, config.security, curved)
-    found += zmq_warnings(file, config.zmq)
+    found += zmq_warnings(file, config.zmq, bool(config.proxy_protocol.trusted))
     if not checked.broken & _PORT_KEYS:
         found += srt_warnings(file, config.srt, config.relay.ports("srt"))
         found += ephemeral_warnings(file, config, checked.machine.local_ports)
@@ -229,8 +229,9 @@ def _srt(checked: Checked) -> Iterator[Fault]:
 def _zmq(checked: Checked) -> Iterator[Fault]:
     config, ports = checked.config, checked.config.relay.ports("zmq")
     by_ticket = config.data.admission is Admission.TICKET
+    by_tls = config.data.tls.required
     return zmq_faults(
-        checked.file, config.zmq, ports, config.security.keys, by_ticket, checked.broken
+        checked.file, config.zmq, ports, config.security.keys, by_ticket, by_tls, checked.broken
     )
 
 

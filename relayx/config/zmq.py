@@ -20,6 +20,15 @@ from relayx.security.keys import KID_ALLOWED, is_kid
 LINGER_MOST = 600_000
 """ms: what a stop may wait for a broker's messages. libzmq's -1, for ever, would hold it up."""
 
+MOST = 1_000_000
+"""Connections: what a process can have on the largest of machines."""
+
+OWN_DESCRIPTORS = 16
+"""Of each broker, for libzmq's and our own sockets within the process."""
+
+
+_TLS_KEYS = frozenset({"data.tls.required", "data.tls.certificate", "data.tls.private_key"})
+
 
 class Inspect(StrEnum):
     """How much of ZMTP is read while it goes through."""
@@ -63,11 +72,14 @@ class ZmqBroker(Section, frozen=True):
         int, keys.number("ms up to which that time doubles; 0: it stays")
     ] = 0
     max_msg_size: Annotated[
-        int, keys.number("bytes of a message at most; -1: no limit", -1, INT64_MOST)
+        int, keys.number("bytes of a part at most, not 0; -1: no limit", -1, INT64_MOST)
     ] = -1
     immediate: Annotated[bool, keys.text("queue for connections that are complete alone")] = False
     heartbeat_ivl: Annotated[int, keys.number("ms between heartbeats; 0: none")] = 0
     backlog: Annotated[int, keys.number("connections that may wait to be accepted", 1)] = 100
+    max_connections: Annotated[
+        int, keys.number("connections at each side at most; who comes beyond is closed", 1, MOST)
+    ] = 1024
     ipv6: Annotated[bool, keys.text("listen on IPv6 too")] = False
     security: Annotated[BrokerSecurity, keys.text("mechanism that is asked for")] = (
         BrokerSecurity.NULL
@@ -76,6 +88,11 @@ class ZmqBroker(Section, frozen=True):
     curve_clients: Annotated[
         str, keys.text('for curve: directory of the clients\' public keys; "": any client')
     ] = ""
+
+
+def broker_descriptors(broker: ZmqBroker) -> int:
+    """How many descriptors a broker may need at once."""
+    return OWN_DESCRIPTORS + 2 * (broker.max_connections + broker.backlog)
 
 
 class Zmq(Section, frozen=True):
@@ -106,6 +123,7 @@ def zmq_faults(
     ports: range,
     key_directory: str,
     by_ticket: bool,
+    by_tls: bool,
     broken: frozenset[str],
 ) -> Iterator[Fault]:
     """What is wrong with the section as a whole.
@@ -113,6 +131,7 @@ def zmq_faults(
     :param ports: the zmq ports.
     :param key_directory: ``security.keys``.
     :param by_ticket: whether ``data.admission`` is ticket.
+    :param by_tls: whether ``data.tls.required`` is set.
     :param broken: the dotted keys that could not be read; nothing is said about those.
     """
     if "zmq.brokers" in broken:
@@ -125,7 +144,18 @@ def zmq_faults(
         if highest and highest < broker.reconnect_ivl:
             problem = f"is less than its reconnect_ivl = {broker.reconnect_ivl}"
             yield Fault(file, f"{name}.reconnect_ivl_max", str(highest), problem, "0, or not less")
-        if broker.security is BrokerSecurity.NULL and by_ticket and "data.admission" not in broken:
+        if not broker.max_msg_size:
+            problem = 'lets no message through that is not empty: libzmq\'s 0 is no "no limit"'
+            yield Fault(file, f"{name}.max_msg_size", "0", problem, "-1 for no limit, or 1 or more")
+        if by_tls and broker.security is not BrokerSecurity.CURVE and not broken & _TLS_KEYS:
+            problem = (
+                "moves plain text, and data.tls.required is set: libzmq has no TLS, and encrypts"
+                " with CURVE alone"
+            )
+            yield Fault(file, f"{name}.security", str(broker.security), problem, "curve")
+        elif (
+            broker.security is BrokerSecurity.NULL and by_ticket and "data.admission" not in broken
+        ):
             problem = "asks nobody who comes for anything, and data.admission is ticket"
             yield Fault(file, f"{name}.security", "null", problem, "plain or curve")
         if broker.security is BrokerSecurity.CURVE:
@@ -133,17 +163,31 @@ def zmq_faults(
             yield from _curve_faults(file, name, broker, directory)
 
 
-def zmq_warnings(file: str, zmq: Zmq) -> Iterator[Fault]:
-    """What is allowed and yet hardly meant."""
+def zmq_warnings(file: str, zmq: Zmq, by_proxy: bool) -> Iterator[Fault]:
+    """What is allowed and yet hardly meant.
+
+    :param by_proxy: whether ``proxy_protocol.trusted`` has an entry.
+    """
     if zmq.max_message_bytes and zmq.inspect is not Inspect.MESSAGES:
         problem = f"is not used: zmq.inspect is {zmq.inspect}, not messages"
         yield Fault(file, "zmq.max_message_bytes", str(zmq.max_message_bytes), problem)
+    if by_proxy and zmq.brokers:
+        problem = (
+            "are not for proxies that send a PROXY header, as those of proxy_protocol.trusted do:"
+            " libzmq reads none, and takes it for garbage. Their peers have to come directly, or by"
+            " a proxy without it, whose address is then theirs"
+        )
+        yield Fault(file, "zmq.brokers", _frontends(zmq), problem)
     for index, broker in enumerate(zmq.brokers):
         if broker.security is not BrokerSecurity.CURVE:
             for bare in ("curve_key", "curve_clients"):
                 if value := getattr(broker, bare):
                     problem = f"is not used: its security is {broker.security}, not curve"
                     yield Fault(file, f"zmq.brokers[{index}].{bare}", shown(value), problem)
+
+
+def _frontends(zmq: Zmq) -> str:
+    return ", ".join(f"{broker.frontend}/{broker.backend}" for broker in zmq.brokers)
 
 
 def _port_faults(file: str, zmq: Zmq, ports: range | None) -> Iterator[Fault]:

@@ -50,7 +50,8 @@ class Brokers(Collector):
         failed = CounterMetricFamily(
             "relayx_broker_handshake_failures",
             "Handshakes of ZMTP that failed: refused (auth), not as the protocol wants it "
-            "(protocol), or broken off (no_detail)",
+            "(protocol), broken off (no_detail), of a socket type that is not for this side or of "
+            "ZMTP before 3.0 (unfit), or one too many for max_connections (full)",
             labels=("pattern", "reason"),
         )
         running = GaugeMetricFamily(

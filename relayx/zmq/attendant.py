@@ -16,6 +16,8 @@ from typing import Any
 import zmq
 from twisted.python import log
 
+from relayx.zmq.hangup import Hangup
+
 Socket = zmq.Socket[bytes]
 
 _AT_ONCE = 100
@@ -28,6 +30,7 @@ class Attendant:
     Everything but :meth:`start`, :meth:`call` and :meth:`stop` is called in this thread.
 
     :param context: not ended before this has.
+    :ivar hangup: ends connections, in this thread.
     """
 
     def __init__(self, context: zmq.Context[Socket]) -> None:
@@ -36,6 +39,7 @@ class Attendant:
         self._told: dict[Socket, Callable[[list[zmq.Frame]], None]] = {}
         self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.hangup = Hangup()
         self._ending = False
         self._thread = threading.Thread(target=self._run, name="relayx-zmq", daemon=True)
 
@@ -57,6 +61,7 @@ class Attendant:
         self._thread.join()
         os.close(self._read)
         os.close(self._write)
+        self.hangup.close()
 
     def adopt(self, socket: Socket, received: Callable[[list[zmq.Frame]], None]) -> None:
         """Poll a socket from now on, which nobody else uses any more but through :meth:`call`.
@@ -71,6 +76,11 @@ class Attendant:
         if self._told.pop(socket, None) is not None:
             self._poller.unregister(socket)
         socket.close(linger=0)
+
+    def receive_all(self, socket: Socket) -> None:
+        """Hand on what an adopted socket has now, before its turn."""
+        while self._receive(socket):
+            pass
 
     def _end(self) -> None:
         self._ending = True
@@ -95,16 +105,18 @@ class Attendant:
             except Exception:
                 log.err(None, "a call in the ZeroMQ thread")
 
-    def _receive(self, socket: Socket) -> None:
+    def _receive(self, socket: Socket) -> bool:
+        """Hand a socket's messages on; whether there may be more."""
         for _ in range(_AT_ONCE):
             told = self._told.get(socket)
             if told is None:
-                return  # it was released by its last message
+                return False  # it was released by its last message
             try:
                 message = socket.recv_multipart(zmq.DONTWAIT, copy=False)
             except zmq.Again:
-                return
+                return False
             try:
                 told(message)
             except Exception:
                 log.err(None, "a message in the ZeroMQ thread")
+        return True

@@ -66,7 +66,7 @@ class Broker:
         self._number = number
         self._pause_word = pause_word
         self._name = f"relayx.broker.{next(_numbers)}"
-        self._watch = Watch(attendant, self._watch_changed)
+        self._watch = Watch(attendant, settings.max_connections, self._watch_changed)
         self._mover = Mover(attendant, settings, self._name, number, self._watch)
         self._changed = False
         self._drains: list[Socket] = []
@@ -105,6 +105,10 @@ class Broker:
     def moved(self) -> Statistics:
         """What it had moved when it was asked last."""
         return self._before + self._last
+
+    def catch_up(self) -> None:
+        """Hear of all connections that there are; in the attendant's thread."""
+        self._watch.catch_up()
 
     def listen(self) -> None:
         """Listen on both ports; whoever comes has to wait for :meth:`start`.
@@ -154,7 +158,11 @@ class Broker:
 
         The proxy asks again and again where there are messages and the backend takes none. It is
         known by the thread's CPU time, with nothing moved meanwhile.
+
+        Handshakes are looked at too, whose failure time alone tells.
         """
+        if self._watch.unsettled:
+            self._attendant.call(self._watch.settle)
         if self._control is None or self._held or self._stopping or self._ended:
             return
         used = self._mover.cpu_seconds()

@@ -78,7 +78,8 @@ class Brokers:
                 Broker(self._reactor, attendant, one, self._events, number=number, pause_word=word)
                 for number, one in enumerate(self._settings)
             )
-            for broker in self.brokers:
+            for number, broker in enumerate(self.brokers):
+                self._zap.before(number, broker.catch_up)
                 broker.listen()
         except BaseException:
             self.unlisten()

@@ -8,9 +8,11 @@ from itertools import accumulate
 
 import msgspec
 
-NO_DETAIL, PROTOCOL, AUTH = "no_detail", "protocol", "auth"
-REASONS = (NO_DETAIL, PROTOCOL, AUTH)
-"""Of a handshake that failed: the connection was lost, ZMTP was broken, or it was refused."""
+NO_DETAIL, PROTOCOL, AUTH, UNFIT, FULL = "no_detail", "protocol", "auth", "unfit", "full"
+REASONS = (NO_DETAIL, PROTOCOL, AUTH, UNFIT, FULL)
+"""Of a handshake that failed: the connection was lost, ZMTP was broken, it was refused, the peer
+is not for this side (its socket type, or a ZMTP before 3.0), or the side had all connections that
+it may have."""
 
 BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper ends of the buckets of durations, in seconds."""

@@ -44,7 +44,8 @@ class Side(msgspec.Struct, frozen=True):
 
 
 class BrokerSettings(msgspec.Struct, frozen=True):
-    """One broker. Names, units and defaults are libzmq's (``zmq_setsockopt(3)``).
+    """One broker. Names, units and defaults are libzmq's (``zmq_setsockopt(3)``), but for
+    `max_connections`, which it has not.
 
     :ivar frontend: port that PUB, PUSH or REQ connect to; 0: any free one.
     :ivar backend: port that SUB, PULL or REP connect to; 0: any free one.
@@ -59,6 +60,7 @@ class BrokerSettings(msgspec.Struct, frozen=True):
     :ivar immediate: queue for connections that are established only.
     :ivar heartbeat_ivl: milliseconds between ZMTP PINGs, 0: none.
     :ivar backlog: connections that wait to be accepted.
+    :ivar max_connections: of each side; whoever comes beyond is closed.
     :ivar ipv6: listen on IPv6 addresses too.
     :ivar curve_server_secret: Z85, 40 characters; CURVE only, as the next two.
     :ivar curve_server_public: likewise.
@@ -78,6 +80,7 @@ class BrokerSettings(msgspec.Struct, frozen=True):
     immediate: bool = False
     heartbeat_ivl: int = 0
     backlog: int = 100
+    max_connections: int = 1024
     ipv6: bool = False
     security: Security = Security.NULL
     curve_server_secret: str = ""

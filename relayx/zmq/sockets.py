@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
@@ -94,6 +96,20 @@ def port_of(endpoint: str) -> int:
     return int(endpoint.rpartition(":")[2])
 
 
-def event_of(frames: list[zmq.Frame]) -> int:
-    """Which event a message of a monitor tells of."""
-    return int(parse_monitor_message([frame.bytes for frame in frames])["event"])
+class Event(NamedTuple):
+    """What a monitor tells.
+
+    :ivar kind: one of ``zmq.EVENT_...``.
+    :ivar value: the descriptor, where a connection comes or goes; with others something else.
+    :ivar endpoint: the local one.
+    """
+
+    kind: int
+    value: int
+    endpoint: str
+
+
+def event_of(frames: list[zmq.Frame]) -> Event:
+    """What a message of a monitor tells."""
+    told = parse_monitor_message([frame.bytes for frame in frames])
+    return Event(int(told["event"]), told["value"], told["endpoint"].decode())

@@ -49,6 +49,7 @@ class Zap:
         self._check = check
         self._allow = allow
         self._sides: dict[bytes, tuple[BrokerSettings, Role]] = {}
+        self._before: dict[bytes, Callable[[], None]] = {}
         self._pool = ThreadPoolExecutor(AT_ONCE, "relayx-zap")
         self._checks = 0
         self._socket = attendant.context.socket(zmq.ROUTER)
@@ -65,6 +66,11 @@ class Zap:
         """Know the domains of a broker, before it listens, or know it otherwise from now on."""
         for role in Role:
             self._sides[domain(number, role).encode()] = (settings, role)
+
+    def before(self, number: int, call: Callable[[], None]) -> None:
+        """Have something called in the ZeroMQ thread before any peer of a broker is let in."""
+        for role in Role:
+            self._before[domain(number, role).encode()] = call
 
     def stop(self) -> None:
         """Wait for checks under way; not in the reactor. The attendant closes the socket."""
@@ -85,6 +91,7 @@ class Zap:
             self._answer(envelope, _BROKEN)
 
     def _decide(self, envelope: list[bytes], request: list[bytes]) -> None:
+        self._before[request[2]]()
         settings, role = self._sides[request[2]]
         address, mechanism, credentials = request[3].decode(), request[5], request[_FIELDS:]
         side = settings.side(role)

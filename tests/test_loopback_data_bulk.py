@@ -84,6 +84,7 @@ class Digests(TestCase):
         gateway.fe(), gateway.be()
         be = gateway.dial11(gateway.zmq[0], receive_buffer=4096)
         be.hello("BE")
+        be.expect("RLX1OK")
         fe = gateway.entering(gateway.zmq[0])
         be.paired()
         fe.expect("RLX1PAIRED")

@@ -67,6 +67,7 @@ class Sessions(TestCase):
     def test_stalls_and_buffers(self, gateway: Gateway) -> None:
         be = gateway.dial11(gateway.srt[0], receive_buffer=8192)
         be.hello("BE")
+        be.expect("RLX1OK")
         fe = gateway.entering(gateway.srt[0])
         fe.expect("RLX1PAIRED")
         sending = gateway.background(fe.send, bytes(16 << 20))

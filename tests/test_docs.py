@@ -109,7 +109,9 @@ class CommandLine(SynchronousTestCase):
         found = parts(commands.commands(), "command-relayx-")
         self.assertEqual([name for name in found if name in COMMANDS], list(COMMANDS))
         self.assertIn("secret-rotate", found)
-        for command, context in commands.walk(cli, click.Context(cli, info_name="relayx")):
+        for command, context in commands.walk(
+            cli, click.Context(cli, info_name="relayx", **cli.context_settings)
+        ):
             if context.parent is None:
                 continue
             text = found[context.command_path.partition(" ")[2].replace(" ", "-")]

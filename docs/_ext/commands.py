@@ -15,7 +15,7 @@ from . import rst
 
 def commands() -> str:
     """``relayx`` and all below it."""
-    top = click.Context(cli, info_name="relayx")
+    top = click.Context(cli, info_name="relayx", **cli.context_settings)
     return "\n".join(line for found in walk(cli, top) for line in _command(*found, top))
 
 

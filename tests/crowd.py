@@ -95,8 +95,7 @@ class Visitor(Client):
         if self.states and self.socket.fileno() >= 0:
             self.close()
             self.crowd.visits += 1
-            if self.crowd.visitors < self.crowd.visits_enough:
-                self.crowd.visitors += 1
+            if not self.crowd.enough_visits():
                 Visitor(self.crowd, "FE")
 
 
@@ -167,7 +166,8 @@ class Crowd:
     :ivar states: every ``port_state`` that somebody got, by its id.
     :ivar lost: how many clients have lost their control connection.
     :ivar sessions: how many sessions were had.
-    :ivar visitors: how many visitors have come; `visits` how many have gone again.
+    :ivar visits: how many visitors have come and gone again.
+    :ivar enough_visits: tells when no more are to come.
     """
 
     def __init__(self, peers: Peers) -> None:
@@ -175,7 +175,8 @@ class Crowd:
         self.clients: list[Client] = []
         self.states: dict[bytes, dict[str, Any]] = {}
         self.lost = self.sessions = self.enough = 0
-        self.visitors = self.visits = self.visits_enough = 0
+        self.visits = 0
+        self.enough_visits: Callable[[], bool] = lambda: True
         self._epoll = select.epoll()
         self._wires: dict[int, Wire] = {}
 
@@ -208,13 +209,12 @@ class Crowd:
             )
         )
 
-    def flap(self, at_once: int, visits: int, within: float) -> None:
-        """Have clients come and go, so many of them at once; done when it were so many visits."""
-        self.visits_enough = visits
-        self.visitors = at_once
+    def flap(self, at_once: int, enough: Callable[[], bool], within: float) -> None:
+        """Have clients come and go, so many of them at once; done when it is enough."""
+        self.enough_visits = enough
         for _ in range(at_once):
             Visitor(self, "FE")
-        self._until(lambda: self.lost or self.visits >= self.visits_enough, within)
+        self._until(lambda: self.lost or enough(), within)
 
     def _until(self, done: Callable[[], Any], within: float = 30.0) -> None:
         deadline = time.monotonic() + within

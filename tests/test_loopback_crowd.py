@@ -22,8 +22,10 @@ PORTS = 100
 SESSIONS = 1200
 VISITORS = 1000
 VISITS = 2000
-FLAPPING = 25.0
-"""Most seconds that all visits may take; it is two or three where the machine does nothing else."""
+SCRAPES = 6
+FLAPPING = 90.0
+"""Most seconds that all of these may take; it is two or three where the machine does nothing else.
+"""
 
 HTTP_PORT = 8080
 """Of the gateway's own host, which is hardly anybody else's."""
@@ -124,7 +126,11 @@ class Stalls(TestCase):
             gateway.before_closing(crowd.close)
             gateway.fe()  # once it is answered, HTTP listens too
             scraper = Scraper(crowd, HTTP_PORT)
-            crowd.flap(VISITORS, VISITS, FLAPPING)
+            crowd.flap(
+                VISITORS,
+                lambda: crowd.visits >= VISITS and len(scraper.took) >= SCRAPES,
+                FLAPPING,
+            )
             gateway.terminate()
             self.assertEqual((crowd.lost, gateway.ended()[0]), (0, 0))
         found = Scrape(scraper.last)
@@ -135,6 +141,5 @@ class Stalls(TestCase):
             for asked, answered in scraper.took
         )
         _log.info("{count} scrapes, CPU seconds: {costs}", count=len(costs), costs=costs)
-        self.assertGreater(len(costs), 5)
         self.assertLess(costs[len(costs) // 2], SCRAPE, costs)
         self.check_turns(turns, "scraped while clients come and go")

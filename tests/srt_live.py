@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
-from tests.guide_peer import Control
+from tests.guide_peer import DEADLINE, Control
 from tests.live import Gateway, Peers
 
 try:
@@ -44,7 +45,9 @@ class SrtCase(TestCase):
     def watched(self, gateway: Gateway, watcher: Control, count: int) -> None:
         """Wait until so many sessions move messages: one more has what comes from then on."""
         moving = gateway.service.data.srt._sessions._sessions
+        deadline = time.monotonic() + DEADLINE
         while len(moving) < count:
+            self.assertTrue(time.monotonic() < deadline, f"only {len(moving)} sessions move")
             watcher.ping()
 
     def ready(self, watcher: Control, port: int) -> None:

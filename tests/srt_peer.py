@@ -21,8 +21,8 @@ from typing import Any, Self
 
 from cffi import FFI
 
-DEADLINE = 20.0
-"""Seconds that a call waits unless told."""
+DEADLINE = 60.0
+"""Seconds that a call waits unless told; a busy machine needs many."""
 
 NAMES = ("libsrt.so.1.5", "libsrt-gnutls.so.1.5", "libsrt.so.1.4", "libsrt.1.5.dylib")
 """Of the library, where the system's own search does not find it."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from twisted.internet import reactor, threads
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
@@ -43,12 +44,13 @@ class SrtCase(TestCase):
         return peer
 
     def watched(self, gateway: Gateway, watcher: Control, count: int) -> None:
-        """Wait until so many sessions move messages: one more has what comes from then on."""
+        """Wait until so many sessions move messages, and callers are decided on by that."""
         moving = gateway.service.data.srt._sessions._sessions
         deadline = time.monotonic() + DEADLINE
         while len(moving) < count:
             self.assertTrue(time.monotonic() < deadline, f"only {len(moving)} sessions move")
             watcher.ping()
+        threads.blockingCallFromThread(reactor, gateway.service.data.refresh)
 
     def ready(self, watcher: Control, port: int) -> None:
         """Wait until a port is listed as ready by SRT."""

@@ -36,6 +36,13 @@ class Profiles(TestCase):
         for stack in profile["samples"]:
             self.assertTrue(stack and all(0 <= index < len(frames) for index in stack))
 
+    def begun(self, gateway: Gateway) -> Asking:
+        """A profile of a minute, as soon as it is being taken."""
+        profiler = gateway.service.admin._site.answers._profiler
+        first = Asking(gateway, "/debug/profile?seconds=60")
+        until(lambda: get(gateway, "/healthz").status == 200 and profiler._running)
+        return first
+
     @live(http=HTTP)
     def test_sampled(self, gateway: Gateway) -> None:
         """In about the seconds that were asked for, with the reactor in it."""
@@ -59,8 +66,7 @@ class Profiles(TestCase):
     @live(http=HTTP)
     def test_one_at_a_time(self, gateway: Gateway) -> None:
         """A second one is refused while the first is taken, which goes with who asked for it."""
-        first = Asking(gateway, "/debug/profile?seconds=60")
-        until(lambda: get(gateway, "/debug/profile?seconds=1").status == 409)
+        first = self.begun(gateway)
         refused = get(gateway, "/debug/profile?seconds=1&format=pstats")
         self.assertEqual((refused.status, refused.code), (409, "PROFILE_RUNNING"))
         self.assertEqual(get(gateway, "/healthz").status, 200)
@@ -70,8 +76,7 @@ class Profiles(TestCase):
     @live(http=HTTP)
     def test_stopping_ends_it(self, gateway: Gateway) -> None:
         """A profile of a minute does not keep the gateway from stopping."""
-        first = Asking(gateway, "/debug/profile?seconds=60")
-        until(lambda: get(gateway, "/debug/profile?seconds=1").status == 409)
+        first = self.begun(gateway)
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(first.answer)
             gateway.stop().result(DEADLINE)

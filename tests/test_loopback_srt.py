@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 
-from twisted.internet import reactor, threads
-
 from tests.live import Gateway, live
 from tests.srt_live import BE, FE, KEEP, OPEN, SrtCase, numbered
 from tests.srt_peer import SrtPeer
@@ -220,7 +218,6 @@ class SessionTests(SrtCase):
         self.ready(watcher, gateway.srt[0])
         fes = [self.call(gateway, FE) for _ in range(3)]
         self.watched(gateway, watcher, len(fes))
-        threads.blockingCallFromThread(reactor, gateway.service.data.refresh)
         self.assertEqual(self.rejected(gateway, FE), 1409)
         messages = numbered(0, 100)
         for message in messages:

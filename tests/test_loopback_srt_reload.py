@@ -104,12 +104,13 @@ class Rules(ReloadCase):
         be = self.call(gateway, BE)
         self.ready(watcher, gateway.srt[0])
         fes = [self.call(gateway, FE) for _ in range(2)]
+        self.watched(gateway, watcher, len(fes))
         self.assertEqual(self.rejected(gateway, FE), 1409)
         gateway.reload(srt={"fan_out": 3})
         fes.append(self.call(gateway, FE))
+        self.watched(gateway, watcher, len(fes))
         gateway.reload(srt={"fan_out": 1})
         self.assertEqual(self.rejected(gateway, FE), 1409)
-        self.watched(gateway, watcher, len(fes))
         be.send(b"to all three")
         self.assertEqual([fe.receive() for fe in fes], [b"to all three"] * 3)
 

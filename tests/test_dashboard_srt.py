@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tests.admin_peer import HTTP
+from tests.admin_peer import HTTP, get, until
 from tests.impairment import Impairment
 from tests.live import Gateway, live
 from tests.test_admin_dashboard import MISSING, Page, browser
@@ -103,6 +103,7 @@ class Links(NumbersCase):
         """On a phone in the dark: what a slow watcher misses, also when another goes."""
         be = self.publisher(gateway)
         fast = self.watcher(gateway, FE, latency=1000)
+        until(lambda: get(gateway, "/api/v1/sessions").json["items"])  # the first of the page
         self.watcher(gateway, "#!::u=sleeper,m=request", fc=64, rcvbuf=64 * 1472)
         gateway.background(reading, fast)
         with browser((400, 860), dark=True) as driver:

@@ -87,7 +87,7 @@ class Lines:
             return next((one for one in self.all if all(part in one for part in parts)), "")
 
         with self._news:
-            line = self._news.wait_for(found, 5)
+            line = self._news.wait_for(found, DEADLINE)
         if not line:
             raise AssertionError(f"no line has {parts}: {self.all}")
         return line

@@ -62,9 +62,9 @@ class Matching(SynchronousTestCase):
 
     def test_many_stars_take_no_time(self) -> None:
         policies = Policies([Policy(match="*a" * 32 + "b")])
-        began = time.monotonic()
+        began = time.thread_time()
         self.assertIs(policies.of("a" * 128), ANYBODY)
-        self.assertLess(time.monotonic() - began, 1)
+        self.assertLess(time.thread_time() - began, 1)
 
     def test_made_up_names_are_the_empty_id(self) -> None:
         policies = Policies([Policy(match="fe-*"), Policy(match="?*"), Policy(match="**")])

@@ -47,7 +47,7 @@ class Proxy(TestCase):
                 client.sendto(number.to_bytes(2, "big"), proxy.address)
             client.sendto(b"", proxy.address)  # which may be lost as any other
             got = []
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while True:
                 counts = proxy.to_target
                 if len(got) == counts.arrived - counts.dropped and counts.arrived > PACKETS:

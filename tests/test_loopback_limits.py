@@ -279,6 +279,12 @@ class SlowLoris(Case):
                     witness.ping()
                     times.append(time.monotonic() - began)
 
+            def p99() -> float:
+                return statistics.quantiles(times, n=100)[98]
+
+            ping(200)
+            alone = p99()
+            times.clear()
             pinging = gateway.background(ping, 1000)
             silent: list[Peer] = []
             gateway.before_closing(lambda: [peer.close() for peer in silent] and None)
@@ -286,7 +292,8 @@ class SlowLoris(Case):
                 silent.append(dial(gateway, f"127.66.0.{1 + number % 8}"))
             pinging.result()
             ping(200)
-            self.assertLess(statistics.quantiles(times, n=100)[98], 0.05, "p99 of the round trips")
+            # A machine that is busy is so without the silent ones, too.
+            self.assertLess(p99(), max(0.05, 10 * alone), "p99 of the round trips")
             gateway.waiting(gateway.zmq[0], "worker")
             gateway.entering(gateway.zmq[0], "witness").expect("RLX1PAIRED")
             gateway.fe("another")

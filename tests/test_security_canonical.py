@@ -83,9 +83,9 @@ class OursTests(SynchronousTestCase):
     def test_a_key_twice_among_many(self) -> None:
         """RFC 7493 section 2.3; a peer chooses how many there are."""
         keys = b",".join(b'"%d":1' % number for number in range(40_000))
-        began = time.monotonic()
+        began = time.thread_time()
         self.refused(b"{" + keys + b',"39999":2}', 'the key "39999" twice')
-        self.assertLess(time.monotonic() - began, 5)
+        self.assertLess(time.thread_time() - began, 5)
         self.assertEqual(parse(b'[{"a":1},{"a":2}]'), [{"a": 1}, {"a": 2}])
 
     def test_surrogates(self) -> None:

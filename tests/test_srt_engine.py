@@ -21,7 +21,7 @@ from tests.srt_live import MISSING, logged, numbered
 if not MISSING:
     from tests.srt_peer import Ended, SrtPeer
 
-LIMIT = 20.0
+LIMIT = 60.0
 """Seconds for what comes at once but on a busy machine."""
 ROUTE = Address("127.0.0.1", 1), Address("127.0.0.1", 2)
 

@@ -167,7 +167,7 @@ class Listening:
         return count + (self.admin.open_connections() if self.admin is not None else 0)
 
     def release(self) -> None:
-        """Every connection is gone: nobody is waited for any more."""
+        """Nobody is waited for any more, and nearly always every connection is gone."""
         self._control.release()
         self._data.release()
         self._stop_http()

@@ -152,6 +152,15 @@ class Closing(SynchronousTestCase):
         bed.clock.advance(0.01)
         self.assertTrue(wire.aborted)
 
+    def test_who_is_left_when_nobody_is_waited_for_is_reset(self) -> None:
+        """After a turn of the reactor that took long, that may come before its time is up."""
+        bed = ControlBed(self)
+        _, wire = bed.registered()
+        bed.factory.close()
+        bed.factory.release()
+        self.assertTrue(wire.aborted)
+        self.assertEqual(bed.clock.getDelayedCalls(), [])
+
     def test_without_connections(self) -> None:
         bed = ControlBed(self)
         bed.factory.close()

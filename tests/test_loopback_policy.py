@@ -7,6 +7,7 @@ import socket
 import statistics
 import threading
 import time
+from concurrent.futures import Future
 from typing import Any
 
 from twisted.trial.unittest import TestCase
@@ -89,7 +90,7 @@ class Secrets(TestCase):
         for number, client in enumerate(guessing):
             client.say("register", {"role": "BE", "secret": f"{number}", "client_id": "cam-1"})
         ended = gateway.background(lambda: [client.rest() for client in guessing])
-        times = []
+        times = [ping()]
         while not ended.done():
             times.append(ping())
         for said in ended.result():
@@ -148,23 +149,24 @@ class Rights(TestCase):
 SECONDS = 5.0
 """For which a rate is measured: as long as it is promised for."""
 
+TRIES = 3
+
 
 class Flow:
     """A session whose one side sends as fast as it can; counts what comes out at the other."""
 
-    def __init__(self, peers: Peers, port: int, fe: str, be: str) -> None:
-        self.waiting = peers.waiting(port, be)
-        self.entering = peers.entering(port, fe)
-        self.entering.expect("RLX1PAIRED")
-        self.waiting.expect("RLX1PAIRED")
-
-    def run(self, peers: Peers, back: bool = False) -> Any:
-        """Send from one side, in the background count for a while at the other: bits/s."""
-        sender, receiver = self.entering, self.waiting
-        if back:
-            sender, receiver = receiver, sender
+    def __init__(self, peers: Peers, port: int, fe: str, be: str, *, back: bool = False) -> None:
+        waiting, entering = peers.waiting(port, be), peers.entering(port, fe)
+        entering.expect("RLX1PAIRED")
+        waiting.expect("RLX1PAIRED")
+        self._peers = peers
+        sender, self._receiver = (waiting, entering) if back else (entering, waiting)
         threading.Thread(target=_send, args=(sender,), daemon=True).start()
-        return peers.background(_receive, receiver)
+
+    def counting(self) -> Future[float]:
+        """In the background count for a while: bits/s."""
+        found: Future[float] = self._peers.background(_receive, self._receiver)
+        return found
 
 
 def _send(link: Data11) -> None:
@@ -193,8 +195,14 @@ def _receive(link: Data11) -> float:
 class Bandwidth(TestCase):
     """Within 5 % at the receiver, over five seconds."""
 
-    def check(self, rate: float, wanted: int) -> None:
-        self.assertTrue(0.95 * wanted <= rate <= 1.05 * wanted, f"{rate:.0f} bits/s of {wanted}")
+    def check(self, wanted: int, *flows: Flow) -> list[float]:
+        """What flows have together; once more where the machine stood still meanwhile."""
+        for _ in range(TRIES):
+            counting = [flow.counting() for flow in flows]
+            rates = [one.result() for one in counting]
+            if 0.95 * wanted <= sum(rates) <= 1.05 * wanted:
+                return rates
+        raise AssertionError(f"{rates} bits/s of {wanted}")
 
     def test_rates(self) -> None:
         """Section 1, bandwidth: 200 kbit/s, 20 Mbit/s and 400 Mbit/s, whoever's limit it is."""
@@ -206,14 +214,12 @@ class Bandwidth(TestCase):
                 gateway.fe11(name)
             for name in ("be", "be-middle", "be-faster"):
                 gateway.be11(name)
-            flows = [
-                Flow(gateway, gateway.zmq[0], "fe-slow", "be").run(gateway),
-                Flow(gateway, gateway.zmq[1], "fe", "be-middle").run(gateway, back=True),
-            ]
-            for flow, wanted in zip(flows, (200_000, 20_000_000), strict=True):
-                self.check(flow.result(), wanted)
-            fast = Flow(gateway, gateway.zmq[2], "fe-fast", "be-faster").run(gateway)
-            self.check(fast.result(), 400_000_000)
+            slow = Flow(gateway, gateway.zmq[0], "fe-slow", "be")
+            middle = Flow(gateway, gateway.zmq[1], "fe", "be-middle", back=True)
+            meanwhile = gateway.background(self.check, 200_000, slow)
+            self.check(20_000_000, middle)
+            meanwhile.result()
+            self.check(400_000_000, Flow(gateway, gateway.zmq[2], "fe-fast", "be-faster"))
 
     def test_two_sessions_share(self) -> None:
         """Section 1, bandwidth: over all sessions of a client, both directions together."""
@@ -221,11 +227,10 @@ class Bandwidth(TestCase):
         with twistd(self.directory(), zmq=2, clients=clients) as gateway:
             gateway.fe11("fe-1"), gateway.be11("be")
             flows = [
-                Flow(gateway, port, "fe-1", "be").run(gateway, back=back)
+                Flow(gateway, port, "fe-1", "be", back=back)
                 for port, back in zip(gateway.zmq, (False, True), strict=True)
             ]
-            rates = [flow.result() for flow in flows]
-            self.check(sum(rates), 20_000_000)
+            rates = self.check(20_000_000, *flows)
             self.assertGreater(min(rates), 5_000_000)
 
     def directory(self) -> str:

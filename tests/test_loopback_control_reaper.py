@@ -7,12 +7,11 @@ import time
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import Control
-from tests.live import LATE, SECRET, Gateway, live
+from tests.live import LATE, NEVER, SECRET, Gateway, live
+from tests.test_loopback_control_lease import time_passes
 from tests.test_loopback_control_messages import of
 
 SHORT = {"reaper_timeout": 0.4}
-UNHURRIED = {"reaper_timeout": 2.0}
-"""Long enough for what a test does before it has passed, also on a busy machine."""
 
 
 def lose(client: Control) -> float:
@@ -31,19 +30,19 @@ class Reaping(TestCase):
         took = time.monotonic() - lost
         self.assertTrue(timeout - 0.05 <= took < timeout + LATE, took)
 
-    @live(relay=UNHURRIED)
+    @live()
     def test_waiting_connections(self, gateway: Gateway) -> None:
         """Section 8: they live on for reaper_timeout, then close; the port is empty."""
         fe, be = gateway.fe(), gateway.be("worker")
         link = gateway.waiting(gateway.zmq[0], "worker")
-        lost = lose(be)
-        state = fe.state(lambda state: state["zmq_ready_ports"] == gateway.zmq[:1])
-        self.assertEqual(state["zmq_ready_ports"], gateway.zmq[:1])
+        lose(be)
+        time_passes(gateway, NEVER / 2)
+        self.assertEqual(fe.state()["zmq_ready_ports"], gateway.zmq[:1])
+        time_passes(gateway, NEVER)
         self.assertIn(link.dropped(), ("", "BE_LOST"))
-        self.after(lost, UNHURRIED["reaper_timeout"])
         fe.state(lambda state: state["zmq_empty_ports"] == gateway.zmq)
 
-    @live(relay=UNHURRIED)
+    @live()
     def test_sessions(self, gateway: Gateway) -> None:
         """Section 8: sessions live on, then both sides are closed; the cause is be_lost."""
         fe, be = gateway.fe11(), gateway.be("worker")
@@ -51,12 +50,13 @@ class Reaping(TestCase):
         link = gateway.entering(gateway.zmq[0], fe.auth["client_id"])
         link.expect("RLX1PAIRED")
         waiting.expect("RLX1PAIRED")
-        lost = lose(be)
+        lose(be)
+        time_passes(gateway, NEVER / 2)
         link.send(b"after the loss")
         self.assertEqual(waiting.receive(14), b"after the loss")
+        time_passes(gateway, NEVER)
         self.assertEqual(link.rest()[0], b"")
         self.assertEqual(waiting.rest()[0], b"")
-        self.after(lost, UNHURRIED["reaper_timeout"])
         end = fe.expect("session_end")
         self.assertEqual((end["cause"], end["fe_to_be_bytes"]), ("be_lost", 14))
 
@@ -180,19 +180,20 @@ class Reaping(TestCase):
 class PassingOn(TestCase):
     """What passes to a BE that is registered when the time has passed (section 8)."""
 
-    @live(relay=UNHURRIED)
+    @live()
     def test_to_the_same_client_id(self, gateway: Gateway) -> None:
         """Section 8: connections and leases of a named BE pass to the same client_id."""
         fe, be = gateway.fe(), gateway.be("worker")
         gateway.be("bystander")
         link = gateway.waiting(gateway.zmq[0], "worker")
-        grant = fe.acquire()
-        owned = be.acquire()
+        grant = fe.acquire(ttl_seconds=600)
+        owned = be.acquire(ttl_seconds=600)
         marker = gateway.waiting(gateway.srt[0], "marker")
         marked = gateway.be("marker")
         lose(be)
         lose(marked)
         back = gateway.be("worker")
+        time_passes(gateway, NEVER)
         self.assertIn(marker.dropped(), ("", "BE_LOST"))  # reaped: worker's time has passed too
         fe.ping()
         self.assertEqual([r for r in of("port_release", fe.log) if r.get("zmq_port")], [])

@@ -18,6 +18,7 @@ from tests.data_certificates import data_tls
 from tests.guide_peer import Control, EndedError, WasResetError, message
 from tests.live import SECRET, Gateway, Peers, live, random_host, service_for
 from tests.scrapes import scrape, scrape_of, scrape_until
+from tests.test_loopback_control_lease import time_passes
 from tests.test_loopback_data_regressions import OPEN, ask
 
 TLS = data_tls()
@@ -133,8 +134,9 @@ class Leases(TestCase):
     @live(zmq=2, srt=0)
     def test_expired(self, gateway: Gateway) -> None:
         be = gateway.be11("b")
-        lease = be.acquire(ttl_seconds=1)
+        lease = be.acquire()
         self.assertEqual(scrape_of(gateway).of("relayx_leases", role="BE"), 1)
+        time_passes(gateway, 31)
         be.expect("port_release", session_id=lease["session_id"], error_code="TTL_EXPIRED")
         found = scrape_of(gateway)
         self.assertEqual(found.of("relayx_leases_ended_total", reason="TTL_EXPIRED"), 1)
@@ -197,8 +199,7 @@ class Clients(TestCase):
     @live(limits={"messages_per_second": 5})
     def test_too_many_messages(self, gateway: Gateway) -> None:
         fe = gateway.fe()
-        for _ in range(20):
-            fe.say("ping", {"c_send": 1})
+        fe.send(message("ping", {"c_send": 1}) * 20)  # at once, so that no time passes
         fe.expect("error", error_code="RATE_LIMITED")
         found = scrape_until(gateway, 1, "relayx_messages_rate_limited_total")
         self.assertGreaterEqual(found.of("relayx_message_errors_total", code="RATE_LIMITED"), 1)

@@ -321,6 +321,19 @@ class Carried(EngineCase):
         carrier.loseConnection()
         carrier.abortConnection()
 
+    def test_peer_ends_while_the_engine_is_away(self) -> None:
+        """For longer than the latency: more is due than is read in a turn."""
+        _carrier, ends, peer, wires, sock = self.carrier(rcvlatency=200)
+        messages = numbered(0, 200)
+        for message in messages:
+            peer.send(message)
+        peer.drain()
+        peer.close()
+        self.until(lambda: wires._wires[sock].broken_until is not None)
+        self.done(lambda: time.sleep(0.25))
+        self.until(lambda: ends.lost)
+        self.assertEqual(ends.got, messages)
+
     def test_end_of_ours(self) -> None:
         """Behind what was written, and when the peer has had the time to play it."""
         carrier, ends, peer, *_ = self.carrier(peerlatency=150)

@@ -270,6 +270,22 @@ class Behaviour(PumpCase):
         self.assertEqual(self.received(right, 1), [b"left behind"])
         self.until(lambda: self.happened(one, What.ENDED))
 
+    def test_end_when_much_is_due_at_once(self) -> None:
+        """More than is moved in a turn, where the pump comes back after the latency."""
+        (one, left), (two, right) = self.pair(latency=200), self.pair()
+        messages = numbered(0, 600)
+        for message in messages:
+            left.send(message)
+        left.drain()
+        left.close()
+        self.until(lambda: self.library.state(one) != CONNECTED)
+        self.pump.join(one, two, holds=True)
+        self.pump.end(one)
+        time.sleep(0.25)  # in which the pump is away
+        self.until(lambda: self.happened(one, What.ENDED))
+        self.assertEqual(self.pump.counted(one, two).messages, 600)
+        self.assertEqual(self.received(right, 600), messages)
+
     def test_target_is_gone(self) -> None:
         """What is for it is dropped and counted."""
         (one, left), (two, _right) = self.pair(), self.pair()

@@ -167,8 +167,7 @@ class Wires:
         busy = False
         for wire in list(self._wires.values()):
             if wire.broken_until is not None:
-                self._read(wire)
-                if now >= wire.broken_until:
+                if not self._read(wire) and now >= wire.broken_until:
                     self.close(wire.sock)
                     continue
             elif wire.closing and self._is_played(wire, now):
@@ -201,12 +200,14 @@ class Wires:
         else:
             self._read(wire)
 
-    def _read(self, wire: Wire) -> None:
+    def _read(self, wire: Wire) -> bool:
+        """Hand on what is due; whether there may be more of it."""
         messages, ended = self._engine.receive(wire.sock, wire.skip_until)
         if messages:
             self._engine.tell(wire.carrier.came, messages)
         if ended:
             self._end(wire)
+        return bool(messages) and not ended
 
     def _end(self, wire: Wire) -> None:
         """It has ended; what has come already is due up to a latency later."""

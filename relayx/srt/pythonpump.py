@@ -194,8 +194,9 @@ class PythonPump:
                 moved += self._move(spot)
         for spot in list(self._tails.values()):
             if not spot.stuck:
-                moved += self._move(spot)
-                if time.monotonic() >= (spot.broken_until or 0.0):
+                now, count = time.monotonic(), self._move(spot)
+                moved += count
+                if not count and now >= (spot.broken_until or 0.0):
                     del self._tails[spot.sock]
                     found.append(Event(spot.sock, What.ENDED))
         return found, moved

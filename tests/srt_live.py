@@ -50,7 +50,18 @@ class SrtCase(TestCase):
         while len(moving) < count:
             self.assertTrue(time.monotonic() < deadline, f"only {len(moving)} sessions move")
             watcher.ping()
+        self.refreshed(gateway)
+
+    def refreshed(self, gateway: Gateway) -> None:
+        """Callers are decided on by the rules' state as it is now, not a moment ago."""
         threads.blockingCallFromThread(reactor, gateway.service.data.refresh)
+
+    def obeyed(self, gateway: Gateway) -> None:
+        """Wait until the SRT thread has done what the reactor has ordered."""
+        done = threading.Event()
+        engine = gateway.service.data.srt._engine
+        threads.blockingCallFromThread(reactor, engine.order, done.set)
+        self.assertTrue(done.wait(DEADLINE), "the SRT thread stands still")
 
     def ready(self, watcher: Control, port: int) -> None:
         """Wait until a port is listed as ready by SRT."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from tests.live import Gateway, live
 from tests.srt_live import BE, FE, KEEP, OPEN, SrtCase, numbered
-from tests.srt_peer import SrtPeer
 
 
 class SessionTests(SrtCase):
@@ -18,6 +15,7 @@ class SessionTests(SrtCase):
         be = self.call(gateway, BE)
         self.ready(watcher, gateway.srt[0])
         fe = self.call(gateway, FE)
+        self.watched(gateway, watcher, 1)
         messages = numbered(0, 300)
         for message in messages:
             be.send(message)
@@ -63,6 +61,7 @@ class SessionTests(SrtCase):
         for turn in range(3):
             self.ready(watcher, port)
             fe = self.call(gateway, FE)
+            self.watched(gateway, watcher, 1)
             messages = numbered(turn * 100, 20)
             for message in messages:
                 be.send(message)
@@ -88,6 +87,7 @@ class SessionTests(SrtCase):
         self.ready(watcher, port)
         self.assertRaises(TimeoutError, be.receive, 0.1)  # a moment, in which nothing comes
         fe = self.call(gateway, FE)
+        self.watched(gateway, watcher, 1)
         be.send(b"second")
         self.assertEqual(fe.receive(), b"second")
 
@@ -143,6 +143,7 @@ class SessionTests(SrtCase):
         be = self.call(gateway, BE, **fec)
         self.ready(watcher, gateway.srt[0])
         fe = self.call(gateway, FE, **fec)
+        self.watched(gateway, watcher, 1)
         messages = [bytes([n]) * 1452 for n in range(50)]
         for message in messages:
             be.send(message)
@@ -160,29 +161,19 @@ class SessionTests(SrtCase):
             if turn % 2:
                 by_tcp = gateway.entering(port, "eye")
                 by_tcp.expect("RLX1PAIRED")
+                self.obeyed(gateway)
                 for message in messages:
                     be.send(message)
                 self.assertEqual(by_tcp.receive(sum(map(len, messages))), b"".join(messages))
                 by_tcp.close()
             else:
                 by_srt = self.call(gateway, FE)
-                self.until_seen(be, by_srt)
+                self.watched(gateway, watcher, 1)
                 for message in messages:
                     be.send(message)
                 self.assertEqual([by_srt.receive() for _ in messages], messages)
                 by_srt.close()
             watcher.state(lambda state: state["srt_busy"] == 0)
-
-    def until_seen(self, be: SrtPeer, fe: SrtPeer) -> None:
-        """Send until an FE gets it: what came before its session is nobody's."""
-        sent = got = 0
-        while not got:
-            sent += 1
-            be.send(sent.to_bytes(4, "big"))
-            with contextlib.suppress(TimeoutError):
-                got = int.from_bytes(fe.receive(timeout=0.5), "big")
-        while got < sent:
-            got = int.from_bytes(fe.receive(), "big")
 
     @live(real_srt={"bridge": True}, data=OPEN)
     def test_bridge_to_a_tcp_be(self, gateway: Gateway) -> None:

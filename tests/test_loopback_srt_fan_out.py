@@ -8,7 +8,7 @@ from concurrent.futures import Future
 
 from relayx.core.effects import Effect
 from relayx.core.pairing import Outcome
-from tests.guide_peer import Control
+from tests.guide_peer import DEADLINE, Control
 from tests.live import Gateway, live
 from tests.srt_live import BE, FE, KEEP, MISSING, OPEN, SrtCase, number_of, numbered
 
@@ -71,7 +71,7 @@ class Watching(FanOutCase):
             be.send(message)
         be.drain()
         be.close()
-        got = [gateway.background(fe.receive_all, 20.0, False) for fe in fes]
+        got = [gateway.background(fe.receive_all, DEADLINE, False) for fe in fes]
         self.assertEqual([one.result() for one in got], [messages] * 3)
         self.empty(watcher, gateway.srt[0])
 
@@ -142,8 +142,10 @@ class Watching(FanOutCase):
     @live(real_srt={"fan_out": 40}, data=OPEN)
     def test_coming_and_going(self, gateway: Gateway) -> None:
         """Whoever watches sees a run without a gap from its first message on."""
-        be = self.publisher(gateway, gateway.fe11())
+        watcher = gateway.fe11()
+        be = self.publisher(gateway, watcher)
         stay = self.call(gateway, FE)
+        self.watched(gateway, watcher, 1)
         over, sent = threading.Event(), [0]
 
         def publish() -> None:
@@ -186,6 +188,7 @@ class Bridged(FanOutCase):
             said = b"turn %d" % turn
             if turn % 2:
                 fe = self.call(gateway, FE)
+                self.watched(gateway, watcher, 1)
                 be.send(said)
                 self.assertEqual(fe.receive(), said)
                 fe.send(said)
@@ -194,6 +197,7 @@ class Bridged(FanOutCase):
             else:
                 link = gateway.entering(port, "eye")
                 link.expect("RLX1PAIRED")
+                self.obeyed(gateway)
                 be.send(said)
                 self.assertEqual(link.receive(len(said)), said)
                 link.send(said)

@@ -329,6 +329,8 @@ class SrtPeer:
         peer = cls(srt.srt_create_socket())
         try:
             peer.set("transtype", _LIVE if live else _FILE)
+            if live:
+                peer.set("snddropdelay", -1)  # what a busy machine has not sent is not too late
             for name, value in options.items():
                 if value not in ("", b"") and (name, value) != ("pbkeylen", 0):
                     peer.set(name, value)
@@ -442,17 +444,19 @@ class SrtPeer:
         deadline = None
         latency = self.get("rcvlatency") if late else 0
         assert isinstance(latency, int)
-        while deadline is None or time.monotonic() < deadline:
+        while True:
+            looked = time.monotonic()
             try:
                 message = self.receive(timeout)
             except Ended:
                 deadline = deadline or time.monotonic() + latency / 1000 + 0.1
+                if looked >= deadline:  # all is due that is to come, and there is no more
+                    return got
                 time.sleep(0.005)  # libsrt has no event of a broken socket
                 continue
             if not message:
                 return got
             got.append(message)
-        return got
 
     def unacknowledged(self) -> int:
         """Bytes in the send buffer, which the other side has not acknowledged."""

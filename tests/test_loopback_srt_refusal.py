@@ -81,6 +81,7 @@ class OpenAdmission(RefusalCase):
         watcher = gateway.fe11()
         one, two = gateway.srt
         gateway.waiting(one)
+        self.refreshed(gateway)
         with logged() as lines:
             self.assertEqual(self.rejected(gateway, FE, one), 1406)
             self.told(gateway, lines, 1406, "NOT_ADMITTED", "is connected by TCP, the FE by SRT")
@@ -170,6 +171,7 @@ class OpenAdmission(RefusalCase):
         with logged() as lines:
             gateway.stop()
             lines.wait_for("stopping: 1 sessions run")
+            self.refreshed(gateway)
             self.assertEqual(self.rejected(gateway, BE, gateway.srt[1]), 1402)
             self.told(gateway, lines, 1402, "DRAINING", "the gateway is stopping", gateway.srt[1])
         be.send(b"to the end")

@@ -9,7 +9,8 @@ import time
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import Control, EndedError, WasResetError, message
-from tests.live import LATE, SECRET, Gateway, live
+from tests.live import LATE, NEVER, SECRET, Gateway, live
+from tests.reloading import in_the_reactor
 
 REGISTER = message("register", {"role": "FE", "secret": SECRET, "client_id": "framing"})
 MSG_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}-(\d+)")
@@ -211,6 +212,7 @@ class Broken(TestCase):
     @live()
     def test_more_on_the_way(self, gateway: Gateway) -> None:
         """Section 2: what still comes in is read and dropped, so the error is not lost."""
+        in_the_reactor(gateway.service.control.leaving.change, NEVER, 256)
         self.refused(gateway.fe(), b"garbage" + b"more and more " * 50000)
 
     @live()
@@ -233,6 +235,7 @@ class Broken(TestCase):
     @live()
     def test_the_peer_goes_on_sending(self, gateway: Gateway) -> None:
         """Section 2: what comes after the error is dropped for a while, not answered by a reset."""
+        in_the_reactor(gateway.service.control.leaving.change, NEVER, 256)
         client, bystander = gateway.fe(), gateway.fe()
         client.ping(), bystander.ping()
         client.send(b"nonsense")

@@ -18,7 +18,7 @@ from relayx.config.faults import ConfigError
 from relayx.testing import LocalGateway
 from tests.certificates import Authority, named
 from tests.guide_peer import DEADLINE, Control
-from tests.live import SECRET, Control11, Gateway
+from tests.live import NEVER, SECRET, Control11, Gateway
 from tests.tls_live import NAME, TLS_PORT, Trust, outcome, reload_tls, secured
 
 
@@ -111,13 +111,14 @@ class ServedTests(TestCase):
         link.dropped()
         witness.ping()
 
-    @secured(register_timeout=0.3)
+    @secured()
     def test_silent(self, gateway: Gateway, trust: Trust) -> None:
         """Who never ends the handshake, or never registers after it, is closed."""
         silent = gateway.open(Control, TLS_PORT)
         halfway = gateway.open(Control, TLS_PORT)
         halfway.send(b"\x16\x03\x01\x02\x00\x01")  # the head of a ClientHello
         done = trust.dial(gateway)
+        blockingCallFromThread(reactor, gateway.service.control.newcomers.change, 0.3, 256, 128)
         done.expect("auth", error_code="REGISTER_REQUIRED")
         for peer in (silent, halfway, done):
             closed(peer)
@@ -134,12 +135,14 @@ class ServedTests(TestCase):
     @secured(max_unregistered=1)
     def test_crowded_out_without_an_answer(self, gateway: Gateway, trust: Trust) -> None:
         """Who does not answer our close_notify is closed all the same, and registers no more."""
+        blockingCallFromThread(reactor, gateway.service.control.leaving.change, NEVER, 1)
         witness = gateway.fe11()
         first = trust.dial(gateway)
         second = trust.dial(gateway)
         register = {"role": "BE", "secret": SECRET, "client_id": "late"}
         first.say("register", register)
         first.say("key_exchange", {"public_key": "of nobody"})
+        reload_tls(gateway)  # it lingers for its own time again
         closed_below(first)
         second.register("FE", SECRET)
         self.assertNotIn("key_exchange", [message["type"] for message in witness.ping()])

@@ -15,7 +15,8 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import DEADLINE, Data, EndedError, Peer, WasResetError, hello_line
-from tests.live import LATE, Data11, Gateway, live
+from tests.live import LATE, NEVER, Data11, Gateway, live
+from tests.reloading import Filed, filed, in_the_reactor
 
 
 def unacknowledged(peer: Data) -> int:
@@ -36,6 +37,14 @@ def at_the_gateway(peer: Peer) -> list[str]:
 def unread_by_the_gateway(peer: Data) -> int:
     """Bytes that the gateway's system has, and that the gateway has not read."""
     return int(at_the_gateway(peer)[4].partition(":")[2], 16)
+
+
+def an_fe_waits(gateway: Gateway, port: int) -> None:
+    """Wait until an FE waits on a port: its HELLO has been read, and it is read no more."""
+    waiting, deadline = gateway.service.switchboard.board.ports[port], time.monotonic() + DEADLINE
+    while not in_the_reactor(lambda: waiting.waiting_fe):
+        if time.monotonic() > deadline:
+            raise TimeoutError("no FE waits")
 
 
 def _in_hex(address: tuple[str, int]) -> str:
@@ -149,6 +158,7 @@ class Invalid(TestCase):
     def test_more_on_the_way(self, gateway: Gateway) -> None:
         """Section 6: what still comes in is dropped, so that the line is not lost to a reset."""
         gateway.fe(), gateway.be()
+        in_the_reactor(gateway.service.data.data.leaving.change, NEVER, 256)
         link = gateway.dial11(gateway.zmq[0])
         link.hello("FE", first=b"x" * 400000)
         self.assertEqual(link.refusal(), "PORT_EMPTY")
@@ -160,17 +170,19 @@ class Invalid(TestCase):
 class Timing(TestCase):
     """hello_timeout and max_waiting_hello (sections 1 and 6)."""
 
-    @live(data={"hello_timeout": 0.4})
-    def test_hello_timeout(self, gateway: Gateway) -> None:
+    @filed()
+    def test_hello_timeout(self, gateway: Filed) -> None:
         """Section 6: who does not say HELLO in time is closed, dripping or silent."""
         gateway.fe(), gateway.be()
         begun = time.monotonic()
         silent, half = gateway.dial(gateway.zmq[0]), gateway.dial(gateway.zmq[0])
         half.send(b'RLX1HELLO {"role":')
         good = gateway.waiting(gateway.zmq[0])
+        gateway.reload(data={"hello_timeout": 0.4})
         for link in (silent, half):
             self.assertEqual(link.rest()[0], b"")
         self.assertTrue(0.35 < time.monotonic() - begun < 0.4 + LATE, time.monotonic() - begun)
+        gateway.reload()
         gateway.entering(gateway.zmq[0]).expect("RLX1PAIRED")
         good.expect("RLX1PAIRED")
 
@@ -296,10 +308,12 @@ class WaitingBE(TestCase):
         pattern = bytes(range(251)) * 261
         sent = 0
         be.socket.setblocking(False)
-        while select.select([], [be.socket], [], 0.3)[1]:
-            sent += be.socket.send(pattern[sent % 251 :])
-            self.assertTrue(sent < 64 << 20, "a waiting BE is read without end")
-        read = sent - unacknowledged(be) - unread_by_the_gateway(be)
+        read, deadline = 0, time.monotonic() + DEADLINE
+        while read < 1 << 16 and time.monotonic() < deadline:
+            while select.select([], [be.socket], [], 0.3)[1]:
+                sent += be.socket.send(pattern[sent % 251 :])
+                self.assertTrue(sent < 64 << 20, "a waiting BE is read without end")
+            read = sent - unacknowledged(be) - unread_by_the_gateway(be)
         self.assertTrue(1 << 16 <= read <= 2 << 16, read)  # the last read may bring 64 KiB
         fe = gateway.entering(gateway.zmq[0])
         fe.expect("RLX1PAIRED")

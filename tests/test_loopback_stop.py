@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from tests.guide_peer import DEADLINE, EndedError, WasResetError
+from tests.guide_peer import DEADLINE, Control, EndedError, WasResetError
 from tests.live import (
     CONTROL_PORT,
     LATE,
@@ -26,6 +26,15 @@ from tests.live import (
     service_for,
     twistd,
 )
+from tests.test_loopback_data_hello import an_fe_waits
+
+
+def is_draining(client: Control) -> None:
+    """Wait until a signal has reached the gateway."""
+    deadline = time.monotonic() + DEADLINE
+    while client.acquire()["error_code"] != "DRAINING":
+        if time.monotonic() > deadline:
+            raise TimeoutError("it does not drain")
 
 
 class Draining(TestCase):
@@ -73,7 +82,7 @@ class Draining(TestCase):
         link.close()
         client.state(lambda state: state["zmq_empty_ports"] == gateway.zmq)
         fe = gateway.entering(gateway.zmq[0], session_id=session_id)
-        self.assertRaises(TimeoutError, fe.fill, 0.1)
+        an_fe_waits(gateway, gateway.zmq[0])
         gateway.stop()
         self.assertEqual(fe.refusal(), "DRAINING")
 
@@ -141,8 +150,7 @@ class Process(TestCase):
                 client, _ = gateway.fe(), gateway.be()
                 fe, be = gateway.pair(gateway.zmq[0])
                 gateway.process.send_signal(number)
-                while client.acquire()["error_code"] != "DRAINING":
-                    continue
+                is_draining(client)
                 fe.send(b"to the last")
                 self.assertEqual(be.receive(11), b"to the last")
                 fe.close()
@@ -171,8 +179,7 @@ class Process(TestCase):
             fe.expect("RLX1PAIRED")
             be.expect("RLX1PAIRED")
             gateway.terminate()
-            while client.acquire()["error_code"] != "DRAINING":
-                continue
+            is_draining(client)
             gateway.terminate()
             self.assertEqual(client.expect("session_end")["cause"], "drain")
             self.assertEqual((fe.rest()[0], be.rest()[0]), (b"", b""))

@@ -35,7 +35,8 @@ def environment(**more: str) -> dict[str, str]:
     root = str(Path(origin).parent.parent)  # type: ignore[arg-type]
     ours = {n: v for n, v in os.environ.items() if not n.startswith(("RELAY_", "RELAYX_"))}
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
-    return {**ours, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **more}
+    known = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "RELAYX_CONNECT_TIMEOUT": "30s"}
+    return {**ours, **known, **more}
 
 
 class RelayxProcess:

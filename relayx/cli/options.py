@@ -256,7 +256,9 @@ _OPTIONS: list[Callable[[Command], Command]] = [
         "--connect-timeout",
         type=duration,
         default="3s",
+        envvar="RELAYX_CONNECT_TIMEOUT",
         show_default=True,
+        show_envvar=True,
         help="How long to try for the first connection.",
     ),
     click.option(

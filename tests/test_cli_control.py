@@ -130,9 +130,9 @@ class FailureTests(TestCase):
     def test_no_gateway(self, gateway: Gateway) -> None:
         """It says where it looked and what happened there."""
         nowhere = f"{gateway.host}:9"
-        at_once = ["--connect-timeout", "2s"]
+        at_once = ["--connect-timeout", "4s"]
         self.assert_failed(
-            f"no gateway at {nowhere} within 2 s: connection refused",
+            f"no gateway at {nowhere} within 4 s: connection refused",
             ["be", "--echo", *at_once],
             ["send", *at_once],
             gateway=nowhere,
@@ -142,7 +142,7 @@ class FailureTests(TestCase):
     def test_full(self, gateway: Gateway) -> None:
         """What the gateway says of it."""
         gateway.fe()
-        command = ["ping", "--connect-timeout", "2s"]
+        command = ["ping", "--connect-timeout", "4s"]
         self.assert_failed("refuses: CAPACITY", command, gateway=gateway.host)
 
     @live()

@@ -62,7 +62,7 @@ class LimitedTests(TestCase):
     @live(limits={"failures_per_minute": 1})
     def test_refused_for_a_while(self, gateway: Gateway) -> None:
         """Exit status 1, the code, and how long it goes on."""
-        asked = ("ping", "--count", "1", "--connect-timeout", "1s")
+        asked = ("ping", "--count", "1", "--connect-timeout", "4s")
         wrong = run_relayx(*asked, gateway=gateway.host, RELAYX_SECRET="wrong")
         self.assertEqual(wrong.ended(), 1)
         self.assertIn("AUTH_FAILED", wrong.stderr)

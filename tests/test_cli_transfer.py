@@ -237,9 +237,9 @@ class BrokenTests(TransferCase):
     @live()
     def test_no_receiver(self, gateway: Gateway) -> None:
         """What was asked for, and what the gateway says."""
-        done = run_relayx("send", "--service", "x", "--wait", "100ms", gateway=gateway.host)
+        done = run_relayx("send", "--service", "x", "--wait", "0s", gateway=gateway.host)
         self.assertEqual(done.ended(), 1)
-        self.assertIn("no zmq session with service 'x' within 0.1 s: PORT_EXHAUSTED", done.stderr)
+        self.assertIn("no zmq session with service 'x' within 0 s: PORT_EXHAUSTED", done.stderr)
 
     @live()
     def test_interrupted(self, gateway: Gateway) -> None:

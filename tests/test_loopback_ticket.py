@@ -180,7 +180,7 @@ class Unseen(TicketCase):
         self.addCleanup(globalLogPublisher.removeObserver, observer)
         frontend.start()
         try:
-            await frontend.open_session(timeout=3)
+            await frontend.open_session(timeout=30)
         except Exception as error:
             told += [repr(error), str(error), Failure(error).getTraceback()]
         self.assertTrue(tickets)

@@ -69,14 +69,15 @@ class Shell:
             self._more.notify_all()
 
     def until(self, wanted: Callable[[str], bool], timeout: float = DEADLINE) -> str:
-        """The last line for which this holds, once there is one.
+        """The last line for which this holds, once there is one: that written last, or a later.
 
         :raises AssertionError: where none comes in time, or the commands end before.
         """
         found: list[str] = []
+        start = max(0, len(self.lines) - 1)
 
         def seen() -> bool:
-            found[:] = [line for line in self.lines[-1:] if wanted(line)]
+            found[:] = [line for line in self.lines[start:] if wanted(line)][-1:]
             return bool(found) or not self._reader.is_alive()
 
         with self._more:

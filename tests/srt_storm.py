@@ -35,15 +35,17 @@ class Caller:
             self.sock = -1
         if self.sock < 0 and now >= self.next:
             self.next = now + AGAIN_AFTER
-            peer = SrtPeer._opened(True, {"rcvsyn": 0, "streamid": self.streamid})
+            peer = SrtPeer._opened(
+                True, {"rcvsyn": 0, "streamid": self.streamid, "conntimeo": 60_000}
+            )
             self.sock, peer._number = peer._number, -1
             srt.srt_bind(self.sock, self.local, len(self.local))
             srt.srt_connect(self.sock, self.target, len(self.target))
 
 
 def main() -> None:
-    """Storm for as long as told."""
-    host, port, streamid, callers, seconds = sys.argv[1:6]
+    """Storm until so many were refused, and no longer than told."""
+    host, port, streamid, callers, refusals, seconds = sys.argv[1:7]
     _, srt = _library()
     anchor = SrtPeer.listen()  # has the UDP port that all call from
     local = _sockaddr(*anchor.address)
@@ -51,7 +53,7 @@ def main() -> None:
     all_of_them = [Caller(target, local, streamid) for _ in range(int(callers))]
     met: Counter[int] = Counter()
     end = time.monotonic() + float(seconds)
-    while (now := time.monotonic()) < end:
+    while met.total() < int(refusals) and (now := time.monotonic()) < end:
         for caller in all_of_them:
             caller.look(srt, now, met)
         time.sleep(0.01)  # the pace of the storm: so many calls, not a wait

@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from twisted.trial.unittest import TestCase
 
-from tests.guide_peer import Control, Data
+from tests.guide_peer import Control, Data, EndedError, WasResetError
 from tests.live import LATE, NEVER, Data11, Gateway, live
 from tests.test_loopback_control_messages import of
+
+
+class TooSlowError(Exception):
+    """A step took so long that a time-out was right to end what was tested."""
+
+
+@contextmanager
+def too_slow_after(seconds: float, since: float) -> Iterator[None]:
+    """What fails in here is a fault only where less time than that has passed since then."""
+    try:
+        yield
+    except (AssertionError, EndedError, WasResetError) as error:
+        if time.monotonic() - since < seconds:
+            raise
+        raise TooSlowError from error
+
+
+def unless_too_slow(scenario: Callable[[], None]) -> None:
+    """Play a scenario, again where a step of it was too slow."""
+    for _ in range(7):
+        try:
+            return scenario()
+        except TooSlowError:
+            continue
+    return scenario()
 
 
 class Pair:
@@ -191,14 +218,19 @@ class Timeouts(TestCase):
     @live(data={"half_close_timeout": 1.5})
     def test_half_close(self, gateway: Gateway) -> None:
         """Section 7: one direction ended and no progress in the other; progress extends it."""
+        unless_too_slow(lambda: self.half_close(gateway))
+
+    def half_close(self, gateway: Gateway) -> None:
         pair = Pair(gateway)
+        last = time.monotonic()
         pair.fe.shutdown()
         self.assertEqual(pair.be.rest(), (b"", "end"))
         for _ in range(3):
-            self.assertRaises(TimeoutError, pair.fe.fill, 0.6)
-            last = time.monotonic()
-            pair.be.send(b"!")
-            self.assertEqual(pair.fe.receive(1), b"!")
+            with too_slow_after(1.5, last):
+                self.assertRaises(TimeoutError, pair.fe.fill, 0.6)
+                last = time.monotonic()
+                pair.be.send(b"!")
+                self.assertEqual(pair.fe.receive(1), b"!")
         self.assertEqual(pair.fe.rest()[0], b"")
         self.assertTrue(1.4 < time.monotonic() - last < 1.5 + LATE, time.monotonic() - last)
         end = pair.end()
@@ -215,12 +247,17 @@ class Timeouts(TestCase):
     @live(data={"session_idle_timeout": 1.5})
     def test_idle(self, gateway: Gateway) -> None:
         """Section 1: counted from the last byte that made progress; both sides are closed."""
+        unless_too_slow(lambda: self.idle(gateway))
+
+    def idle(self, gateway: Gateway) -> None:
+        last = time.monotonic()
         pair = Pair(gateway)
         for _ in range(3):
-            self.assertRaises(TimeoutError, pair.be.fill, 0.6)
-            last = time.monotonic()
-            pair.fe.send(b"?")
-            self.assertEqual(pair.be.receive(1), b"?")
+            with too_slow_after(1.5, last):
+                self.assertRaises(TimeoutError, pair.be.fill, 0.6)
+                last = time.monotonic()
+                pair.fe.send(b"?")
+                self.assertEqual(pair.be.receive(1), b"?")
         self.assertEqual(pair.fe.rest()[0], b"")
         self.assertEqual(pair.be.rest()[0], b"")
         self.assertTrue(1.4 < time.monotonic() - last < 1.5 + LATE, time.monotonic() - last)
@@ -254,7 +291,7 @@ class SessionEnd(TestCase):
              "port": gateway.zmq[0], "cause": "fe_reset", "fe_to_be_bytes": 5,
              "be_to_fe_bytes": 0},
         )  # fmt: skip
-        self.assertTrue(0.09 < end["seconds"] < 5, end)
+        self.assertTrue(0.09 < end["seconds"] < LATE, end)
         self.assertTrue(end["error"])
 
     @live()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import select
 import time
 
 from twisted.trial.unittest import TestCase
 
-from tests.guide_peer import Control, Data
-from tests.live import LATE, Data11, Gateway, live
+from tests.guide_peer import DEADLINE, Control, Data
+from tests.live import LATE, NEVER, Data11, Gateway, live
+from tests.reloading import Filed, filed, in_the_reactor
+from tests.test_loopback_data_close import too_slow_after, unless_too_slow
 
 QUIET = {"drain_quiet": 0.2}
 
@@ -22,12 +25,13 @@ class Keeping(TestCase):
 
     def waits(self, gateway: Gateway, session_id: str) -> Data11:
         """An FE that waits; refused for as long as the end of the one before it is on its way."""
-        for _ in range(100):
-            fe = gateway.entering(gateway.zmq[0], session_id=session_id)
-            try:
-                fe.fill(0.3)
-            except TimeoutError:
-                return fe
+        port, deadline = gateway.zmq[0], time.monotonic() + DEADLINE
+        seen = gateway.service.switchboard.board.ports[port]
+        while time.monotonic() < deadline:
+            fe = gateway.entering(port, session_id=session_id)
+            while not select.select([fe.socket], [], [], 0.01)[0]:
+                if in_the_reactor(lambda: seen.waiting_fe):
+                    return fe
             self.assertEqual(fe.refusal(), "PORT_BUSY")
         raise AssertionError("the end is not seen")
 
@@ -104,20 +108,26 @@ class Keeping(TestCase):
         """Section 7: what the BE sends still goes to an FE that has only ended its stream."""
         client, _ = gateway.fe(), gateway.be()
         be = gateway.kept(gateway.zmq[0], client)
-        fe = self.enter(gateway)
-        fe.send(b"request" * 1000)
-        fe.shutdown()
-        self.assertEqual(be.receive(7000), b"request" * 1000)
-        for _ in range(4):
-            be.send(b"answer")
-            self.assertEqual(fe.receive(6), b"answer")
-            self.assertRaises(TimeoutError, fe.fill, 0.3)
-        self.assertEqual(fe.rest(), (b"", "end"))
+        unless_too_slow(lambda: self.answer_after_the_end(gateway, be))
         self.ready(client, gateway)
         self.assertRaises(TimeoutError, be.fill, 0.05)
 
-    @live(data={"drain_quiet": 1.0})
-    def test_quiet_is_counted(self, gateway: Gateway) -> None:
+    def answer_after_the_end(self, gateway: Gateway, be: Data) -> None:
+        fe = self.enter(gateway)
+        fe.send(b"request" * 1000)
+        last = time.monotonic()
+        fe.shutdown()
+        self.assertEqual(be.receive(7000), b"request" * 1000)
+        for _ in range(4):
+            with too_slow_after(1.0, last):
+                last = time.monotonic()
+                be.send(b"answer")
+                self.assertEqual(fe.receive(6), b"answer")
+                self.assertRaises(TimeoutError, fe.fill, 0.3)
+        self.assertEqual(fe.rest(), (b"", "end"))
+
+    @filed(data={"drain_quiet": NEVER})
+    def test_quiet_is_counted(self, gateway: Filed) -> None:
         """Section 7: over when nothing has come from the BE for drain_quiet; busy until then."""
         client, be_client = gateway.fe11("phone"), gateway.be11("worker")
         gateway.kept(gateway.zmq[0], client, "worker")
@@ -125,6 +135,7 @@ class Keeping(TestCase):
         begun = time.monotonic()
         fe.shutdown()
         self.assertEqual(client.state()["zmq_busy"], 1)
+        gateway.reload(data={"drain_quiet": 1.0})
         self.assertEqual(fe.rest(), (b"", "end"))
         self.assertTrue(0.95 < time.monotonic() - begun < 1 + LATE, time.monotonic() - begun)
         for who in (client, be_client):

@@ -19,6 +19,7 @@ from relayx.net.tcp import Failure, unread
 from relayx.planeevents import PlaneEvents
 from tests.guide_peer import DEADLINE, Data, hello_line, message
 from tests.live import Gateway, live
+from tests.test_loopback_data_close import too_slow_after, unless_too_slow
 from tests.test_loopback_data_corners import gateway_held
 from tests.test_loopback_data_without_pipes import NoPipes
 
@@ -101,14 +102,18 @@ class LongSessions(TestCase):
     @live(zmq=1, srt=0, data={**OPEN, "half_close_timeout": 1.5})
     def test_an_end_is_not_a_stall(self, gateway: Gateway) -> None:
         """Section 7, close: the other direction goes on after the first end."""
+        unless_too_slow(lambda: self.end_late(gateway))
+
+    def end_late(self, gateway: Gateway) -> None:
         fe, be = gateway.pair(gateway.zmq[0])
         self.talk(fe, be)
-        fe.send(b"last")
-        fe.shutdown()
-        self.assertEqual(be.rest(), (b"last", "end"))
-        be.send(b"answer")
-        be.close()
-        self.assertEqual(fe.rest(), (b"answer", "end"))
+        with too_slow_after(1.5, time.monotonic()):
+            fe.send(b"last")
+            fe.shutdown()
+            self.assertEqual(be.rest(), (b"last", "end"))
+            be.send(b"answer")
+            be.close()
+            self.assertEqual(fe.rest(), (b"answer", "end"))
 
     @live(zmq=1, srt=0, data={**OPEN, "half_close_timeout": 1.5})
     def test_a_kept_be_outlives_it(self, gateway: Gateway) -> None:
@@ -180,7 +185,9 @@ class DeadPeers(Inside):
         source, taker = self.end_of(Role.FE), self.end_of(Role.BE)
         before = source.received
         fe.socket.setblocking(False)
+        deadline = time.monotonic() + DEADLINE
         while not ask(lambda: taker.unsent and source.has_unread()):
+            self.assertTrue(time.monotonic() < deadline, "nothing holds the FE back")
             try:
                 fe.socket.send(b"z" * 100000)
             except BlockingIOError:
@@ -230,7 +237,9 @@ class DeadPeersWithoutPipes(DeadPeers):
         self.stuck(fe)
         taker = self.end_of(Role.BE)
         be.socket.setblocking(False)
+        deadline = time.monotonic() + DEADLINE
         while not ask(lambda: taker.paused):
+            self.assertTrue(time.monotonic() < deadline, "nothing holds the BE back")
             try:
                 be.socket.send(b"y" * 100_000)
             except BlockingIOError:

@@ -225,12 +225,14 @@ class Late(Bed):
         self.assertIn("0.1 s", text)
 
     async def test_the_oldest_is_closed(self) -> None:
+        self.plane.change(Settings(hello_timeout=60.0, max_waiting_hello=2))
         peers = []
         for count in range(1, 4):
             peers.append(await self.dial())
             await self.until(lambda c=count: self.plane.open_connections() >= min(c, 2))
         await self.until(lambda: peers[0].ended)
         self.assertEqual(self.heard, [])
+        self.plane.change(Settings(**self.settings))
         await self.until(lambda: peers[1].ended and peers[2].ended)
         self.assertEqual(len(self.heard), 2)
 

@@ -19,7 +19,7 @@ from relayx.listening import StartError
 from tests.data_certificates import NAME, data_tls, pair, write_pair
 from tests.data_tls_peer import TlsData, pair_over
 from tests.guide_peer import DEADLINE, Data, hello_line
-from tests.live import LATE, Gateway, live, random_host, service_for, twistd
+from tests.live import LATE, NEVER, Gateway, live, random_host, service_for, twistd
 from tests.live import Peers as Unstarted
 from tests.test_loopback_data_bulk import BLOCK, MIB
 
@@ -320,7 +320,7 @@ class Waiting(TestCase):
         gateway.be11("worker")
         be.dropped()
 
-    @live(data={**TLS, "drain_timeout": 3.0})
+    @live(data={**TLS, "drain_timeout": NEVER})
     def test_drained(self, gateway: Gateway) -> None:
         """Section 9: a running session gets its time when the gateway stops."""
         gateway.fe(), gateway.be()
@@ -356,7 +356,7 @@ class Opening(TestCase):
         be.expect("RLX1PAIRED")
         self.assertEqual(be.receive(4), b"data")
 
-    @live(data={**TLS, "hello_timeout": 0.5})
+    @live(data=TLS)
     def test_silence(self, gateway: Gateway) -> None:
         """Section 6: hello_timeout holds before, within and after the handshake."""
         gateway.fe(), gateway.be()
@@ -364,6 +364,8 @@ class Opening(TestCase):
         halfway.send(b"\x16\x03\x01\x02\x00\x01")
         ready = gateway.open(TlsData, gateway.zmq[0])
         begun = time.monotonic()
+        change = gateway.service.data.data._newcomers.change
+        threads.blockingCallFromThread(reactor, change, 0.5, 256, 256)
         for link in (silent, halfway, ready):
             self.assertEqual(link.rest(), (b"", "end"))
         self.assertLess(time.monotonic() - begun, 0.5 + LATE)

@@ -131,6 +131,8 @@ class DataPorts(TestCase):
         client.state(lambda state: state["zmq_empty_ports"] == gateway.zmq)
         gateway.reload(data={"hello_timeout": 0.05})
         self.assertEqual(link.rest(), (b"", "end"))
+        # Its HELLO may come late; how long it waits after that is what counts.
+        in_the_reactor(gateway.service.data.data._newcomers.change, NEVER, 256, 256)
         fe = gateway.entering(gateway.zmq[0], session_id=grant["session_id"])
         self.assertEqual(fe.refusal(), "PORT_EMPTY")
 

@@ -104,7 +104,8 @@ class LiveTransmit(SrtCase):
         watcher, port = gateway.fe11(), gateway.srt[0]
 
         def url(streamid: str) -> str:
-            return f"srt://{gateway.host}:{port}?mode=caller&latency=60&streamid={streamid}"
+            told = f"mode=caller&latency=60&conntimeo=60000&streamid={streamid}"
+            return f"srt://{gateway.host}:{port}?{told}"
 
         with udp() as outside, udp() as inlet, udp() as end:
             entry = "udp://{}:{}".format(*inlet.getsockname())
@@ -118,7 +119,7 @@ class LiveTransmit(SrtCase):
                 self.ready(watcher, port)
                 with transmit(*runs[second]):
                     watcher.state(lambda state: state["srt_busy"] == 1)
-                    end.settimeout(20)
+                    end.settimeout(60)
                     for message in numbered(0, 8, 600):
                         outside.sendto(message, inlet_of(entry))
                         self.assertEqual(end.recv(2000), message)

@@ -64,11 +64,13 @@ def _said(*command: str) -> str:
 
 
 def encoder() -> Sequence[str]:
-    """Options for the encoder that this ffmpeg has, so that its output is the same each time."""
-    there = _said("ffmpeg", "-hide_banner", "-encoders")
-    if " libx264 " in there:
-        return ("-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "-threads", "1")
-    return ("-c:v", "mpeg2video", "-b:v", "800k", "-bf", "0", "-threads", "1")
+    """Options for the encoder that this ffmpeg has, so that its output is the same each time.
+
+    Seconds of it fit into what the gateway keeps for an FE that is yet to come.
+    """
+    is_there = " libx264 " in _said("ffmpeg", "-hide_banner", "-encoders")
+    x264, mpeg2 = ("libx264", "-preset", "ultrafast", "-crf", "45"), ("mpeg2video", "-b:v", "100k")
+    return ("-c:v", *(x264 if is_there else mpeg2), "-bf", "0", "-threads", "1")
 
 
 def make(path: Path, seconds: float = 6.0) -> Path:
@@ -103,7 +105,8 @@ def _at_most(number: int) -> tuple[str, ...]:
 
 def _srt(address: tuple[str, int], streamid: str, latency: int) -> tuple[list[str], str]:
     told = ["-srt_streamid", streamid] if streamid else []
-    return told, "srt://{}:{}?mode=caller&latency={}".format(*address, latency * 1000)
+    url = "srt://{}:{}?mode=caller&latency={}&connect_timeout=60000"
+    return told, url.format(*address, latency * 1000)
 
 
 class Ffmpeg:

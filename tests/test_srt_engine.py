@@ -384,9 +384,10 @@ class Carried(EngineCase):
         carrier = SrtCarrier(self.engine, wires, sock, ends, ROUTE, 1000)
         self.done(lambda: self.engine.wait(sock, Waiting(False), lambda: None, reads=False))
         now = time.monotonic()
-        self.done(lambda: wires.begin(sock, carrier, now, now + 0.1))
+        self.done(lambda: wires.begin(sock, carrier, now, now + 3600))
         carrier.write(b"held")
         self.assertRaises(TimeoutError, peer.receive, 0.05)
+        self.done(lambda: setattr(wires._wires[sock], "settled_at", time.monotonic()))
         self.assertEqual(peer.receive(), b"held")
         self.until(lambda: carrier.unsent == 0)
 

@@ -87,9 +87,8 @@ class Mixed(ZmtpCase):
         told = ("be", "--zmq", "1", "--forward", f"127.0.0.1:{port}")
         with relayx(*told, gateway=gateway.host):
             for number in range(3):
-                watcher.state(lambda state: bool(state["zmq_ready_ports"]))
-                ready_ports = watcher.state()["zmq_ready_ports"]
-                req = self.socket(gateway, zmq.REQ, port=ready_ports[0])
+                state = watcher.state(lambda state: bool(state["zmq_ready_ports"]))
+                req = self.socket(gateway, zmq.REQ, port=state["zmq_ready_ports"][0])
                 req.send(b"%d" % number)
                 self.assertEqual(rep.recv(), b"%d" % number)
                 rep.send(b"!")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import msgspec
+
+from relayx.core import pairing
+from relayx.data import direct
 from relayx.zmtp import error_command, greeting_bytes
 from tests.data_certificates import data_tls
 from tests.data_tls_peer import TlsData
 from tests.fuzzing import clean_log
 from tests.guide_peer import WasResetError
-from tests.live import Gateway, live
+from tests.live import NEVER, Gateway, live
 from tests.test_loopback_proxy import BALANCER, TRUSTED, registered, version_1, version_2
-from tests.test_loopback_zmtp import OPEN, ZmtpCase, zmq
+from tests.test_loopback_zmtp import OPEN, ZmtpCase, in_the_reactor, zmq
 from tests.test_loopback_zmtp_numbers import scrape
 from tests.zmtp_bed import credentials, message, opening, ready
 
@@ -57,13 +61,14 @@ class Events:
         """Begin to watch a socket."""
         self._of, self._monitor = socket, socket.get_monitor_socket()
 
-    def wait(self, event: int, times: int = 1) -> None:
-        """Until something has happened so often; watch no longer then."""
+    def wait(self, event: int, times: int = 1, *, more: bool = False) -> None:
+        """Until something has happened so often; watch no longer then, unless for more."""
         while times:
-            if not self._monitor.poll(20_000):
+            if not self._monitor.poll(60_000):
                 raise AssertionError(f"event {event} does not happen")
             times -= recv_monitor_message(self._monitor)["event"] == event
-        self._of.disable_monitor()  # libzmq waits for ever for a monitor that was merely closed
+        if not more:
+            self._of.disable_monitor()  # libzmq waits for ever for a monitor that was merely closed
 
 
 class Refusals(ZmtpCase):
@@ -256,6 +261,7 @@ class Refusals(ZmtpCase):
 
     @live(data=TICKET)
     def test_a_client_without_a_lease_makes_no_port_ready(self, gateway: Gateway) -> None:
+        self.patch(direct, "SILENT_FOR", NEVER)  # a slow client is no server
         gateway.be11("worker")
         watcher = gateway.fe11("watching")
         events = Events()
@@ -306,17 +312,19 @@ class Pending(ZmtpCase):
 
     @live(data=OPEN)
     def test_no_flap(self, gateway: Gateway) -> None:
+        self.patch(pairing, "KEPT_FOR", NEVER)
         watcher = gateway.fe11("watching")
         events = Events()
         rep = self.socket(gateway, zmq.REP, watch=events, HANDSHAKE_IVL=500, RECONNECT_IVL=100)
         watcher.state(lambda state: gateway.zmq[0] in state["zmq_ready_ports"])
         seen = len(watcher.log)
-        events.wait(zmq.EVENT_CONNECTED, 4)
+        events.wait(zmq.EVENT_CONNECTED, 4, more=True)
         watcher.state()
         pushed = [m for m in watcher.log[seen:] if m["type"] == "port_state"]
         self.assertEqual(len(pushed), 1, pushed)  # the answer that was asked for
         self.assertIn(gateway.zmq[0], pushed[0]["payload"]["zmq_ready_ports"])
         req = self.socket(gateway, zmq.REQ)
+        events.wait(zmq.EVENT_HANDSHAKE_SUCCEEDED)  # no handshake ends behind the question
         for number in range(3):
             req.send(b"%d" % number)
             self.assertEqual(rep.recv(), b"%d" % number)
@@ -382,11 +390,15 @@ class Bare(ZmtpCase):
             self.assertEqual(pull.recv(), b"x")
         self.assertEqual(len([line for line in lines if "byte 10 of the greeting" in line]), 1)
 
-    @live(data={**OPEN, "hello_timeout": 0.4})
+    @live(data=OPEN)
     def test_silence(self, gateway: Gateway) -> None:
         link = gateway.dial(gateway.zmq[0])
+        plane = gateway.service.data.data
+        short = msgspec.structs.replace(plane._settings, hello_timeout=0.4)
         with clean_log(self) as lines:
-            link.send(b"\xff")
+            link.send(greeting_bytes()[:10])
+            self.assertEqual(link.receive(11), greeting_bytes()[:11])  # it is taken for ZMTP
+            in_the_reactor(lambda: plane.change(short))
             link.rest()
         self.assertTrue(any("did not say what it is within 0.4 s" in line for line in lines))
 

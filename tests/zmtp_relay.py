@@ -43,7 +43,7 @@ class Recorder:
     def wait(self) -> None:
         """Until both have closed and all they said is recorded."""
         for thread in self._threads:
-            thread.join(10)
+            thread.join(60)
 
     def _serve(self) -> None:
         for _ in range(2):

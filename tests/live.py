@@ -9,6 +9,7 @@ a free port. :class:`Subprocess` runs the same configuration as ``twistd relayx`
 from __future__ import annotations
 
 import copy
+import errno
 import functools
 import importlib.util
 import json
@@ -481,7 +482,10 @@ class Subprocess(Peers):
         return ("-c", "from twisted.scripts.twistd import run; run()")
 
     def wait_until_listening(self) -> None:
-        """Try to connect whenever the process has written something, until that works."""
+        """Try to connect whenever the process has written something, until that works.
+
+        Data ports listen a moment after the control endpoint.
+        """
         deadline = time.monotonic() + 2 * DEADLINE
         stdout = self.process.stdout
         while time.monotonic() < deadline and self.process.poll() is None:
@@ -489,10 +493,21 @@ class Subprocess(Peers):
                 self.written += os.read(stdout.fileno(), 65536)  # type: ignore[union-attr]
             try:
                 self.control().close()
-                return
             except ConnectionRefusedError:
                 continue
+            if all(map(self._is_taken, (*self.zmq, *self.srt)[-1:])):
+                return
         raise AssertionError(f"the gateway does not listen; it wrote {self.written.decode()}")
+
+    def _is_taken(self, port: int) -> bool:
+        """Whether somebody listens there, who is not asked; a bound socket is in nobody's way."""
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((self.host, port))
+            except OSError as error:
+                return error.errno == errno.EADDRINUSE
+        return False
 
     def wait_for(self, text: str) -> None:
         """Wait until the process has written some text since the last call."""

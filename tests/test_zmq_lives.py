@@ -13,11 +13,13 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
+from tests.admin_peer import until
 from tests.zmq_brokers import HOST, NO_ZMQ, BrokersCase, in_thread
 
 if NO_ZMQ is None:
     import zmq
 
+    from relayx.zmq import broker as zmq_broker
     from relayx.zmq.broker import Broker
     from relayx.zmq.brokers import Brokers
     from relayx.zmq.counts import Moved
@@ -176,10 +178,12 @@ class SteeringTests(BrokersCase):
                 (zmq.PUSH, zmq.PULL) if pattern == "push_pull" else (zmq.DEALER, zmq.ROUTER)
             )
             sender, receiver = self.peer(broker, there), self.peer(broker, back)
-            ended = threading.Event()
+            ended, thrice = threading.Event(), threading.Event()
 
-            def send(sender: Any = sender) -> None:
+            def send(sender: Any = sender, thrice: Any = thrice) -> None:
                 for number in range(20_000):
+                    if number == 10_000:
+                        thrice.wait(60)
                     sender.send(b"%05d" % number)
 
             def receive(receiver: Any = receiver, ended: Any = ended) -> list[bytes]:
@@ -192,6 +196,8 @@ class SteeringTests(BrokersCase):
             while not ended.is_set():
                 await broker.pause()
                 pauses += 1
+                if pauses == 3:
+                    thrice.set()
                 await broker.resume()
                 await broker.statistics()
             got, _ = await going
@@ -209,6 +215,7 @@ class SteeringTests(BrokersCase):
 
     async def test_stalled(self) -> None:
         """A PULL that takes nothing keeps neither statistics nor the stop waiting."""
+        self.patch(zmq_broker, "ANSWER_WITHIN", 1.0)
         broker = await self.broker("push_pull", sndhwm=1, rcvhwm=0)
         pull = self.peer(broker, zmq.PULL, rcvhwm=1)
         await self.live(broker, 0, 1)
@@ -222,7 +229,7 @@ class SteeringTests(BrokersCase):
         waiting = broker.pause()
         await broker.stop()
         await waiting
-        self.assertEqual(pull.poll(10_000), zmq.POLLIN)
+        self.assertEqual(pull.poll(60_000), zmq.POLLIN)
         self.assertEqual(self.told.ended, [])
 
     async def test_waitsWithoutSpinning(self) -> None:
@@ -236,7 +243,7 @@ class SteeringTests(BrokersCase):
             sender.send(b"first")
             self.assertEqual((await in_thread(first.recv_multipart))[-1], b"first")
             first.close()
-            await self.live(broker, 1, 0)
+            await self.alone(broker, front)
             sender.send(b"second")
             deadline = time.monotonic() + 60
             while await self.busy() > 0.02:
@@ -274,17 +281,18 @@ class WatchTests(BrokersCase):
                 role = Role.FRONTEND if number % 2 else Role.BACKEND
                 watched = one.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
                 one.connect(f"tcp://{HOST}:{broker.port(role)}")
-                if not watched.poll(10_000):
+                if not watched.poll(60_000):
                     self.fail("no handshake")
                 one.disable_monitor()
                 one.close()
+            context.destroy(linger=0)
+            until(lambda: descriptors() == before)  # libzmq tells of an end before it closes
 
         await in_thread(connect)
+        sides = broker.connections.values()
+        await self.told.until(lambda: [one.accepted for one in sides] == [100, 100])
         await self.live(broker, 0, 0)
-        self.assertEqual([one.accepted for one in broker.connections.values()], [100, 100])
         self.assertEqual(set(broker.handshake_failures.values()), {0})
-        context.term()
-        self.assertEqual(descriptors(), before)
         self.assertLessEqual(threading.active_count(), threads + 1)  # the reactor's pool
 
     async def test_garbage(self) -> None:

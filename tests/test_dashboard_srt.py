@@ -74,13 +74,14 @@ class Links(NumbersCase):
                 seen = all(
                     numbers[name] for name in NUMBERS if name not in ("Drops", "Receive rate")
                 )
-                return seen and self.number(told["Back end"]["Receive rate"]) and (told, numbers)
+                if not seen or numbers["Send rate"] <= 100_000:
+                    return None
+                return self.number(told["Back end"]["Receive rate"]) > 100_000 and (told, numbers)
 
             told, numbers = page.until(measured)
             self.assertCountEqual(told["Front end"], NUMBERS)
             self.assertCountEqual(told["Back end"], NUMBERS)
             self.assertGreaterEqual(numbers["RTT"], 15)
-            self.assertGreater(numbers["Send rate"], 100_000)
             self.assertLess(numbers["Send rate"], 20e6)
             self.assertRegex(told["Front end"]["Loss"], r"\d %\s+sent [\d.]+ %, received 0.0 %")
             until(lambda: numbers["Sent again"] <= proxy.from_target.retransmitted)
@@ -89,7 +90,6 @@ class Links(NumbersCase):
             self.assertEqual(numbers["Latency"], 1000)
             self.assertEqual(self.number(told["Back end"]["Latency"]), 250)
             self.assertEqual(self.number(told["Back end"]["Sent again"]), 0)
-            self.assertGreater(self.number(told["Back end"]["Receive rate"]), 100_000)
             self.assertIn("SRT: RTT ", page.text("#s-rows td[data-name='Front end']"))
             again = numbers["Sent again"]
             page.until(lambda: (found := measured()) and found[1]["Sent again"] > again)

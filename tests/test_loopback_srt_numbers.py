@@ -136,6 +136,11 @@ class NumbersCase(TestCase):
 class Links(NumbersCase):
     """What is known of links that are well."""
 
+    def sent(self, gateway: Gateway, rate: int) -> Any:
+        """The session, where its FE is sent that many bits a second by the latest measurement."""
+        (session,) = get(gateway, "/api/v1/sessions").json["items"]
+        return session["fe"]["link"]["send_rate_bps"] > rate and session
+
     @live(real_srt={}, data={"admission": "open", "be_on_fe_close": "keep"}, http=HTTP)
     def test_metrics_and_api(self, gateway: Gateway) -> None:
         """Of a session, by port and role, and of the port after it."""
@@ -143,18 +148,16 @@ class Links(NumbersCase):
         fe = self.watcher(gateway, FE)
         feeding = Feeding(gateway, be)
         gateway.background(reading, fe)
-        found = scrape_until(gateway, 1, "srt_send_rate_bps", port=port, role="FE")
+        found = scrape_until(gateway, 100_000, "srt_recv_rate_bps", port=port, role="BE")
         self.assertEqual(found.of("srt_links", port=port, role="FE"), 1)
         self.assertEqual(found.of("srt_links", port=port, role="BE"), 1)
         self.assertEqual(found.of("srt_latency_ms", port=port, role="BE"), 250)
         self.assertEqual(found.of("srt_latency_ms", port=port, role="FE"), 120)
         self.assertGreater(found.of("srt_rtt_ms", port=port, role="FE"), 0)
-        self.assertGreater(found.of("srt_recv_rate_bps", port=port, role="BE"), 100_000)
         self.assertLess(found.of("srt_send_rate_bps", port=port, role="FE"), 20e6)
-        (session,) = get(gateway, "/api/v1/sessions").json["items"]
+        session = self.until(lambda: self.sent(gateway, 100_000), "sent so much")
         self.assertEqual((session["fe"]["transport"], session["be"]["transport"]), ("srt", "srt"))
         self.assertEqual(session["be"]["link"]["receive_latency_ms"], 250)
-        self.assertGreater(session["fe"]["link"]["send_rate_bps"], 100_000)
         self.assertEqual(session["fe"]["link"]["messages_dropped"], 0)
         self.assertFalse(session["fe"]["link"]["dropping"])
         shown = get(gateway, "/api/v1/ports?protocol=srt&state=busy").json["items"][0]
@@ -196,9 +199,8 @@ class Links(NumbersCase):
 
         gateway.background(feed)
         scrape_until(gateway, 1, "srt_send_rate_bps", port=port, role="FE")
-        (session,) = get(gateway, "/api/v1/sessions").json["items"]
+        session = self.until(lambda: self.sent(gateway, 100_000), "sent so much")
         self.assertIsNone(session["be"]["link"])
-        self.assertGreater(session["fe"]["link"]["send_rate_bps"], 100_000)
         link = client.find("telemetry")["payload"]["link"]
         self.assertEqual(link["pairing_id"], session["pairing_id"])
         over.set()
@@ -357,7 +359,7 @@ class SlowFe(NumbersCase):
         fe = self.watcher(gateway, FE, fc=500, rcvbuf=500 * 1472)
         feeding = Feeding(gateway, be, 1 / 125, tagged)
         name = "relayx_srt_messages_dropped_total"
-        found = scrape_until(gateway, 50, name, port=port, role="FE")
+        found = scrape_until(gateway, 20, name, port=port, role="FE")
         (session,) = get(gateway, "/api/v1/sessions").json["items"]
         self.assertGreater(session["fe"]["link"]["messages_dropped"], 0)
         self.assertEqual(session["be"]["link"]["messages_dropped"], 0)
@@ -446,7 +448,7 @@ class Commands(NumbersCase):
             self.assertGreaterEqual(float(words[3]), 0)
             self.assertTrue(all(count.isdecimal() for count in words[-5:-2]), words)
             if words[:2] == ["eye", "FE"] and words[2] == str(gateway.srt[0]):
-                self.assertEqual(words[5], "M", "what it is sent a second")
+                self.assertIn(words[5], ("k", "M"), "what it is sent a second")
 
     @live(data=OPEN, http=HTTP)
     def test_top_without_srt(self, gateway: Gateway) -> None:

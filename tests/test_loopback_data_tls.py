@@ -359,10 +359,11 @@ class Opening(TestCase):
     @live(data=TLS)
     def test_silence(self, gateway: Gateway) -> None:
         """Section 6: hello_timeout holds before, within and after the handshake."""
-        gateway.fe(), gateway.be()
+        client, _ = gateway.fe(), gateway.be()
         silent, halfway = gateway.dial(gateway.zmq[0]), gateway.dial(gateway.zmq[0])
         halfway.send(b"\x16\x03\x01\x02\x00\x01")
         ready = gateway.open(TlsData, gateway.zmq[0])
+        client.ping()  # the end of that handshake has been read, too
         begun = time.monotonic()
         change = gateway.service.data.data._newcomers.change
         threads.blockingCallFromThread(reactor, change, 0.5, 256, 256)

@@ -14,7 +14,7 @@ from tests.live import Gateway, live
 from tests.srt_live import MISSING, OPEN, SrtCase, logged, numbered
 
 COMPARED = 3 * video.RATE
-"""Frames: of a video that is a second longer, see video."""
+"""Frames: of a video that is seconds longer, see video."""
 
 
 @contextmanager
@@ -40,7 +40,7 @@ class Ffmpeg(SrtCase):
         """Make it."""
         folder = Path(self.mktemp())
         folder.mkdir(parents=True)
-        self.made, self.read = video.make(folder / "made.ts", 4.0), folder / "read.ts"
+        self.made, self.read = video.make(folder / "made.ts", 8.0), folder / "read.ts"
 
     def check(self) -> None:
         """The same frames, with the same bytes."""

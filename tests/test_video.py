@@ -26,7 +26,7 @@ class Video(TestCase):
     """With ffmpeg."""
 
     def setUp(self) -> None:
-        """Make one of six seconds."""
+        """Make one of nine seconds."""
         if lack := video.missing() or MISSING:
             raise SkipTest(lack)
         folder = Path(self.mktemp())
@@ -35,7 +35,7 @@ class Video(TestCase):
 
     def test_digest(self) -> None:
         """It is of the picture: the same for the same frames, another for others."""
-        self.assertEqual(video.frames(self.made), 6 * video.RATE)
+        self.assertEqual(video.frames(self.made), 9 * video.RATE)
         again = video.make(self.read)
         self.assertEqual(video.digest(again), video.digest(self.made))
         self.assertNotEqual(video.digest(self.made, COMPARED), video.digest(self.made))

@@ -13,7 +13,8 @@ What there is to know of ffmpeg's ``srt`` protocol, as found with 5.1 (ffmpeg-pr
 * A refusal is "Input/output error" and status 1; the reason's number is in no line.
 * At the end of its input a publisher closes at once, and what the other side has not played is
   lost there (live mode): through srt-live-transmit the last 6 frames of 125, with ``linger`` 5.
-  So :func:`make` makes a second more than is compared, and a reader stops at so many frames.
+  So :func:`make` makes four seconds more than are compared, as a publisher that stood still for
+  three sends those at once, and a reader stops at so many frames.
 * A reader that comes late misses the beginning and, with ``-c copy``, begins with a key frame.
 * When the other side closes, both say "Input/output error"; a reader ends with status 0 and its
   file is whole, a publisher with status 1.
@@ -73,7 +74,7 @@ def encoder() -> Sequence[str]:
     return ("-c:v", *(x264 if is_there else mpeg2), "-bf", "0", "-threads", "1")
 
 
-def make(path: Path, seconds: float = 6.0) -> Path:
+def make(path: Path, seconds: float = 9.0) -> Path:
     """Write an MPEG-TS of a test picture, 320x240, with a key frame each second."""
     _said(
         *("ffmpeg", *_QUIET, "-f", "lavfi", "-i", f"testsrc=size=320x240:rate={RATE}"),

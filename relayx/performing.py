@@ -46,6 +46,7 @@ class Performing:
         self._busy = False
         self._planes = data
         self._tick_call: Any = None
+        self._ticks = True
         self._push = StatePush(reactor, control, self._recipients, self._state)
         self.telemetry = TelemetryTimer(reactor, control, data.bytes_moved)
         self._carry_out: dict[type[fx.Effect], Callable[[Any], None]] = {
@@ -87,7 +88,8 @@ class Performing:
         self.telemetry.close()
 
     def stop_ticking(self) -> None:
-        """Nothing is due any more."""
+        """Nothing is due any more, whatever is still carried out."""
+        self._ticks = False
         if self._tick_call is not None:
             self._tick_call.cancel()
             self._tick_call = None
@@ -95,7 +97,7 @@ class Performing:
     def _schedule_tick(self) -> None:
         due = self._switchboard.next_due()
         call = self._tick_call
-        if due is None or (call is not None and call.getTime() <= due):
+        if due is None or not self._ticks or (call is not None and call.getTime() <= due):
             return  # an early tick finds nothing due and schedules the next
         delay = max(0.0, due - self._reactor.seconds())
         if call is not None:

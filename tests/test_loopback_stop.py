@@ -6,7 +6,7 @@ import signal
 import socket
 import time
 
-from twisted.internet import reactor
+from twisted.internet import reactor, threads
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
@@ -116,6 +116,15 @@ class Draining(TestCase):
                 pass
         self.assertRaises(ConnectionRefusedError, gateway.control)
         self.assertRaises(ConnectionRefusedError, gateway.dial, gateway.zmq[0])
+
+    @live()
+    def test_what_happens_after_it(self, gateway: Gateway) -> None:
+        """A connection that was waited for too long ends later; nothing is made due by that."""
+        gateway.be("worker")
+        gateway.stop().result(DEADLINE)
+        service = gateway.service
+        self.assertIsNotNone(service.switchboard.next_due())
+        threads.blockingCallFromThread(reactor, service._perform, [])
 
 
 class TakenPort(TestCase):

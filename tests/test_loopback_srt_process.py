@@ -275,7 +275,12 @@ class Churn(ProcessCase):
     def session(self, gateway: Subprocess, port: int, *, fe_first: bool) -> bool:
         """One; whether there was one: who was let in by what was so a moment ago may be closed."""
         be = self.again(gateway, port, "#!::x-role=BE")
-        fe = self.again(gateway, port, "#!::x-role=FE")
+        fe: SrtPeer | None = None
+        while be.connected and fe is None:
+            fe = self.once(gateway, port, "#!::x-role=FE")
+        if fe is None:
+            be.close()
+            return False
         try:
             self.pass_on(be, fe, port)
         except Ended:
@@ -302,15 +307,21 @@ class Churn(ProcessCase):
 
     def again(self, gateway: Subprocess, port: int, streamid: str) -> SrtPeer:
         """Connect as soon as the port takes one."""
-        while True:
-            try:
-                return SrtPeer.connect(
-                    gateway.host, port, streamid, latency=1, local=self.anchor.address
-                )
-            except Rejected as rejected:
-                if rejected.code not in (1404, 1409):
-                    raise
-                self.in_time(port, f"a place for {streamid} instead of {rejected.code}")
+        while (peer := self.once(gateway, port, streamid)) is None:
+            pass
+        return peer
+
+    def once(self, gateway: Subprocess, port: int, streamid: str) -> SrtPeer | None:
+        """Connect; None where the port takes nobody of the kind now."""
+        try:
+            return SrtPeer.connect(
+                gateway.host, port, streamid, latency=1, local=self.anchor.address
+            )
+        except Rejected as rejected:
+            if rejected.code not in (1404, 1409):
+                raise
+            self.in_time(port, f"a place for {streamid} instead of {rejected.code}")
+            return None
 
     def in_time(self, port: int, what: str) -> None:
         """Fail where all of it has taken too long."""

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import resource
+import signal
 import stat
 import subprocess
 import sys
@@ -141,6 +142,17 @@ class Init(Commands):
         self.relayx("init", "-c", "x", "--env-file", "file/secrets.json", status=1)
         self.relayx("init", "-c", "a\0b", status=1)
         self.assertEqual(self.files(), {"file"})
+
+    def test_full_disk(self) -> None:
+        """Nothing is left, and the error names the file."""
+        ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        self.addCleanup(signal.signal, signal.SIGXFSZ, ignored)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
+        result = self.relayx("init", "-c", "a.yaml", status=1)
+        self.assertIn(f"nothing was written: a.yaml: {os.strerror(errno.EFBIG)}", result.stderr)
+        self.assertEqual(self.files(), set())
 
     def test_secret_only(self) -> None:
         self.write("configs/config.yaml", "mine")

@@ -304,7 +304,8 @@ class RotateTests(SecretCase):
 
         self.patch(os, "fsync", fail)
         output = self.relayx("secret", "rotate", status=1).output
-        self.assertIn("nothing was changed: No space left on device", output)
+        self.assertIn("nothing was changed: ", output)
+        self.assertIn(f"{self.FILE}: No space left on device", output)
         self.assertEqual(self.read(), {"auth_secret": SECRET})
         self.assertEqual(os.listdir(), [self.FILE])
 

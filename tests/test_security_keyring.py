@@ -262,7 +262,9 @@ class DurableTests(SynchronousTestCase):
 
         for name in ("fsync", "rename"):
             self.patch(os, name, fail)
-            self.assertRaises(OSError, replace_file, str(self.file), b"new", 0o600)
+            error = self.assertRaises(OSError, replace_file, str(self.file), b"new", 0o600)
+            if name == "fsync":
+                self.assertEqual(error.filename, str(self.file))
             self.assertEqual(os.listdir(self.folder), ["f"])
             self.assertEqual(self.file.read_bytes(), b"old")
 

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 
 import click
 
+from relayx.cli.running import reason
 from relayx.cli.sources import source_options
 from relayx.config.faults import ConfigError
 from relayx.config.load import locate
 from relayx.config.template import config_text, secrets_text
+from relayx.security.durable import naming
 
 SECRET_BYTES = 32
 """Random bytes of a new secret; its text is longer than the 32 bytes that prod asks for."""
@@ -53,7 +55,7 @@ def command(config: str | None, env_file: str | None, secret_only: bool) -> None
     try:
         write_all(files)
     except (OSError, ValueError) as error:  # ValueError: a NUL in a path
-        raise click.ClickException(f"nothing was written: {error}") from None
+        raise click.ClickException(f"nothing was written: {reason(error)}") from None
     for path in files:
         click.echo(f"wrote {path}")
     names = shlex.join(["-c", sources.config, "--env-file", sources.secrets])
@@ -75,7 +77,7 @@ def write_all(files: Mapping[str, tuple[int, str]]) -> None:
             os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             made.append(path)
-            with open(descriptor, "w", encoding="utf-8") as file:
+            with naming(path), open(descriptor, "w", encoding="utf-8") as file:
                 file.write(text)
     except BaseException:
         for path in made:

@@ -26,7 +26,7 @@ def replace_file(path: str, data: bytes, mode: int, owner: os.stat_result | None
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, mode & 0o600)
     try:
-        with open(descriptor, "wb") as file:
+        with naming(path), open(descriptor, "wb") as file:
             if owner is not None and os.geteuid() == 0:
                 os.fchown(descriptor, owner.st_uid, owner.st_gid)
             os.fchmod(descriptor, mode)
@@ -38,6 +38,17 @@ def replace_file(path: str, data: bytes, mode: int, owner: os.stat_result | None
         os.unlink(temporary)
         raise
     _sync_directory(directory or ".")
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Let an error of writing to an open file name it, which the kernel's does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = path
+        raise
 
 
 @contextmanager

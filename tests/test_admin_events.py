@@ -99,7 +99,7 @@ class Streams(TestCase):
                     in_the_reactor(gateway.service.say, "info", "test", text)
                 # on one connection: each new one is a line in the log, which is kept in memory
                 # where several processes run tests
-                statuses, _ = on_one_connection(gateway, *["/api/v1/status"] * 100)
+                statuses, _ = on_one_connection(gateway, *["/api/v1/status"] * 10)
                 self.assertEqual(set(statuses), {200})
             grown = self.events_in_memory() - before
         finally:

@@ -113,7 +113,7 @@ class CommandLine(TestCase):
 
     def ping(self, local: LocalGateway, *arguments: str) -> Any:
         return run_relayx(
-            *("ping", "-c", "1", *arguments),
+            *("ping", "-c", "1", "--connect-timeout", "1h", *arguments),
             gateway=local.host,
             RELAYX_SECRET=local.gateway.secret,
         )

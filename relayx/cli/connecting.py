@@ -45,7 +45,7 @@ async def first_connection(reactor: Any, control: ControlClient, timeout: float)
 
     def unreachable(event: Unreachable) -> None:
         failures.append(event.reason)
-        if event.reason.check(TlsFailed):  # which another attempt would not mend
+        if _another_attempt_is_vain(event.reason):
             _fail(connected, event.reason)
 
     undo = (
@@ -60,18 +60,25 @@ async def first_connection(reactor: Any, control: ControlClient, timeout: float)
         why = failures[-1].value if failures else None
         if isinstance(why, Refused):
             raise refused(control, why) from None
-        if isinstance(why, Distrusted):
-            raise Failed(f"the gateway at {control.gateway} is not trusted: {why}") from None
         tail = f": {reason(why)}" if why is not None else ""
         raise Failed(f"no gateway at {control.gateway} within {timeout:g} s{tail}") from None
     except Refused as error:
         raise refused(control, error) from None
+    except Distrusted as error:
+        raise Failed(f"the gateway at {control.gateway} is not trusted: {error}") from None
     except ClientError as error:
         raise Failed(f"the gateway at {control.gateway}: {reason(error)}") from None
     finally:
         ended.cancel()
         for call in undo:
             call()
+
+
+def _another_attempt_is_vain(why: Failure) -> bool:
+    """Whether certificates or keys do not fit: waiting would only hide what is wrong."""
+    error = why.value
+    unsigned = isinstance(error, Refused) and error.code == Code.SIGNATURE_INVALID
+    return unsigned or bool(why.check(TlsFailed, Distrusted))
 
 
 def _fail(connected: Deferred[Connected], why: Failure) -> None:

@@ -35,6 +35,9 @@ from relayx.watching import FileWatch, Requests
 STOP_MARGIN = 5.0
 """Seconds beyond ``data.drain_timeout`` after which a stop hangs."""
 
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+"""What stops a gateway (contract section 9)."""
+
 _log = Logger(namespace="relayx")
 
 
@@ -93,6 +96,7 @@ class Runner(MultiService):
         self._loaded = loaded
         self._reactor = reactor
         self._signalled = False
+        self._mask: set[int] = set()
         self._origin = Origin(loaded.sources)
         self._renderer = Renderer(loaded.config.log.level, loaded.config.log.format)
         self._unrepeating: Unrepeating | None = None
@@ -125,7 +129,9 @@ class Runner(MultiService):
 
     def privilegedStartService(self) -> None:
         """Listen, or end the process with one error."""
-        signal.signal(signal.SIGHUP, self._on_hangup)  # whoever sees us listen may send one
+        # Whoever sees us listen may send a signal. One that stops us waits until we are able to.
+        signal.signal(signal.SIGHUP, self._on_hangup)
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         for warning in self._loaded.warnings:
             _log.warn("{text}", text=str(warning))
         try:
@@ -216,8 +222,9 @@ class Runner(MultiService):
     # signals
 
     def _handle_signals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPPING:
             signal.signal(number, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def _on_signal(self, number: int, frame: object) -> None:
         self._reactor.callFromThread(self.stop)

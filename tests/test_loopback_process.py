@@ -144,6 +144,38 @@ class Limited(Subprocess):
         )
 
 
+class Impatient(Subprocess):
+    """A gateway that is told to stop once it listens, before its reactor runs."""
+
+    how = signal.SIGTERM
+
+    def program(self) -> tuple[str, ...]:
+        """Have the signal come at that time, then twistd."""
+        return (
+            "-c",
+            "import os; from relayx.tap import Runner; start = Runner.startService\n"
+            f"Runner.startService = lambda self: (os.kill(os.getpid(), {int(self.how)}),"
+            " start(self))\n"
+            "from twisted.scripts.twistd import run; run()",
+        )
+
+
+class Early(ProcessCase):
+    """Signals that come while the gateway starts (section 9)."""
+
+    def test_stopped_as_soon_as_it_listens(self) -> None:
+        """It ends in order, with status 0, whoever saw it listen and had enough of it."""
+        for how in (signal.SIGTERM, signal.SIGINT):
+            gateway = Impatient(random_host(), 3, 0)
+            gateway.how = how
+            gateway.start(self.mktemp(), {})
+            with killed_in_the_end(gateway):
+                status, written = gateway.ended()
+            self.assertEqual((status, "Traceback" in written), (0, False), written)
+            self.assertIn("stopped; sessions ended: none", written)
+            self.assertFalse(gateway.pid_file.exists())
+
+
 class Descriptors(ProcessCase):
     """The limit of descriptors (section 1)."""
 

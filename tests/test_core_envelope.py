@@ -81,6 +81,22 @@ class Envelopes(TestCase):
             self.assertNotIsInstance(caught.exception, FramingError)
             self.assertEqual(caught.exception.code, Code.INVALID_MESSAGE)
 
+    def test_an_integer_of_any_length_does_not_break_the_stream(self) -> None:
+        """It is JSON like any other: ignored where nobody reads it, else of the wrong type."""
+        digits = b"9" * 60000
+        for extra in (b'"extra":' + digits, b'"extra":[{"a":-' + digits + b"}]"):
+            raw = b'{"type":"ping",' + extra + b',"payload":{"c_send":5,' + extra + b"}}"
+            self.assertEqual(decode_payload(decode_envelope(raw), REQUESTS), Ping(c_send=5))
+        with self.assertRaises(PeerError) as caught:
+            decode_payload(decode_envelope(b'{"type":"ping","payload":{"c_send":' + digits + b"}}"),
+                           REQUESTS)  # fmt: skip
+        self.assertNotIsInstance(caught.exception, FramingError)
+        for field in (b"ts_ms", b"msg_id", b"trace_id", b"type"):
+            with self.assertRaises(PeerError) as caught:
+                decode_envelope(b'{"type":"ping","' + field + b'":' + digits + b"}")
+            self.assertNotIsInstance(caught.exception, FramingError)
+            self.assertEqual(caught.exception.code, Code.INVALID_MESSAGE)
+
     def test_number_out_of_range_does_not_break_the_stream(self) -> None:
         """1e999 is JSON: a payload of the wrong types, not a broken stream."""
         raw = b'{"type":"ping","payload":{"c_send":1e999}}'

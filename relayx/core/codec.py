@@ -130,13 +130,13 @@ class Envelope(msgspec.Struct, frozen=True):
 class _Ids(msgspec.Struct):
     """What an answer needs of an envelope that is wrong otherwise."""
 
-    msg_id: object = ""
-    trace_id: object = ""
+    msg_id: msgspec.Raw = msgspec.Raw(b"null")
+    trace_id: msgspec.Raw = msgspec.Raw(b"null")
 
 
-# Numbers past a float's range are JSON too; whether a field takes them is the struct's to say.
-_ANYTHING = msgspec.json.Decoder(float_hook=str)
-_IDS = msgspec.json.Decoder(_Ids, float_hook=str)
+# A number of any size is JSON too; whether a field takes it is the struct's to say.
+_ANYTHING = msgspec.json.Decoder(msgspec.Raw)
+_IDS = msgspec.json.Decoder(_Ids)
 _ENVELOPE = msgspec.json.Decoder(Envelope)
 _DECODERS: dict[type[Message], msgspec.json.Decoder[Message]] = {}
 
@@ -155,21 +155,27 @@ def decode_envelope(raw: bytes) -> Envelope:
         raise FramingError(f"message is not UTF-8: {error.reason}") from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise FramingError(f"message is not JSON: {error}") from None
-    ids = _IDS.decode(raw)
-    msg_id, trace_id = _usable(ids.msg_id), _usable(ids.trace_id)
     try:
         envelope = _ENVELOPE.decode(raw)
     except msgspec.DecodeError as error:
-        text = f"envelope: {error}"
-        raise PeerError(Code.INVALID_MESSAGE, text, msg_id=msg_id, trace_id=trace_id) from None
+        raise _faulty(raw, Code.INVALID_MESSAGE, f"envelope: {error}") from None
     for name, value in (("msg_id", envelope.msg_id), ("trace_id", envelope.trace_id)):
         if fault := id_fault(name, value):
-            raise PeerError(Code.INVALID_REQUEST, fault, msg_id=msg_id, trace_id=trace_id)
+            raise _faulty(raw, Code.INVALID_REQUEST, fault)
     return envelope
 
 
-def _usable(value: object) -> str:
-    return value if isinstance(value, str) and fits(value) else ""
+def _faulty(raw: bytes, code: Code, text: str) -> PeerError:
+    ids = _IDS.decode(raw)
+    return PeerError(code, text, msg_id=_usable(ids.msg_id), trace_id=_usable(ids.trace_id))
+
+
+def _usable(raw: msgspec.Raw) -> str:
+    try:
+        value = msgspec.json.decode(raw, type=str)
+    except msgspec.DecodeError:
+        return ""
+    return value if fits(value) else ""
 
 
 def decode_payload(envelope: Envelope, kinds: dict[str, type[Message]]) -> Message:

@@ -22,6 +22,7 @@ from twisted.internet.main import installReactor
 from twisted.python import log
 
 from relayx.data.road import Road
+from relayx.net.steady import Steady
 
 FEW, MORE = 2, 8
 """Descriptors that are served before the clock is looked at: more of them as long as all go
@@ -50,10 +51,15 @@ class Door(tcp.Port):
 
 
 class RelayxReactor(EPollReactor):
-    """The epoll reactor, waiting on a road where there is one."""
+    """The epoll reactor, waiting on a road where there is one.
+
+    :ivar steady: what its timers go by.
+    """
 
     _road: Road | None = None
     _at_once = FEW
+    steady = Steady()
+    seconds = staticmethod(steady.seconds)
 
     def adopt_road(self, road: Road) -> bool:
         """Wait on this road from now on; False where there is another already."""

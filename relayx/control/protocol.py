@@ -33,6 +33,7 @@ from relayx.core.messages import REQUESTS, Error, Message, Ping, Pong, Register
 from relayx.net.address import plain
 from relayx.net.newcomers import LINGER, Newcomers
 from relayx.net.sources import OpenCounts, Seldom, source_of
+from relayx.net.steady import time_of_day
 from relayx.net.tcp import is_dead, set_keepalive
 from relayx.net.tls import common_name, tls_failure
 from relayx.security.trust import Trust
@@ -220,7 +221,7 @@ class ControlProtocol(LineReceiver):
             self._slow_down(envelope.msg_id, envelope.trace_id)
             return
         try:
-            self.factory.trust.check(raw, envelope, self.factory.reactor.seconds())
+            self.factory.trust.check(raw, envelope, time_of_day(self.factory.reactor))
         except PeerError as error:
             self._distrust(error)
             return
@@ -285,9 +286,10 @@ class ControlProtocol(LineReceiver):
         self.factory.events.failed_to_register(self.conn, self.address, error)
 
     def _pong(self, ping: Ping, trace_id: str) -> None:
-        seconds = self.factory.reactor.seconds
-        received = int(self.last_heard * 1e9)
-        pong = Pong(c_send=ping.c_send, s_recv=received, s_send=int(seconds() * 1e9))
+        reactor = self.factory.reactor
+        sent = time_of_day(reactor)
+        received = sent - (reactor.seconds() - self.last_heard)
+        pong = Pong(c_send=ping.c_send, s_recv=int(received * 1e9), s_send=int(sent * 1e9))
         self.send(pong, trace_id)
 
     def _send_error(self, error: PeerError) -> None:
@@ -489,7 +491,7 @@ class ControlFactory(ServerFactory):
 
     def encode(self, message: Message | str, trace_id: str = "") -> bytes:
         """One message as a line, with its ``msg_id`` and ``ts_ms``."""
-        now = int(self.reactor.seconds() * 1000)
+        now = int(time_of_day(self.reactor) * 1000)
         line = encode(message, msg_id=self._names.msg_id(now), ts_ms=now, trace_id=trace_id)
         return self.trust.sign(line)
 

@@ -110,10 +110,22 @@ class Performing:
         self(self._switchboard.tick(self._reactor.seconds()))
 
     def _send(self, effect: fx.Send) -> None:
+        """Send a message, and those right behind it for the same client, as one.
+
+        So a registration is answered as a whole, with the keys of all BEs: ``max_outbox_bytes``
+        is for what a client does not read, and not for how much there is to tell it.
+        """
+        sends = [effect]
+        while self._effects:
+            following = self._effects[0]
+            if not isinstance(following, fx.Send) or following.conn != effect.conn:
+                break
+            sends.append(following)
+            self._effects.popleft()
         connection = self._control.get(effect.conn)
         if connection is not None:
-            connection.send(effect.message, effect.trace_id)
-            if isinstance(effect.message, PortState):
+            connection.send_all((send.message, send.trace_id) for send in sends)
+            if any(isinstance(send.message, PortState) for send in sends):
                 self._push.told(effect.conn)
 
     def _broadcast(self, effect: fx.Broadcast) -> None:

@@ -150,6 +150,19 @@ class KeyExchangeTests(TestCase):
         for client in (fe, be, later):
             self.assertNotIn("PRIVATE-abc", repr(client.log))
 
+    @live(control={"max_outbox_bytes": 65536})
+    def test_more_keys_than_the_outbox_holds(self, gateway: Gateway) -> None:
+        """Section 1: max_outbox_bytes is for what a client does not read; nobody is late here."""
+        keys = {f"be-{number}": f"{number} " + "k" * 50000 for number in range(12)}
+        for client_id, key in keys.items():
+            be = gateway.be(client_id)
+            be.say("key_exchange", {"public_key": key})
+            be.ping()
+        fe = gateway.fe()
+        self.assertEqual(fe.auth["status"], "ok")
+        found = of("key_exchange", fe.ping())
+        self.assertEqual({told["client_id"]: told["public_key"] for told in found}, keys)
+
     @live(relay={"reaper_timeout": 0.3})
     def test_latest_until_reaped(self, gateway: Gateway) -> None:
         """Section 3: later FEs get the latest of each BE, until that BE is reaped."""

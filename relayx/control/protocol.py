@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import msgspec
@@ -298,11 +298,18 @@ class ControlProtocol(LineReceiver):
 
     def send(self, message: Message, trace_id: str = "") -> None:
         """Send one message."""
+        self.send_all([(message, trace_id)])
+
+    def send_all(self, messages: Iterable[tuple[Message, str]]) -> None:
+        """Send some messages as one, each with its ``trace_id``."""
+        self.outbox.send(b"".join(self._line(*each) for each in messages))
+
+    def _line(self, message: Message, trace_id: str) -> bytes:
         counts = self.factory.counts
         counts.went(message)
         if isinstance(message, Error):
             counts.errors[message.error_code] += 1
-        self.outbox.send(self.factory.encode(message, trace_id))
+        return self.factory.encode(message, trace_id)
 
     def close(self) -> None:
         """Close behind what was sent; what still comes is read and dropped for a while."""

@@ -90,9 +90,14 @@ def descriptors_needed(config: Config) -> int:
 
 
 def descriptors_wanted(config: Config) -> int:
-    """How many are taken where the system gives them: the sum, and what it leaves out."""
+    """How many are taken where the system gives them: the sum, and what it leaves out.
+
+    Besides those that have not said who they are there may be as many that were turned away, and
+    are read for a second more (contract sections 2 and 6).
+    """
+    turned_away = config.control.max_unregistered + config.data.max_waiting_hello
     rush = BROKER_RUSH if config.zmq.brokers else 0
-    return descriptors_needed(config) + OWN_DESCRIPTORS + rush
+    return descriptors_needed(config) + turned_away + OWN_DESCRIPTORS + rush
 
 
 def descriptor_line(config: Config) -> str:

@@ -22,7 +22,7 @@ from relayx.config.model import Config, Secrets
 from relayx.core.messages import Role
 from relayx.core.switchboard import Switchboard
 from relayx.impact import Impact
-from relayx.logs import FIELDS
+from relayx.logs import shown
 from relayx.net.address import is_loopback
 from relayx.net.bucket import TokenBucket
 from relayx.planes import Planes
@@ -143,9 +143,8 @@ class AdminPort:
 
     def note(self, level: str, event: str, text: str, fields: dict[str, Any]) -> None:
         """Something is logged: remember it, and tell who reads."""
-        shown = {k: v for k, v in fields.items() if k in FIELDS and v not in ("", 0, None)}
         at = datetime.fromtimestamp(self._reactor.seconds(), UTC)
-        happened = model.Happened(at=at, level=level, event=event, text=text, fields=shown)
+        happened = model.Happened(at=at, level=level, event=event, text=text, fields=shown(fields))
         self._recent.append(happened)
         if self._told is not None:
             self._told(happened)

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from relayx.logs import FIELDS
+from relayx.logs import shown
 
 AUDITED = frozenset({
     "registered", "register_failed", "taken_over", "takeovers", "lost", "reaped", "granted",
@@ -72,11 +72,7 @@ class AuditLog:
             "client": fields.get("client_id", ""),
             **{name: fields.get(name, "") for name in ("role", "address", "trace_id")},
             "text": text,
-            **{
-                name: value
-                for name, value in fields.items()
-                if name in FIELDS and name != "client_id" and value not in ("", 0, None)
-            },
+            **{name: value for name, value in shown(fields).items() if name != "client_id"},
         }
         try:
             self._lines.put_nowait(msgspec.json.encode(line) + b"\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -27,6 +27,18 @@ FIELDS = frozenset({
     "session_id", "srt_port", "trace_id", "zmq_port",
 })  # fmt: skip
 """The fields of an event that are shown; anything else stays inside the process."""
+
+_COUNTS = frozenset({"be_to_fe_bytes", "fe_to_be_bytes", "seconds"})
+"""What a session's end always says: a program that adds them up misses them where they are 0."""
+
+
+def shown(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of :data:`FIELDS` that say something."""
+    return {
+        name: value
+        for name, value in fields.items()
+        if name in FIELDS and (value not in ("", 0, None) or name in _COUNTS)
+    }
 
 
 def clean(text: str) -> str:
@@ -68,7 +80,7 @@ class Renderer:
             return None
         when = datetime.fromtimestamp(event.get("log_time", 0.0), UTC)
         stamp = when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        fields = {k: v for k, v in event.items() if k in FIELDS and v not in ("", 0, None)}
+        fields = shown(event)
         if self._json:
             return self._as_json(stamp, _NAMES[level], text, fields)
         trace = f" trace_id={clean(fields['trace_id'])}" if "trace_id" in fields else ""

@@ -136,6 +136,13 @@ class Json(SynchronousTestCase):
         line = self.line("hello", port=0, client_id="", cause=None)
         self.assertEqual(set(line), {"time", "level", "message"})
 
+    def test_no_byte_is_a_number(self) -> None:
+        """A session that moved nothing one way is added up like any other."""
+        line = self.line("ended", fe_to_be_bytes=5, be_to_fe_bytes=0, seconds=0.0)
+        self.assertEqual(
+            (line["fe_to_be_bytes"], line["be_to_fe_bytes"], line["seconds"]), (5, 0, 0)
+        )
+
     def test_control_characters(self) -> None:
         line = self.line("a\x1bb\nc", trace_id="t\x00\n")
         self.assertEqual((line["message"], line["trace_id"]), ("a\\x1bb\nc", "t\\x00\\n"))

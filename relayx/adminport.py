@@ -96,7 +96,7 @@ class AdminPort:
         self._view = View(
             service.switchboard, service.data, reactor, lambda: service.brokering.reports
         )
-        self._trail = Trail(reactor, service.data.bytes_moved, INTERVAL, MOST_POINTS)
+        self._trail = Trail(reactor, self._view.keep_rates_fresh, INTERVAL, MOST_POINTS)
         http = service.config.http
         settings = Settings(
             token=lambda: service.secrets.admin_token, hosts=lambda: service.config.http.hosts

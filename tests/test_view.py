@@ -10,8 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from relayx.admin import queries
 from relayx.core.glance import glance
 from relayx.core.messages import Protocol, Role, Transport
+from relayx.core.pairing import Stalls
 from relayx.data.settings import Settings
-from relayx.planes import Planes
+from relayx.planes import Look, Planes, Side
 from relayx.view import View
 from tests.common import SRT, ZMQ, Room
 
@@ -65,3 +66,41 @@ class Shared(SynchronousTestCase):
         self.room.over("pair-1", kept=True)
         (busy,) = self.ports(state="busy")
         self.assertEqual((busy.sessions, busy.pairing_id), (1, "pair-2"))
+
+
+class Moving(Planes):
+    """A data plane whose every session has delivered so many bytes to its BE.
+
+    :ivar delivered: as many.
+    """
+
+    delivered = 0
+
+    def look(self, pairing_id: str) -> Look | None:
+        """See Planes."""
+        return Look(self.delivered, 0, 0.0, None, False, Stalls(), Side(), Side())
+
+    def bytes_moved(self) -> int:
+        """See Planes."""
+        return self.delivered
+
+
+class OfLate(SynchronousTestCase):
+    """Rates for those who ask seldom: of the last seconds, not of all the time since."""
+
+    def test_after_an_hour(self) -> None:
+        room = Room()
+        room.be11("b")
+        room.fe11("f")
+        room.offer(ZMQ[0], "b")
+        room.dial(ZMQ[0], "f")
+        clock = MemoryReactorClock()
+        planes = Moving(clock, Settings(splice=False), self, lambda: None)  # type: ignore[arg-type]
+        view = View(room.switchboard, planes, clock)
+        for _ in range(720):
+            clock.advance(5)
+            view.keep_rates_fresh()
+        planes.delivered = 8000
+        clock.advance(4)
+        (session,) = view.sessions(queries.SessionQuery()).items
+        self.assertEqual((session.fe_to_be_rate, view.moved()), (2000.0, (8000, 2000.0)))

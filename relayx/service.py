@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -22,6 +23,7 @@ from relayx.audit import Record
 from relayx.authentication import Authentication
 from relayx.brokerdoors import Doors, Sight
 from relayx.brokering import Brokering
+from relayx.config.faults import Fault
 from relayx.config.model import Config, Secrets
 from relayx.control import protocol as control
 from relayx.core import effects as fx
@@ -50,6 +52,9 @@ from relayx.slowlinks import SlowLinks, watched
 from relayx.starting import Starting
 from relayx.stopping import Draining, Stopping
 from relayx.trust import KeyWatch
+
+STOPPING = "the gateway is stopping, and reloads nothing"
+"""Why a reload is refused from SIGTERM on."""
 
 
 class GatewayService(Service):
@@ -184,7 +189,11 @@ class GatewayService(Service):
         :raises ConfigError: where the files are wrong. What is right and cannot be applied is
             told in the `faults` of the answer.
         """
-        return self.reloading.plan(config, secrets)
+        impact = self.reloading.plan(config, secrets)
+        if not self._stopping.begun:
+            return impact
+        stopping = Fault("relayx", "", "", STOPPING)
+        return msgspec.structs.replace(impact, faults=(stopping, *impact.faults))
 
     def reload(self, config: Config | None = None, secrets: Secrets | None = None) -> Impact:
         """Take the configuration anew, with secrets, keys and certificates: all or nothing.
@@ -195,7 +204,7 @@ class GatewayService(Service):
         :raises ConfigError: with what is wrong; everything stays as it was.
         """
         if self._stopping.begun:
-            raise self.reloading.refuse("the gateway is stopping, and reloads nothing")
+            raise self.reloading.refuse(STOPPING)
         return self.reloading.reload(config, secrets)
 
     def _policy_of(self, client_id: str) -> Policy:

@@ -377,6 +377,8 @@ class Stopping(TestCase):
         told = in_the_reactor(gateway.service.drain)
         self.assertEqual((told.draining, told.sessions), (True, 2))
         self.assertGreater(told.until, time.time() + NEVER / 2)
+        planned = in_the_reactor(gateway.service.plan_reload)
+        self.assertIn("is stopping", str(planned.faults[0]))
         self.assertRaises(ConfigError, in_the_reactor, gateway.service.reload)
         fe.send(b"still")
         self.assertEqual(be.receive(5), b"still")

@@ -136,6 +136,9 @@ class Dashboard(TestCase):
             entry.send_keys("wrong", Keys.ENTER)
             page.until(lambda: "not the right one" in page.text("#trouble"))
             page.until(lambda: page.one("#token").is_displayed())
+            driver.execute_script("trouble('')")
+            page.one("#token").send_keys("no header has ☃", Keys.ENTER)
+            page.until(lambda: "not the right one" in page.text("#trouble"))
             page.one("#token").send_keys(TOKEN, Keys.ENTER)
             page.until(lambda: page.text("#state") == "ready")
             self.assertNotIn(TOKEN, driver.current_url)
@@ -157,6 +160,17 @@ class Dashboard(TestCase):
             self.assertLessEqual(width, 400)
             self.assertLess(self.lightness(driver), 50)
             self.assert_quiet(driver)
+
+    @live(http=HTTP)
+    def test_one_stream(self, gateway: Gateway) -> None:
+        """However often the page begins anew, each event is told once."""
+        with browser((1280, 900)) as driver:
+            page = Page(driver, gateway)
+            driver.execute_script("follow(); follow()")
+            page.until(lambda: page.text("#state") == "ready")
+            gateway.fe("first"), gateway.fe("second")
+            page.until(lambda: "second registered" in page.text("#events"))
+            self.assertEqual(page.text("#events").count("first registered"), 1)
 
     @live(http=HTTP)
     def test_ports_by_keyboard(self, gateway: Gateway) -> None:

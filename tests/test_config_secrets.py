@@ -66,6 +66,13 @@ class SecretFile(Files):
         )
         self.assertEqual(self.fault("", same, prod=True).key, "admin_token")
 
+    def test_token_that_no_header_holds(self) -> None:
+        for token in ("ü☃" * 20, " ", "a\tb", " ends", "ends ", "two\nlines"):
+            fault = self.fault("", {"auth_secret": GOOD_SECRET, "admin_token": token})
+            self.assertEqual((fault.key, fault.value), ("admin_token", ""))
+            self.assertIn("header", fault.problem)
+        self.load("", {"auth_secret": GOOD_SECRET, "admin_token": "two words"})
+
     def test_placeholder_secret(self) -> None:
         for value in ("dev_secret_replace_me", "REPLACE-ME" * 4, "changeme", "dummy_secret"):
             long = value.ljust(32, "x")

@@ -27,6 +27,7 @@ _SEPARATORS = re.compile(r"[^a-z0-9]+")
 _PEM = re.compile(
     r"\s*-----BEGIN ((?:[A-Z0-9]+ )*PUBLIC KEY)-----\s(.+?)-----END \1-----\s*", re.DOTALL
 )
+_SENDABLE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _NO_KEY_YET = re.compile(r"\s*\.\.\.\s*")
 
 
@@ -60,6 +61,10 @@ def read_secrets(path: str, *, prod: bool) -> tuple[Secrets, list[Fault], list[F
     if values["admin_token"] and values["admin_token"] == values["auth_secret"]:
         problem, allowed = "is auth_secret, which every client knows", "a random text of its own"
         strict.append(Fault(path, "admin_token", "", problem, allowed))
+    if values["admin_token"] and not _SENDABLE.fullmatch(values["admin_token"]):
+        problem = "cannot be sent in a header, so that nobody could ever show it"
+        allowed = "characters of ASCII that print, with no space at either end"
+        faults.append(Fault(path, "admin_token", "", problem, allowed))
     _check_public_key(path, values["relay_public_key"], strict, faults)
     _check_passphrase(path, values["srt_passphrase"], strict, faults)
     return Secrets(**values), faults, warnings

@@ -8,12 +8,15 @@ const MOST_EVENTS = 200;
 const SIGNS = {empty: "·", ready: "R", busy: "B", reserved: "L"};
 const MEANINGS = {empty: "empty", ready: "ready", busy: "busy", reserved: "reserved by a lease"};
 const LINK = ["SRT link", "RTT", "Send rate", "Receive rate", "Loss", "Sent again", "Drops", "Latency"];
+const SENDABLE = /^[ -~]+$/;  // anything else cannot be sent in a header, and is no token
+const WRONG = "That token is not the right one.";
 const $ = (id) => document.getElementById(id);
 
 let points = [];
 let closing = null;
 let attempt = 0;
 let stream = null;
+let again = 0;
 
 // small things
 
@@ -55,6 +58,8 @@ function trouble(text) { $("trouble").hidden = !text; set("trouble", text || "")
 // the stream
 
 async function follow() {
+  if (stream) stream.abort();  // there is one, or each event would be told twice
+  clearTimeout(again);
   const ours = stream = new AbortController();
   try {
     const answer = await fetch("/api/v1/events", {headers: headers(), signal: ours.signal});
@@ -72,7 +77,7 @@ async function follow() {
     shown("gone", "not connected");
     trouble(`No news from the gateway: ${error.message}. Trying again.`);
     attempt += 1;
-    setTimeout(follow, Math.min(10000, 500 * 2 ** attempt));
+    again = setTimeout(follow, Math.min(10000, 500 * 2 ** attempt));
   }
 }
 
@@ -108,7 +113,7 @@ async function ask(answer) {
   $("forget").hidden = true;
   shown("gone", "not connected");
   if (told.error_code !== "TOKEN_REFUSED") { trouble(told.error); return; }
-  trouble(sessionStorage.getItem(KEY) ? "That token is not the right one." : "");
+  trouble(sessionStorage.getItem(KEY) ? WRONG : "");
   sessionStorage.removeItem(KEY);
   $("entry").hidden = false;
   $("token").focus();
@@ -407,14 +412,15 @@ $("closing").addEventListener("close", async () => {
 
 $("entry").addEventListener("submit", (event) => {
   event.preventDefault();
-  sessionStorage.setItem(KEY, $("token").value);
+  const token = $("token").value.trim();
   $("token").value = "";
+  if (!SENDABLE.test(token)) { trouble(WRONG); return; }
+  sessionStorage.setItem(KEY, token);
   follow();
 });
 
 $("forget").addEventListener("click", () => {
   sessionStorage.removeItem(KEY);
-  if (stream) stream.abort();
   follow();
 });
 

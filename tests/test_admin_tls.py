@@ -66,18 +66,24 @@ class Tls(TestCase):
         def scenario(case: Tls, gateway: Gateway) -> None:
             port = http_address(gateway)[1]
             known = {"RELAYX_ADMIN_TOKEN": TOKEN}
-            for url, ca, status in (
-                (f"https://localhost:{port}", self.authority.certificate, 0),
-                (f"https://localhost:{port}", "", 1),
-                (f"https://127.0.0.1:{port}", self.authority.certificate, 1),
-                (f"http://localhost:{port}", "", 1),
-                (f"https://localhost:{port}", "absent.pem", 1),
-                (f"https://localhost:{port}", self.pair.key, 1),
+            for url, ca, status, said in (
+                (f"https://localhost:{port}", self.authority.certificate, 0, "ready"),
+                (f"https://localhost:{port}", "", 1, "not to be trusted; --ca"),
+                (
+                    f"https://127.0.0.1:{port}",
+                    self.authority.certificate,
+                    1,
+                    "is not for 127.0.0.1",
+                ),
+                (f"http://localhost:{port}", "", 1, "say https://"),
+                (f"https://localhost:{port}", "absent.pem", 1, "--ca"),
+                (f"https://localhost:{port}", self.pair.key, 1, "--ca"),
             ):
                 told = ("--ca", ca) if ca else ()
                 ran = run_relayx("top", "--once", "--admin", url, *told, **known)
                 text = ran.stdout.decode() + ran.stderr
                 self.assertEqual(ran.ended(), status, text)
+                self.assertIn(said, text)
                 self.assertNotIn("Traceback", text)
                 self.assertNotIn("this should not happen", text)
 

@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 
 import click
 import msgspec
+from OpenSSL import SSL
+from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, TimeoutError
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectionClosed
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.web.client import (
     Agent,
@@ -97,7 +99,7 @@ class AdminClient:
         except TimeoutError:
             raise Failed(f"{url} did not answer within {self._admin.timeout:g} s") from None
         except ResponseFailed as error:
-            why = "; ".join(reason(failure.value) for failure in error.reasons)
+            why = "; ".join(_why(failure.value, url) for failure in error.reasons)
             raise Failed(f"{url}: {why}") from None
         except (ConnectError, OSError) as error:
             raise Failed(f"{url} cannot be reached: {reason(error)}") from None
@@ -119,6 +121,21 @@ class AdminClient:
     async def close(self) -> None:
         """Close the connections that are kept."""
         await self._pool.closeCachedConnections()
+
+
+def _why(error: BaseException, url: str) -> str:
+    """Why there was no answer, and what to do where that is known."""
+    if isinstance(error, VerificationError):
+        return f"its certificate is not for {urlsplit(url).hostname}: use a name that is in it"
+    if isinstance(error, SSL.Error):
+        queue = error.args[0] if error.args else ()
+        text = "; ".join(entry[-1] for entry in queue if isinstance(entry, tuple))
+        if "certificate verify failed" in text:
+            return "its certificate is not to be trusted; --ca names the CA that signed it"
+        return f"TLS failed: {text or 'for no reason that OpenSSL tells'}"
+    if isinstance(error, ConnectionClosed) and url.startswith("http:"):
+        return f"{reason(error)} Where http.endpoint is ssl:, say https://"
+    return reason(error)
 
 
 def _too_late(result: object, seconds: float) -> NoReturn:

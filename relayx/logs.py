@@ -28,7 +28,9 @@ FIELDS = frozenset({
 })  # fmt: skip
 """The fields of an event that are shown; anything else stays inside the process."""
 
-_COUNTS = frozenset({"be_to_fe_bytes", "fe_to_be_bytes", "seconds"})
+_COUNTS = frozenset({
+    "be_stall_seconds", "be_to_fe_bytes", "fe_stall_seconds", "fe_to_be_bytes", "seconds",
+})  # fmt: skip
 """What a session's end always says: a program that adds them up misses them where they are 0."""
 
 

@@ -138,10 +138,9 @@ class Json(SynchronousTestCase):
 
     def test_no_byte_is_a_number(self) -> None:
         """A session that moved nothing one way is added up like any other."""
-        line = self.line("ended", fe_to_be_bytes=5, be_to_fe_bytes=0, seconds=0.0)
-        self.assertEqual(
-            (line["fe_to_be_bytes"], line["be_to_fe_bytes"], line["seconds"]), (5, 0, 0)
-        )
+        told = {"fe_to_be_bytes": 5, "be_to_fe_bytes": 0, "seconds": 0.0, "fe_stall_seconds": 0.0}
+        line = self.line("ended", **told)
+        self.assertEqual({name: line.get(name) for name in told}, told)
 
     def test_control_characters(self) -> None:
         line = self.line("a\x1bb\nc", trace_id="t\x00\n")

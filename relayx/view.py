@@ -153,7 +153,9 @@ class View:
                 and query.client_id in (None, "" if port.be is None else port.be.client_id)
             )
 
-        return _page(self._board.ports, wanted, _shown_port, query)
+        # those that a reload has added are at the end of the board
+        ports = sorted(self._board.ports, key=lambda port: port.number)
+        return _page(ports, wanted, _shown_port, query)
 
     def brokers(self, query: queries.Paging) -> model.Page[model.Broker]:
         """The brokers, in the order of the configuration."""

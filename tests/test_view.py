@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -48,6 +49,13 @@ class Shared(SynchronousTestCase):
         (ready,) = self.ports(state="ready")
         self.assertEqual((ready.transport, ready.sessions, ready.pairing_id), ("tcp", 0, ""))
         self.assertEqual({port.transport for port in self.ports(state="empty")}, {""})
+
+    def test_added_ports_stand_where_they_belong(self) -> None:
+        """By number, also where a reload has put some in before others."""
+        before = self.room.rules.ports
+        self.room.change_rules(ports=msgspec.structs.replace(before, zmq_start_port=ZMQ[0] - 2))
+        numbers = [port.port for port in self.ports()]
+        self.assertEqual(numbers, [ZMQ[0] - 2, ZMQ[0] - 1, *ZMQ, *SRT])
 
     def test_one_busy_port(self) -> None:
         self.assertEqual(self.view.ports_by_protocol()[Protocol.SRT].busy, 1)

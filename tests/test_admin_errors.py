@@ -83,6 +83,14 @@ class Errors(TestCase):
             self.assertEqual((answer.status, answer.code), (status, code), name)
 
     @live(http=HTTP)
+    def test_status_in_words(self, gateway: Gateway) -> None:
+        """As RFC 9110 has it, also where Twisted does not know it."""
+        with socket.create_connection(http_address(gateway), DEADLINE) as raw:
+            raw.sendall(b"GET / HTTP/1.1\r\nHost: elsewhere.example\r\nConnection: close\r\n\r\n")
+            answer = b"".join(iter(lambda: raw.recv(4096), b""))
+        self.assertTrue(answer.startswith(b"HTTP/1.1 421 Misdirected Request\r\n"), answer)
+
+    @live(http=HTTP)
     def test_keeping_alive(self, gateway: Gateway) -> None:
         """Several requests on one connection, errors among them."""
         found = on_one_connection(gateway, "/healthz", "/nothing", "/readyz")

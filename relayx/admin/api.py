@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -155,7 +156,8 @@ class AdminSite:
     def _write(
         self, request: AdminRequest, status: int, kind: str, body: bytes, headers: dict[str, str]
     ) -> None:
-        request.setResponseCode(status)
+        # Twisted has no words for some of them.
+        request.setResponseCode(status, HTTPStatus(status).phrase.encode("ascii"))
         for name, value in {**_ALWAYS, "Content-Type": kind, **headers}.items():
             request.setHeader(name, value)
         request.setHeader("Content-Length", str(len(body)))

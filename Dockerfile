@@ -40,7 +40,8 @@ WORKDIR /var/lib/relayx
 EXPOSE 5555 8080 30000-30200 30000-30100/udp
 # It drains on this: running sessions get data.drain_timeout, so give docker stop more than that.
 STOPSIGNAL SIGTERM
-# By the control plane, as a client: another port by RELAYX_GATEWAY, TLS by RELAYX_TLS and RELAYX_CA.
+# By http.endpoint: another address by RELAYX_ADMIN, the CA of an https one by RELAYX_CA. Not as a
+# client, for a gateway that is full, or drains, is healthy, and is not to be killed for it.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=10s --retries=3 \
-    CMD ["relayx", "ping", "--count", "1", "--env-file", "/etc/relay-x/secrets.json"]
+    CMD ["relayx", "top", "--once", "--env-file", "/etc/relay-x/secrets.json"]
 CMD ["twistd", "--nodaemon", "--pidfile=", "relayx", "--env-file", "/etc/relay-x/secrets.json"]

@@ -110,7 +110,7 @@ def _run(told: list[tuple[str, str]], folder: Path) -> None:
     state.mkdir()
     (settings / "config.yaml").write_text(
         f"control: {{endpoints: ['tcp:5555:interface={HOST}']}}\n"
-        f"data: {{interface: {HOST}}}\nhttp: {{endpoint: ''}}\n"
+        f"data: {{interface: {HOST}}}\nhttp: {{endpoint: 'tcp:8080:interface={HOST}'}}\n"
         "relay: {zmq_start_port: 30101, zmq_end_port: 30102}\n"
     )
     settings.chmod(0o755)
@@ -122,6 +122,7 @@ def _run(told: list[tuple[str, str]], folder: Path) -> None:
         "PATH": f"{folder / 'relayx' / 'bin'}:{os.environ['PATH']}",
         "RELAY_CONFIG": str(settings / "config.yaml"),
         "RELAYX_GATEWAY": f"{HOST}:5555",
+        "RELAYX_ADMIN": f"http://{HOST}:8080",
     }
     how: dict[str, Any] = {"cwd": state, "env": environment, "user": user}
 

@@ -183,6 +183,7 @@ class Image(TestCase):
             (rest,) = self.of(word)
             words = json.loads(rest[rest.index("[") :])
             self.assertIn(words[0], ("twistd", "relayx"))
+        self.assertNotIn('"ping"', self.of("HEALTHCHECK")[0])  # refused where max_fe is reached
         self.assertIn("libsrt", " ".join(self.of("RUN")))
         for rest in self.of("RUN"):
             self.assertEqual("pip install" in rest, "--no-cache-dir" in rest)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from twisted.trial.unittest import TestCase
 
@@ -19,6 +20,17 @@ from tests.test_metrics_text import check_labels
 IDS = 10_000
 SESSIONS_EACH = 10
 CAUSES = tuple(Cause)
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Without what measures coverage: more of the same is not covered better, in 3 x the time."""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(tracer)
 
 
 class Bounded(TestCase):
@@ -66,8 +78,9 @@ class Bounded(TestCase):
         for number in range(IDS // 10):
             self.visit(number)
         blocks, before = self.state()
-        for number in range(IDS // 10, IDS):
-            self.visit(number)
+        with untraced():
+            for number in range(IDS // 10, IDS):
+                self.visit(number)
         blocks_after, after = self.state()
         self.assertEqual(self.sessions, IDS * SESSIONS_EACH)
         self.assertEqual(after.series(), before.series())

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from relayx.authentication import Authentication, Say
-from relayx.control.protocol import ControlFactory
+from relayx.control.factory import ControlFactory
 from relayx.core.errors import Code, PeerError
 from relayx.core.messages import Register
 from relayx.core.policy import Policy

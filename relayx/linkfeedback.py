@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from relayx.control.protocol import ControlFactory
+from relayx.control.factory import ControlFactory
 from relayx.core.messages import FrontEndLink, Role, Telemetry, Transport
 from relayx.core.ports import Session
 from relayx.core.switchboard import Switchboard

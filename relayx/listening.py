@@ -10,7 +10,7 @@ from twisted.internet.error import CannotListenError
 from relayx.adminport import AdminPort
 from relayx.config.endpoints import ssl_files
 from relayx.config.model import Config
-from relayx.control.protocol import ControlFactory
+from relayx.control.factory import ControlFactory
 from relayx.core.errors import RelayError
 from relayx.core.ports import Port
 from relayx.net.address import Networks

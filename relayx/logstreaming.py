@@ -7,8 +7,8 @@ from typing import Any
 from twisted.logger import globalLogPublisher
 
 from relayx.config.model import Log
+from relayx.control.factory import ControlFactory
 from relayx.control.logstream import LogStream
-from relayx.control.protocol import ControlFactory
 from relayx.core.messages import Role
 from relayx.core.switchboard import Switchboard
 from relayx.logs import Renderer

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from relayx.control.protocol import ControlFactory
+from relayx.control.factory import ControlFactory
 from relayx.control.statepush import StatePush
 from relayx.control.telemetry import TelemetryTimer
 from relayx.core import effects as fx

@@ -25,7 +25,7 @@ from relayx.config.faults import ConfigError, Fault
 from relayx.config.limits import descriptors_needed, raise_descriptor_limit
 from relayx.config.load import Loaded
 from relayx.config.model import Config, Secrets
-from relayx.control.protocol import ControlFactory
+from relayx.control.factory import ControlFactory
 from relayx.core import effects as fx
 from relayx.core.board import numbers
 from relayx.core.messages import Protocol as PortProtocol

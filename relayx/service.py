@@ -25,7 +25,7 @@ from relayx.brokerdoors import Doors, Sight
 from relayx.brokering import Brokering
 from relayx.config.faults import Fault
 from relayx.config.model import Config, Secrets
-from relayx.control import protocol as control
+from relayx.control.factory import ControlFactory
 from relayx.core import effects as fx
 from relayx.core.errors import PeerError
 from relayx.core.glance import Snapshot, glance
@@ -87,7 +87,7 @@ class GatewayService(Service):
         names = RandomNames()
         self.switchboard = Switchboard(rules(config), names, policies(config.clients))
         self._key_watch = KeyWatch(reactor, self.say)
-        self.control = control.ControlFactory(
+        self.control = ControlFactory(
             reactor, control_settings(config), self, names, self._key_watch.trust
         )
         limits = config.limits

@@ -11,7 +11,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from relayx.control.protocol import ControlFactory, ControlProtocol, Settings
+from relayx.control.factory import ControlFactory
+from relayx.control.protocol import ControlProtocol, Settings
 from relayx.core.errors import PeerError
 from relayx.core.messages import Auth, Message, Register
 from tests.common import CountingNames

@@ -8,8 +8,8 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from relayx.control.protocol import LINGER
 from relayx.core.messages import PortStateQuery, Register
+from relayx.net.newcomers import LINGER
 from tests.common import cuts
 from tests.test_control_bed import ControlBed
 

@@ -13,7 +13,7 @@ from typing import Any
 from twisted.logger import ILogObserver, LogEvent
 from zope.interface import implementer
 
-from relayx.control.protocol import ControlFactory
+from relayx.control.factory import ControlFactory
 
 QUEUE = 1024
 """Most lines kept between two deliveries; the oldest are lost first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from relayx.control.protocol import ControlFactory
+from relayx.control.factory import ControlFactory
 from relayx.core.messages import Telemetry
 
 INTERVAL = 0.1

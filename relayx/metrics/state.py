@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from relayx import __version__
-from relayx.control.protocol import ControlFactory
+from relayx.control.factory import ControlFactory
 from relayx.core.messages import REPLIES, REQUESTS, Protocol, Role
 from relayx.core.ports import Port
 from relayx.core.switchboard import Switchboard

@@ -286,11 +286,12 @@ class Reloading:
             except SrtUnusableError as error:
                 raise ConfigError([Fault(file, "srt", "", str(error))]) from None
         undo.callback(parts.data.keep_listening, dict(numbers(rules(before).ports)))
-        for number, protocol, key in self._added(config):
+        for number, protocol in self._added(config):
             try:
                 parts.data.listen(number, protocol)
             except (CannotListenError, OSError) as error:
-                raise ConfigError([_cannot_listen(file, key, number, error)]) from None
+                fault = _cannot_listen(config, file, number, protocol, error)
+                raise ConfigError([fault]) from None
         path = config.audit.file
         try:
             audit = parts.record.open(path) if path != before.audit.file else None
@@ -299,13 +300,13 @@ class Reloading:
             raise ConfigError([Fault(file, "audit.file", path, problem)]) from None
         return _Ready(tls, data_tls, keys, audit, brokers)
 
-    def _added(self, config: Config) -> list[tuple[int, PortProtocol, str]]:
-        """The ports that are not listened on yet, each with its protocol and key."""
+    def _added(self, config: Config) -> list[tuple[int, PortProtocol]]:
+        """The ports that are not listened on yet, each with its protocol."""
         brokered = {p for one in config.zmq.brokers for p in (one.frontend, one.backend)}
         if not self.listens:
             return []
         return [
-            (number, protocol, f"relay.{protocol}_start_port")
+            (number, protocol)
             for number, protocol in numbers(rules(config).ports)
             if number not in brokered and not self._parts.data.listens(number, protocol)
         ]
@@ -313,11 +314,11 @@ class Reloading:
     def _taken(self, config: Config, file: str) -> list[Fault]:
         """A fault for each port that cannot be listened on now."""
         faults = []
-        for number, protocol, key in self._added(config):
+        for number, protocol in self._added(config):
             try:
                 self._parts.data.try_listening(number, protocol)
             except OSError as error:
-                faults.append(_cannot_listen(file, key, number, error))
+                faults.append(_cannot_listen(config, file, number, protocol, error))
         return faults
 
     def _switch(self, new: Files, ready: _Ready) -> None:
@@ -361,5 +362,9 @@ class Reloading:
         self._say("error", "reload_failed", text)
 
 
-def _cannot_listen(file: str, key: str, number: int, error: BaseException) -> Fault:
-    return Fault(file, key, str(number), f"cannot be listened on: {reason(error)}")
+def _cannot_listen(
+    config: Config, file: str, number: int, protocol: PortProtocol, error: BaseException
+) -> Fault:
+    first = config.relay.ports(protocol)[0]
+    problem = f"begins a range whose port {number} cannot be listened on: {reason(error)}"
+    return Fault(file, f"relay.{protocol}_start_port", str(first), problem)

@@ -160,10 +160,11 @@ class Ports(TestCase):
             told = gateway.refused(
                 relay={**gateway.ports(6, 2), "max_fe": 7}, log={"level": "warn"}
             )
-            self.assertIn(f"relay.zmq_start_port = {taken} cannot be listened on: ", told)
+            first = f"relay.zmq_start_port = {gateway.zmq[0]} begins a range"
+            self.assertIn(f"{first} whose port {taken} cannot be listened on: ", told)
             self.assertFalse(listens(gateway, taken - 1))
             impact = in_the_reactor(gateway.service.plan_reload)
-            self.assertEqual([fault.value for fault in impact.faults], [str(taken)])
+            self.assertEqual([fault.value for fault in impact.faults], [str(gateway.zmq[0])])
             self.assertIn(str(impact.faults[0]), told)
             self.assertFalse(listens(gateway, taken - 1))
             self.assertEqual([m for m in fe.ping() if m["type"] == "port_alloc"], [])
@@ -177,7 +178,8 @@ class Ports(TestCase):
         gateway.write(relay={"zmq_start_port": first, "zmq_end_port": first + 1})
         with socket.create_server(("::1", first + 1), family=socket.AF_INET6):
             impact = in_the_reactor(gateway.service.plan_reload)
-            self.assertEqual([fault.value for fault in impact.faults], [str(first + 1)])
+            self.assertEqual([fault.value for fault in impact.faults], [str(first)])
+            self.assertIn(f"port {first + 1} cannot", impact.faults[0].problem)
         impact = in_the_reactor(gateway.service.plan_reload)
         self.assertEqual((impact.faults, impact.ports_added), ((), (first + 1,)))
 

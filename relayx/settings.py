@@ -119,6 +119,7 @@ def srt_settings(config: Config, secrets: Secrets) -> SrtSettings:
         fan_out=told.fan_out,
         interface=config.data.interface,
         hello_timeout=config.data.hello_timeout,
+        idle_timeout=config.data.session_idle_timeout,
         payloadsize=told.payloadsize or payload_room(told),
         options=tuple(_srt_options(config)),
         passphrase=secrets.srt_passphrase,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 from tests.live import Gateway, live
 from tests.srt_live import BE, FE, KEEP, OPEN, SrtCase, numbered
+from tests.test_loopback_data_close import too_slow_after, unless_too_slow
 
 
 class SessionTests(SrtCase):
@@ -230,3 +233,43 @@ class SessionTests(SrtCase):
         fe = self.call(gateway, FE, passphrase="a passphrase")
         be.send(b"hidden")
         self.assertEqual(fe.receive(), b"hidden")
+
+
+class Idle(SrtCase):
+    """session_idle_timeout (contract sections 1 and 7)."""
+
+    @live(real_srt={}, data={**KEEP, "session_idle_timeout": 1.5})
+    def test_idle(self, gateway: Gateway) -> None:
+        """Counted from the last message of either side; then both are closed."""
+        self.witness = gateway.fe11("eye", source="127.0.0.1")
+        unless_too_slow(lambda: self.idle(gateway))
+
+    def idle(self, gateway: Gateway) -> None:
+        self.empty(self.witness, gateway.srt[0])
+        be = self.call(gateway, "#!::x-role=BE")
+        self.ready(self.witness, gateway.srt[0])
+        last = time.monotonic()
+        fe = self.call(gateway, FE)
+        for one, two in ((fe, be), (be, fe), (fe, be)):
+            with too_slow_after(1.5, last):
+                self.assertRaises(TimeoutError, two.receive, 0.6)
+                last = time.monotonic()
+                one.send(b"?")
+                self.assertEqual(two.receive(), b"?")
+        self.assertEqual([one.receive_all(late=False) for one in (fe, be)], [[], []])
+        self.assertGreater(time.monotonic() - last, 1.4)
+        end = self.witness.expect("session_end")
+        self.assertEqual((end["cause"], end["fe_to_be_bytes"]), ("idle_timeout", 2))
+        self.assertEqual(end["error"], "nothing moved for 1.5 s")
+        self.empty(self.witness, gateway.srt[0])
+
+    @live(real_srt={"fan_out": 2}, data={**OPEN, "session_idle_timeout": 0.5})
+    def test_watchers(self, gateway: Gateway) -> None:
+        """All of them see that nothing comes; waiting before and after it is not idle."""
+        watcher, port = gateway.fe11(), gateway.srt[0]
+        be = self.call(gateway, BE)
+        self.ready(watcher, port)
+        self.assertRaises(TimeoutError, be.receive, 1.0)
+        fes = [self.call(gateway, FE) for _ in range(2)]
+        self.assertEqual([one.receive_all(late=False) for one in (*fes, be)], [[], [], []])
+        self.empty(watcher, port)

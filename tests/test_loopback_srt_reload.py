@@ -125,6 +125,19 @@ class Rules(ReloadCase):
         self.refreshed(gateway)
         self.assertTrue(self.call(gateway, FE).connected)
 
+    @filed(real_srt=SRT, data=OPEN)
+    def test_idle_timeout(self, gateway: Filed) -> None:
+        """Of sessions that run, too."""
+        watcher, port = gateway.fe11(), gateway.srt[0]
+        be = self.call(gateway, BE)
+        self.ready(watcher, port)
+        fe = self.call(gateway, FE)
+        be.send(b"begins")
+        self.assertEqual(fe.receive(), b"begins")
+        gateway.reload(data={**OPEN, "session_idle_timeout": "300ms"})
+        self.assertEqual([one.receive_all(late=False) for one in (fe, be)], [[], []])
+        self.empty(watcher, port)
+
 
 class Ports(ReloadCase):
     """The UDP side of ports that come and go."""

@@ -86,8 +86,9 @@ class SrtPlane:
         self.running = RunningSessions(self.totals)
         self._engine = Engine(library, reactor.callFromThread, compiled=compiled)
         self._sessions = Sessions(
-            self._engine, self._over, self._reported, self._kept_in_engine, self.running.note
-        )
+            self._engine, self._over, self._reported, self._kept_in_engine, self.running.note,
+            settings.idle_timeout,
+        )  # fmt: skip
         self.handshakes = Handshakes(
             reactor, library, look, lambda: self.callers.consider(),
             lambda *came: self.ports.set_new_options(*came), events.refused_by_srt,
@@ -109,6 +110,7 @@ class SrtPlane:
         """Go by other settings from now on; connections that are there keep theirs."""
         self._settings = settings
         self.ports.change(settings)
+        self._engine.order(self._sessions.change, settings.idle_timeout)
 
     def dial(self) -> None:
         """Call the peers of ``srt.dial`` from now on."""

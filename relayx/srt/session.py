@@ -70,8 +70,8 @@ class Paired:
 
     __slots__ = (
         "be", "be_dropping", "began", "cause", "closing", "deliver_by", "early", "fe", "fe_came",
-        "fe_dropping", "keep", "pairing_id", "settled", "settled_at", "shared", "text",
-        "to_be", "to_fe", "undelivered",
+        "fe_dropping", "keep", "moved_at", "pairing_id", "progress", "settled", "settled_at",
+        "shared", "text", "to_be", "to_fe", "undelivered",
     )  # fmt: skip
 
     def __init__(
@@ -90,7 +90,8 @@ class Paired:
         self.be = be
         self.keep = keep or shared
         self.shared = shared
-        self.began = time.monotonic()
+        self.began = self.moved_at = time.monotonic()
+        self.progress: tuple[int, ...] = ()  # when it was looked at last
         self.fe_came = fe_came
         self.settled_at = max(fe_came, be_came) + SETTLE
         self.cause: Cause | None = None
@@ -111,6 +112,7 @@ class Sessions:
     :param report: told there ten times a second what each has moved.
     :param kept: called in the engine's thread with a BE's socket that waits again.
     :param last_report: told in the reactor's thread, before `over`, what it all came to.
+    :param idle_timeout: seconds without progress after which a session is ended; 0: never.
     """
 
     def __init__(
@@ -120,18 +122,26 @@ class Sessions:
         report: Callable[[list[Report]], None],
         kept: Callable[[int], None],
         last_report: Callable[[Report], None] = lambda report: None,
+        idle_timeout: float = 0.0,
     ) -> None:
         self._engine = engine
         self._over = over
         self._report = report
         self._kept = kept
         self._last_report = last_report
+        self._idle_timeout = idle_timeout
         self._sessions: dict[str, Paired] = {}
         self._unsettled: dict[str, Paired] = {}
         self._of_sock: dict[int, dict[str, Paired]] = {}
         self._gauges: dict[int, Gauge] = {}
         self._measured = 0.0
         engine.parties.append(self)
+
+    def change(self, idle_timeout: float) -> None:
+        """Go by another time-out from now on, in sessions that run too."""
+        self._idle_timeout = idle_timeout
+        for session in self._sessions.values():
+            session.moved_at = time.monotonic()
 
     def begin(self, session: Paired) -> None:
         """Move messages between two sockets that have waited, as soon as both may be sent to."""
@@ -307,6 +317,25 @@ class Sessions:
             for sock in self._gauges:
                 self._measure(now, sock)
         self._engine.tell(self._report, [self._reported(*one, now) for one in moved])
+        if self._idle_timeout > 0:
+            for one in moved:
+                self._end_if_idle(*one, now)
+
+    def _end_if_idle(self, session: Paired, to_be: Counts, to_fe: Counts, now: float) -> None:
+        """End a session in which nothing has come, and nobody has taken any of what had.
+
+        One that is ending has a limit of its own.
+        """
+        unsent = self._engine.library.unsent
+        progress = (
+            *(to_be.bytes, to_be.dropped_bytes, to_fe.bytes, to_fe.dropped_bytes),
+            *(unsent(session.fe), unsent(session.be)),
+        )
+        if progress != session.progress:
+            session.progress, session.moved_at = progress, now
+        elif session.cause is None and now - session.moved_at >= self._idle_timeout:
+            text = f"nothing moved for {self._idle_timeout:g} s"
+            self.finish(session.pairing_id, Cause.IDLE_TIMEOUT, text)
 
     def _measure(self, now: float, sock: int) -> None:
         gauge, stats = self._gauges[sock], self._engine.library.statistics(sock)

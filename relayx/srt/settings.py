@@ -47,6 +47,7 @@ class SrtSettings(msgspec.Struct, frozen=True):
     :ivar fan_out: FEs at once that may watch one BE which publishes.
     :ivar interface: address to listen on; "" every IPv4 address, "::" every one.
     :ivar hello_timeout: seconds that a connection may take to say who it is.
+    :ivar idle_timeout: seconds without progress after which a session is ended; 0: never.
     :ivar payloadsize: bytes of a message at most that is made of a TCP peer's bytes.
     :ivar options: of every socket before it is bound, by libsrt's name in small letters and
         without ``SRTO_``, in the order in which they have to be set.
@@ -59,6 +60,7 @@ class SrtSettings(msgspec.Struct, frozen=True):
     fan_out: int = 1
     interface: str = ""
     hello_timeout: float = 2.0
+    idle_timeout: float = 0.0
     payloadsize: int = 1316
     options: tuple[tuple[str, Value], ...] = ()
     passphrase: str = ""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from tests.live import Gateway, live
-from tests.srt_live import BE, FE, OPEN, Lines, SrtCase, logged
+from tests.srt_live import BE, FE, MISSING, OPEN, Lines, SrtCase, logged
+
+if not MISSING:
+    from tests.srt_peer import Ended
 
 BAD_SECRET, UNSECURE = 10, 11
 """Two of libsrt's own reasons (SRT_REJECT_REASON)."""
 A_PASSPHRASE = {"srt_passphrase": "a passphrase"}
+CALLERS = 20
+"""Of whom a quarter took no notice where they were closed as soon as they were there."""
 
 
 class RefusalCase(SrtCase):
@@ -159,6 +164,26 @@ class OpenAdmission(RefusalCase):
             self.assertEqual(self.rejected(gateway, BE), 1403)
             self.told(gateway, lines, 1403, "NOT_ADMITTED", "zmq")
         self.assertTrue(self.call(gateway, "#!::u=other,m=publish").connected)
+
+    @live(real_srt={}, data=OPEN)
+    def test_after_the_handshake(self, gateway: Gateway) -> None:
+        """Who was let in by what was so a moment ago is told, and not left to find out."""
+        watcher, port = gateway.fe11(), gateway.srt[0]
+        handshakes = gateway.service.data.srt.handshakes
+        for name in ("changed", "refresh"):  # it goes on deciding by the empty port
+            self.patch(handshakes, name, lambda: None)
+        self.call(gateway, "#!::u=one,m=publish")
+        self.ready(watcher, port)
+        told = 0
+        for _ in range(CALLERS):
+            caller = self.call(gateway, "#!::u=two,m=publish", peeridletimeo=600_000)
+            try:
+                self.assertRaises(Ended, caller.receive, 20)
+                told += 1
+            except self.failureException:
+                pass  # it stood still itself, as it can on a busy machine
+            caller.close()
+        self.assertGreaterEqual(told, CALLERS - 1)
 
     @live(real_srt={}, data={**OPEN, "drain_timeout": 20.0})
     def test_draining(self, gateway: Gateway) -> None:

@@ -198,6 +198,32 @@ class Waits(EngineCase):
         gone = self.wait(sock, Waiting(keeps=True), reads=True)
         self.assertEqual(gone.get(timeout=LIMIT), "gone")
 
+    def turned_away(self, came: float) -> tuple[int, SrtPeer]:
+        """One that waits, and is turned away; its socket, and its peer."""
+        sock, peer = self.pair()
+        self.wait(sock, Waiting(keeps=True), reads=True)
+        self.done(lambda: self.engine.turn_away(sock, came))
+        return sock, peer
+
+    def test_turned_away(self) -> None:
+        sock, peer = self.turned_away(0.0)
+        self.assertFalse(self.done(lambda: self.engine.has(sock)))
+        self.assertRaises(Ended, peer.receive)
+
+    def test_turned_away_later(self) -> None:
+        """Not before the peer knows that it is connected."""
+        sock, peer = self.turned_away(time.monotonic())
+        self.assertRaises(Ended, peer.receive)
+        self.assertFalse(self.done(lambda: self.engine.has(sock)))
+
+    def test_turned_away_at_the_end(self) -> None:
+        """Or as soon as the engine stops."""
+        sock, peer = self.turned_away(time.monotonic() + LIMIT)
+        self.assertTrue(self.done(lambda: self.engine.has(sock)))
+        self.assertTrue(peer.connected)
+        self.stop()
+        self.assertRaises(Ended, peer.receive)
+
     def test_buffered(self) -> None:
         """Its bytes stay with libsrt."""
         sock, peer = self.pair(transtype=1)

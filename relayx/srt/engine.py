@@ -31,6 +31,11 @@ SETTLE = 0.02
 to a caller before it knows that it is connected, and sends it again only when more comes behind
 it, or after seconds."""
 
+KNOWN = 0.1
+"""Seconds after a handshake before which nobody is turned away: a caller that is closed before it
+knows that it is connected takes no notice (seen with libsrt 1.5.1), and finds out by itself after
+five seconds."""
+
 LOOK_EVERY = 0.01
 EARLY_LIMIT = 65536
 """Bytes that are kept of what a BE sends before its first session (contract section 6)."""
@@ -136,6 +141,7 @@ class Engine:
         self._waiting: dict[int, tuple[Waiting, Callable[[], None]]] = {}
         self._readers: dict[int, Callable[[Event], None]] = {}
         self._owners: dict[int, Party] = {}
+        self._leaving: dict[int, float] = {}  # when they are to be closed, by time.monotonic()
         self._buffer = library.ffi.new(f"char[{MESSAGE_ROOM}]")
         self._view = library.ffi.buffer(self._buffer, MESSAGE_ROOM)
 
@@ -252,8 +258,26 @@ class Engine:
                 messages.append(view[:size])
         return messages, False
 
+    def turn_away(self, sock: int, came: float) -> None:
+        """Close a socket that waits, but not before its peer knows that it is connected.
+
+        :param came: when its handshake was, by time.monotonic().
+        """
+        known = came + KNOWN
+        if time.monotonic() < known and self.is_connected(sock):
+            self._leaving[sock] = known
+        else:
+            self.close(sock)
+
+    def _close_known(self, now: float) -> bool:
+        """Close those that leave and know by now; whether others do not."""
+        for sock in [sock for sock, known in self._leaving.items() if now >= known]:
+            self.close(sock)
+        return bool(self._leaving)
+
     def close(self, sock: int) -> None:
         """Close a socket; what it has not sent is lost."""
+        self._leaving.pop(sock, None)
         self._owners.pop(sock, None)
         self._waiting.pop(sock, None)
         self._readers.pop(sock, None)
@@ -285,8 +309,8 @@ class Engine:
     def _run(self) -> None:
         next_count = time.monotonic() + COUNT_EVERY
         while not self._stopping:
-            busy = False
             now = time.monotonic()
+            busy = self._close_known(now)
             for party in self.parties:
                 busy = party.look(now) or busy
             if now >= next_count:

@@ -219,7 +219,7 @@ class SrtPlane:
         connection = self._connections.get(link)
         if connection is not None:
             self._forget(connection, by_peer=by_peer)
-            self._engine.order(self._engine.close, connection.sock)
+            self._engine.order(self._engine.turn_away, connection.sock, connection.came)
 
     def pair(self, effect: fx.Pair) -> None:
         """Make a session of two connections."""

@@ -220,6 +220,31 @@ class Links(NumbersCase):
         )
         self.assertEqual(scrape_of(gateway).of("srt_rejected_total", code="1409"), 0)
 
+    def leaves(self, gateway: Gateway, be: SrtPeer) -> None:
+        """What is sent while the FE's end is seen was not dropped for it."""
+        fe = self.watcher(gateway, FE)
+        feeding = Feeding(gateway, be)
+        for _ in range(20):
+            fe.receive()
+        fe.close()
+        (ended,) = self.until(lambda: self.lines(gateway, "session_end"), "over")
+        feeding.end()
+        self.assertTrue(ended.text.endswith("BE to FE"), ended.text)
+        self.assertIn("fe_closed, the FE closed its connection; 0 bytes FE to BE", ended.text)
+        self.assertNotIn("messages_dropped", ended.fields)
+        found = scrape_of(gateway).of(
+            "relayx_srt_messages_dropped_total", port=str(gateway.srt[0]), role="FE"
+        )
+        self.assertEqual(found, 0)
+
+    @live(real_srt={"fan_out": 2, "snddropdelay": 30_000}, data=OPEN, http=HTTP)
+    def test_who_leaves_a_stream_of_many(self, gateway: Gateway) -> None:
+        self.leaves(gateway, self.publisher(gateway))
+
+    @live(real_srt={"snddropdelay": 30_000}, data=OPEN, http=HTTP)
+    def test_who_leaves_its_own(self, gateway: Gateway) -> None:
+        self.leaves(gateway, self.publisher(gateway))
+
 
 class Impaired(NumbersCase):
     """Retransmissions as they were, by the account of the tests' own proxy."""

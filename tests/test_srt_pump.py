@@ -287,14 +287,18 @@ class Behaviour(PumpCase):
         self.assertEqual(self.received(right, 600), messages)
 
     def test_target_is_gone(self) -> None:
-        """What is for it is dropped and counted."""
-        (one, left), (two, _right) = self.pair(), self.pair()
-        self.pump.join(one, two, holds=True)
+        """It misses nothing: what is for it is not counted, as dropped for it neither."""
+        (one, left), (two, _right), (three, other) = self.pair(), self.pair(), self.pair()
+        for target in (two, three):
+            self.pump.join(one, target, holds=False)
         self.pump.remove(two)
         self.library.close(two)
-        left.send(b"nowhere")
-        self.until(lambda: self.pump.counted(one, two).dropped == 1)
-        self.assertEqual(self.pump.counted(one, two), Counts(0, 0, 1, 7, 0.0))
+        messages = numbered(0, 5)
+        for message in messages:
+            left.send(message)
+        self.assertEqual(self.received(other, 5), messages)
+        self.until(lambda: self.pump.counted(one, three).messages == 5)
+        self.assertEqual(self.pump.counted(one, two), Counts())
 
     def test_target_goes_while_it_is_waited_for(self) -> None:
         """Its source is read on, and what it held is dropped."""

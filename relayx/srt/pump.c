@@ -361,10 +361,12 @@ static void give(relayx_pump *p, spot *s, lane *l, const char *data, int size)
     int code = sent < 0 && !l->failed ? p->srt.error(NULL) : 0;
     if (code && is_over(code))
         l->failed = 1;
+    if (l->failed) /* it is gone, and has not missed anything */
+        return;
     if (code == OVERSIZE)
         l->counts.oversize++;
     spot *to = find(p, l->to);
-    if (l->failed || code == OVERSIZE || !l->holds || !to || (!l->held && !(l->held = malloc(ROOM)))) {
+    if (code == OVERSIZE || !l->holds || !to || (!l->held && !(l->held = malloc(ROOM)))) {
         l->counts.dropped++;
         l->counts.dropped_bytes += size;
         return;

@@ -56,8 +56,8 @@ class Event(NamedTuple):
 class Counts(NamedTuple):
     """What went one way between two sockets.
 
-    :ivar dropped: messages that the receiving side had no room for, that it is gone for, or that
-        are longer than a packet to it.
+    :ivar dropped: messages that the receiving side had no room for, or that are longer than a
+        packet to it. What comes for one that is gone is nobody's, and not counted.
     :ivar stalled: seconds for which the sending side was not read because of the other.
     :ivar oversize: the messages of `dropped` that are longer than a packet.
     """

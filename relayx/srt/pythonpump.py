@@ -279,27 +279,30 @@ class PythonPump:
         return moved
 
     def _give(self, lane: _Lane, size: int) -> None:
-        if not lane.failed:
-            sent = self._lib.srt_sendmsg(lane.target, self._buffer, size, -1, 1)
-            if sent == size:
-                lane.messages += 1
-                lane.bytes += size
-                return
-            code = self._lib.srt_getlasterror(self._ffi.NULL) if sent < 0 else 0
-            is_oversize = code == _OVERSIZE
-            lane.oversize += is_oversize
-            lane.failed = bool(code) and code // 1000 != _AGAIN and not is_oversize
-            target = self._spots.get(lane.target)
-            if lane.holds and not is_oversize and target is not None and not lane.failed:
-                lane.held = bytes(self._view[max(0, sent) : size])
-                lane.bytes += max(0, sent)
-                lane.held_since = time.monotonic()
-                self._held.add(lane)
-                lane.source.stuck = True
-                target.blocked_by = lane
-                self._watch(target)
-                self._watch(lane.source)
-                return
+        if lane.failed:  # it is gone, and has not missed anything
+            return
+        sent = self._lib.srt_sendmsg(lane.target, self._buffer, size, -1, 1)
+        if sent == size:
+            lane.messages += 1
+            lane.bytes += size
+            return
+        code = self._lib.srt_getlasterror(self._ffi.NULL) if sent < 0 else 0
+        is_oversize = code == _OVERSIZE
+        lane.oversize += is_oversize
+        lane.failed = bool(code) and code // 1000 != _AGAIN and not is_oversize
+        if lane.failed:
+            return
+        target = self._spots.get(lane.target)
+        if lane.holds and not is_oversize and target is not None:
+            lane.held = bytes(self._view[max(0, sent) : size])
+            lane.bytes += max(0, sent)
+            lane.held_since = time.monotonic()
+            self._held.add(lane)
+            lane.source.stuck = True
+            target.blocked_by = lane
+            self._watch(target)
+            self._watch(lane.source)
+            return
         lane.dropped += 1
         lane.dropped_bytes += size
 

@@ -163,7 +163,7 @@ class Sessions:
                 self._gauges[sock] = Gauge(session.began, engine.library.statistics(sock))
         session.fe_dropping = Dropping(session.began, self._gauges[fe].state.send_dropped)
         session.be_dropping = Dropping(session.began, self._gauges[be].state.send_dropped)
-        early = (of_be.early or ()) if of_be is not None else ()
+        early = (of_be.early or ()) if of_be is not None and fe not in gone else ()
         send = engine.library.lib.srt_sendmsg
         sent = [send(fe, message, len(message), -1, 1) for message in early]
         session.early = Counts(

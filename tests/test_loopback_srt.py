@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from tests.live import Gateway, live
+from tests.guide_peer import DEADLINE, WasResetError
+from tests.live import Data11, Gateway, live
 from tests.srt_live import BE, FE, KEEP, OPEN, SrtCase, numbered
 from tests.test_loopback_data_close import too_slow_after, unless_too_slow
 
@@ -190,6 +191,36 @@ class SessionTests(SrtCase):
         fe.close()
         self.assertEqual(be.receive(sum(map(len, messages))), b"".join(messages))
         self.assertEqual(be.rest(), (b"", "end"))
+
+    @live(real_srt={"bridge": True}, data=OPEN)
+    def test_bridge_to_one_that_goes_on(self, gateway: Gateway) -> None:
+        """Who sends by TCP to one that has closed, which is gone altogether, is closed too."""
+        port, witness = gateway.srt[0], gateway.fe11("eye", source="127.0.0.1")
+        for role, streamid in (
+            ("BE", "#!::u=eye,x-role=FE"),
+            ("FE", "#!::x-role=BE,x-on-fe-close=close"),
+        ):
+            if role == "BE":
+                by_tcp = gateway.waiting(port, "store")
+                peer = self.call(gateway, streamid)
+            else:
+                peer = self.call(gateway, streamid)
+                self.ready(witness, port)
+                by_tcp = gateway.entering(port, "eye")
+            by_tcp.expect("RLX1PAIRED")
+            peer.send(b"the last")
+            self.assertEqual(by_tcp.receive(8), b"the last")
+            peer.close()
+            self.assertRaises(WasResetError, self.goes_on, by_tcp)
+            end = witness.expect("session_end")
+            self.assertEqual(end["cause"], "be_closed" if role == "FE" else "fe_closed")
+            self.empty(witness, port)
+
+    def goes_on(self, by_tcp: Data11) -> None:
+        """Send until the connection is over."""
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            by_tcp.send(bytes(1000))
 
     @live(real_srt={}, data=OPEN)
     def test_buffer_mode(self, gateway: Gateway) -> None:

@@ -295,6 +295,12 @@ class Session:
             return
         if fe.ended and be.ended and fe.transport.all_delivered and be.transport.all_delivered:
             self._end()
+            return
+        for side, other in ((fe, be), (be, fe)):
+            # One that closes by SRT takes no more either, and by TCP both streams had ended.
+            if side.gone and other.transport.all_delivered:
+                self._end()
+                return
 
     def _review_kept(self, now: float) -> None:
         fe, be = self.fe, self.be

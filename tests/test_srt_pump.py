@@ -259,6 +259,21 @@ class Behaviour(PumpCase):
         self.pump.remove(one)
         self.assertEqual(self.pump.run(0.01), [])
 
+    def test_end_with_what_is_due_later_than_its_latency(self) -> None:
+        """As it is after a slow handshake, from which libsrt counts."""
+        (one, left), (two, right) = self.pair(latency=400), self.pair()
+        self.pump.remove(one)
+        self.pump.add(one, reads=False, latency=0)
+        self.pump.join(one, two, holds=True)
+        messages = numbered(0, 50)
+        for message in messages:
+            left.send(message)
+        left.drain()
+        left.close()
+        self.until(lambda: self.happened(one, What.ENDED))
+        self.assertEqual(self.pump.counted(one, two).messages, 50)
+        self.assertEqual(self.received(right, 50), messages)
+
     def test_ended_before_it_was_joined(self) -> None:
         (one, left), (two, right) = self.pair(latency=200), self.pair()
         left.send(b"left behind")

@@ -22,7 +22,7 @@ from relayx.net.proxy import Address
 from relayx.net.tcp import Failure
 from relayx.srt.dropping import Dropped, Dropping
 from relayx.srt.engine import MEASURE_EVERY, SETTLE, Engine
-from relayx.srt.pump import Event, What
+from relayx.srt.pump import Event, What, is_done
 from relayx.srt.session import DELIVERY_LIMIT, play_time
 from relayx.srt.statistics import Gauge, LinkState
 
@@ -167,7 +167,9 @@ class Wires:
         busy = False
         for wire in list(self._wires.values()):
             if wire.broken_until is not None:
-                if not self._read(wire) and now >= wire.broken_until:
+                if not self._read(wire) and is_done(
+                    self._engine.library, wire.sock, wire.broken_until, now
+                ):
                     self.close(wire.sock)
                     continue
             elif wire.closing and self._is_played(wire, now):

@@ -26,6 +26,8 @@
 #define TURN 512     /* messages of one spot before others have their turn */
 #define READY_MOST 256
 #define BUCKETS 1024
+#define RCVDATA 20 /* SRTO_RCVDATA: packets that have come and were not received */
+#define SPARE_NS 5000000000 /* libsrt: a slow handshake has all that follows it due that much later */
 #define HELD_MS 20 /* libsrt gives up what is too late only where something is sent */
 
 /* SRT_MSGCTRL of srt.h */
@@ -46,6 +48,7 @@ typedef struct {
     int (*add)(int, int, const int *);
     int (*update)(int, int, const int *);
     int (*remove)(int, int);
+    int (*option)(int, int, void *, int *);
 } srt_calls;
 
 typedef struct spot spot;
@@ -131,6 +134,7 @@ relayx_pump *relayx_new(const uintptr_t *calls, int eid, int wake, int pace_us)
     p->srt.update = (int (*)(int, int, const int *))calls[5];
     p->srt.remove = (int (*)(int, int))calls[6];
     p->srt.recv2 = (int (*)(int, char *, int, message_control *))calls[7];
+    p->srt.option = (int (*)(int, int, void *, int *))calls[8];
     p->eid = eid;
     p->wake = wake;
     p->pace_us = pace_us;
@@ -417,6 +421,17 @@ static int receive(relayx_pump *p, spot *s, int *skip)
     return size;
 }
 
+/* Whether nothing more can come due of a spot that has ended. */
+static int is_done(relayx_pump *p, spot *s)
+{
+    int64_t now = now_ns();
+    int32_t left = 0;
+    int size = sizeof left;
+    if (now < s->broken_until)
+        return 0;
+    return now >= s->broken_until + SPARE_NS || p->srt.option(s->sock, RCVDATA, &left, &size) < 0 || !left;
+}
+
 /* Move what a spot has; 1 where it has ended and nothing more can come. */
 static int move(relayx_pump *p, spot *s, int *moved)
 {
@@ -436,7 +451,7 @@ static int move(relayx_pump *p, spot *s, int *moved)
         if (code / 1000 == AGAIN)
             return 0;
         end(p, s);
-        return now_ns() >= s->broken_until;
+        return is_done(p, s);
     }
     return 0;
 }

@@ -13,7 +13,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
-from relayx.srt.binding import EPOLL_IN, Library
+from relayx.srt.binding import EPOLL_IN, Library, SrtError
 
 try:
     _compiled: ModuleType | None = import_module("relayx.srt._pump")
@@ -23,9 +23,13 @@ except ImportError:
 PACE_US = 2000
 """Microseconds after a turn in which messages moved: several at once cost less than one each."""
 
+SPARE = 5.0
+"""Seconds behind the latency in which what a side had sent before its end may still come due:
+libsrt counts from its handshake, and has all that follows a slow one due that much later."""
+
 _CALLS = (
     "srt_recvmsg", "srt_sendmsg", "srt_getlasterror", "srt_epoll_wait", "srt_epoll_add_usock",
-    "srt_epoll_update_usock", "srt_epoll_remove_usock", "srt_recvmsg2",
+    "srt_epoll_update_usock", "srt_epoll_remove_usock", "srt_recvmsg2", "srt_getsockflag",
 )  # fmt: skip
 _EVENTS = 256
 
@@ -142,6 +146,19 @@ def receive_timed(library: Library, sock: int, room: Any, size: int) -> tuple[in
     """srt_recvmsg: what it returns, and when the message is due, in seconds of time.monotonic()."""
     control = library.ffi.new("SRT_MSGCTRL *")
     return library.lib.srt_recvmsg2(sock, room, size, control), control.srctime / 1e6
+
+
+def is_done(library: Library, sock: int, until: float, now: float) -> bool:
+    """Whether nothing more can come due of a socket that has ended.
+
+    :param until: its latency after its end.
+    """
+    if now < until:
+        return False
+    try:
+        return now >= until + SPARE or not library.get(sock, "rcvdata")
+    except SrtError:  # it is closed
+        return True
 
 
 class CPump:

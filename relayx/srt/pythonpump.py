@@ -6,7 +6,7 @@ import os
 import time
 
 from relayx.srt.binding import EPOLL_ERR, EPOLL_IN, EPOLL_OUT, Library
-from relayx.srt.pump import PACE_US, Counts, Event, What, new_epoll, receive_timed
+from relayx.srt.pump import PACE_US, Counts, Event, What, is_done, new_epoll, receive_timed
 
 _EVENTS = 256
 _ROOM = 65536
@@ -196,7 +196,7 @@ class PythonPump:
             if not spot.stuck:
                 now, count = time.monotonic(), self._move(spot)
                 moved += count
-                if not count and now >= (spot.broken_until or 0.0):
+                if not count and is_done(self._library, spot.sock, spot.broken_until or 0.0, now):
                     del self._tails[spot.sock]
                     found.append(Event(spot.sock, What.ENDED))
         return found, moved

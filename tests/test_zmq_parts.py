@@ -11,7 +11,9 @@ from relayx.zmq.settings import BrokerSettings, Pattern, Role, Side
 from tests.zmq_brokers import NO_ZMQ
 
 if NO_ZMQ is None:
-    from relayx.zmq.exchange import Pending
+    import zmq
+
+    from relayx.zmq.exchange import LONGEST, Pending, envelope_of
 
 
 class CountTests(SynchronousTestCase):
@@ -75,3 +77,27 @@ class PendingTests(SynchronousTestCase):
         for envelope in (b"a", b"b", b"c"):
             pending.answered((envelope,), 10.0)
         self.assertEqual((self.count.read().count, self.count.read().sum), (2, 17.0))
+
+
+class EnvelopeTests(SynchronousTestCase):
+    """By what a request and its answer know each other"""
+
+    skip = NO_ZMQ
+
+    def envelope(self, *parts: bytes) -> tuple[bytes, ...]:
+        """Of a message of these parts."""
+        return envelope_of([zmq.Frame(part) for part in parts])
+
+    def test_parts(self) -> None:
+        """Everything before the empty part; where none is, by whom it came."""
+        self.assertEqual(self.envelope(b"id", b"hop", b"", b"body", b""), (b"id", b"hop"))
+        self.assertEqual(self.envelope(b"id", b"body"), (b"id",))
+        self.assertEqual(self.envelope(b"", b"body"), ())
+
+    def test_bounded(self) -> None:
+        """What stands before the empty part is kept up to a size, of one part or of many."""
+        rest = LONGEST - len(b"id")
+        self.assertEqual(self.envelope(b"id", bytes(rest), b"", b"body"), (b"id", bytes(rest)))
+        for long in ([bytes(rest + 1)], [b"x"] * (rest + 1)):
+            self.assertEqual(self.envelope(b"id", *long, b"", b"body"), (b"id",))
+        self.assertEqual(self.envelope(bytes(LONGEST + 1), b"", b"body"), ())

@@ -20,6 +20,8 @@ from relayx.zmq.counts import DurationCount
 
 MOST = 65_536
 """Requests without an answer that are remembered; beyond, the oldest are forgotten."""
+LONGEST = 8192
+"""Bytes of an envelope that are remembered: each ROUTER on the way adds up to 255."""
 _BURST = 100
 """Messages of one side before the other has its turn."""
 
@@ -183,10 +185,17 @@ class Exchange:
 
 
 def envelope_of(message: list[zmq.Frame]) -> tuple[bytes, ...]:
-    """The parts before the empty one; the first alone where none is."""
+    """The parts before the empty one; the first alone where none is, or not within `LONGEST`.
+
+    Whoever puts messages of any size before it does not have them kept here.
+    """
     envelope: list[bytes] = []
+    size = 0
     for part in message:
         if not len(part):
             return tuple(envelope)
+        size += len(part)
+        if size > LONGEST:
+            break
         envelope.append(part.bytes)
     return tuple(envelope[:1])

@@ -166,8 +166,9 @@ class Brokering:
     def drain(self) -> Deferred[None]:
         """Fires once nothing moves any more, as far as libzmq tells.
 
-        That is where, of two looks, the second finds no message more, and no backend that takes
-        nothing. Who is connected stays so; whoever comes is refused by the doors.
+        That is where, of two looks, the second finds no message more, no backend that takes
+        nothing, and no request without its answer. Who is connected stays so; whoever comes is
+        refused by the doors.
         """
         if self._brokers is None:
             return succeed(None)
@@ -209,7 +210,8 @@ class Brokering:
             return
 
         def looked(now: tuple[Statistics, ...]) -> None:
-            if now == before and not any(one.stalled for one in now):
+            waits = any(one.stalled for one in now) or any(one.unanswered for one in self.running)
+            if now == before and not waits:
                 done.callback(None)
             else:
                 self._later("drain", READ_EVERY / 10, self._look_drained, done, now)

@@ -489,6 +489,25 @@ class Stopping(BrokerCase):
         gateway.stop().result(60)
         self.assertEqual(_threads(), [])
 
+    @brokered({"pattern": "req_rep"}, data={"drain_timeout": NEVER})
+    def test_answers(self, gateway: Brokered) -> None:
+        """A request that is with a REP gets its answer, however long nothing moves."""
+        req, rep = gateway.meeting.connect("REQ"), gateway.meeting.connect("REP")
+        req.send(b"slow")
+        self.assertEqual(rep.recv(), b"slow")
+        looks: set[float] = set()
+
+        def looked() -> None:
+            if next_look := gateway.service.brokering._calls.get("drain"):
+                looks.add(next_look.getTime())
+
+        stopped = gateway.stop()
+        until(lambda: in_the_reactor(looked) or stopped.done() or len(looks) > 3)
+        rep.send(b"answer")
+        self.assertEqual(req.recv(), b"answer")
+        stopped.result(60)
+        self.assertEqual(_threads(), [])
+
     @brokered({**PUSHED, "sndhwm": 1, "rcvhwm": 0}, data={"drain_timeout": NEVER}, http=HTTP)
     def test_stuck(self, gateway: Brokered) -> None:
         """Where a backend takes nothing, it takes drain_timeout; nobody new is taken meanwhile."""

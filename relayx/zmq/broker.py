@@ -102,6 +102,11 @@ class Broker:
         return self._mover.times.read() if self.settings.pattern is Pattern.REQ_REP else None
 
     @property
+    def unanswered(self) -> int:
+        """Requests that it has taken and whose answers may still come; 0 of other patterns."""
+        return 0 if self._ended else self._mover.pending.waiting
+
+    @property
     def moved(self) -> Statistics:
         """What it had moved when it was asked last."""
         return self._before + self._last

@@ -40,6 +40,11 @@ class Pending:
         self._asked: OrderedDict[tuple[bytes, ...], deque[float]] = OrderedDict()
         self._count = 0
 
+    @property
+    def waiting(self) -> int:
+        """How many are remembered; from any thread. One whose REP has gone waits for ever."""
+        return self._count
+
     def asked(self, envelope: tuple[bytes, ...], now: float) -> None:
         """A request came at `now`, in seconds of any clock."""
         self._asked.setdefault(envelope, deque()).append(now)

@@ -33,6 +33,7 @@ class Mover:
     :ivar endpoints: what is listened on.
     :ivar failure: why it ended by itself; None where it did not.
     :ivar times: from requests to answers.
+    :ivar pending: requests without an answer.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Mover:
         self.endpoints: dict[Role, str] = {}
         self.failure: BrokerError | None = None
         self.times = DurationCount()
+        self.pending = Pending(self.times)
         self._attendant = attendant
         self._settings = settings
         self._name = name
@@ -127,7 +129,7 @@ class Mover:
                 return
 
     def _exchange(self, frontend: Socket, backend: Socket, control: Socket) -> None:
-        exchange = Exchange(frontend, backend, Pending(self.times))
+        exchange = Exchange(frontend, backend, self.pending)
         while True:
             exchange.run(control)
             control.send(words.HELD)

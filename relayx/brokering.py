@@ -31,6 +31,8 @@ READ_EVERY = 1.0
 TELL_EVERY = 0.1
 LOG_EVERY = 5.0
 """Least seconds between two ``port_state``, and two log lines, about connections of a broker."""
+ANSWERED_WITHIN = 60.0
+"""Seconds: what was asked longer before a stop is taken for lost, with its REP or its REQ."""
 STOP_WITHIN = 5.0
 """Seconds beyond ``linger`` after which a stop is taken to hang."""
 
@@ -167,13 +169,13 @@ class Brokering:
         """Fires once nothing moves any more, as far as libzmq tells.
 
         That is where, of two looks, the second finds no message more, no backend that takes
-        nothing, and no request without its answer. Who is connected stays so; whoever comes is
-        refused by the doors.
+        nothing, and no request without its answer but older ones. Who is connected stays so;
+        whoever comes is refused by the doors.
         """
         if self._brokers is None:
             return succeed(None)
         done: Deferred[None] = Deferred()
-        self._look_drained(done, None)
+        self._look_drained(done, None, self._reactor.seconds() - ANSWERED_WITHIN)
         return done
 
     def stop(self) -> Deferred[None]:
@@ -203,18 +205,23 @@ class Brokering:
         self._say("error", "broker", "the brokers do not end; they are left behind")
         done.callback(None)
 
-    def _look_drained(self, done: Deferred[None], before: tuple[Statistics, ...] | None) -> None:
+    def _look_drained(
+        self, done: Deferred[None], before: tuple[Statistics, ...] | None, since: float
+    ) -> None:
         brokers = self._brokers
         if brokers is None:  # stopped meanwhile
             done.callback(None)
             return
 
         def looked(now: tuple[Statistics, ...]) -> None:
-            waits = any(one.stalled for one in now) or any(one.unanswered for one in self.running)
+            recent = self._reactor.seconds() - since
+            waits = any(one.stalled for one in now) or any(
+                one.owes_answers(recent) for one in self.running
+            )
             if now == before and not waits:
                 done.callback(None)
             else:
-                self._later("drain", READ_EVERY / 10, self._look_drained, done, now)
+                self._later("drain", READ_EVERY / 10, self._look_drained, done, now, since)
 
         self._statistics(brokers).addCallback(looked)
 

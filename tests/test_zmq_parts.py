@@ -78,6 +78,18 @@ class PendingTests(SynchronousTestCase):
             pending.answered((envelope,), 10.0)
         self.assertEqual((self.count.read().count, self.count.read().sum), (2, 17.0))
 
+    def test_recent(self) -> None:
+        """Whether one waits that came late enough, the last of its asker's included."""
+        pending = Pending(self.count)
+        self.assertFalse(pending.any_since(0.0))
+        for envelope, now in ((b"a", 1.0), (b"b", 2.0), (b"a", 3.0)):
+            pending.asked((envelope,), now)
+        found = [pending.any_since(when) for when in (1.0, 3.0, 3.1)]
+        self.assertEqual(found, [True, True, False])
+        pending.answered((b"a",), 4.0)
+        pending.answered((b"a",), 4.0)
+        self.assertEqual([pending.any_since(when) for when in (2.0, 2.1)], [True, False])
+
 
 class EnvelopeTests(SynchronousTestCase):
     """By what a request and its answer know each other"""

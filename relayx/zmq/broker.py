@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -101,10 +102,9 @@ class Broker:
         """From a REQ's request to its answer; None where the pattern is another."""
         return self._mover.times.read() if self.settings.pattern is Pattern.REQ_REP else None
 
-    @property
-    def unanswered(self) -> int:
-        """Requests that it has taken and whose answers may still come; 0 of other patterns."""
-        return 0 if self._ended else self._mover.pending.waiting
+    def owes_answers(self, seconds: float) -> bool:
+        """Whether it has taken requests within so many seconds that have no answer yet."""
+        return not self._ended and self._mover.pending.any_since(time.monotonic() - seconds)
 
     @property
     def moved(self) -> Statistics:

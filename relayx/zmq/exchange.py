@@ -40,10 +40,16 @@ class Pending:
         self._asked: OrderedDict[tuple[bytes, ...], deque[float]] = OrderedDict()
         self._count = 0
 
-    @property
-    def waiting(self) -> int:
-        """How many are remembered; from any thread. One whose REP has gone waits for ever."""
-        return self._count
+    def any_since(self, when: float) -> bool:
+        """Whether one waits that came at `when` or later; from any thread.
+
+        One whose REP or REQ has gone waits for ever.
+        """
+        # One call each, in which no other thread has its turn.
+        for times in reversed(list(self._asked.values())):
+            if any(asked >= when for asked in tuple(times)):
+                return True
+        return False
 
     def asked(self, envelope: tuple[bytes, ...], now: float) -> None:
         """A request came at `now`, in seconds of any clock."""

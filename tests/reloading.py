@@ -15,7 +15,8 @@ from relayx.config.load import Environment, Sources
 from relayx.impact import Impact
 from relayx.origin import Origin
 from relayx.service import GatewayService
-from tests.live import SECRET, Gateway, config_text, hosted, on_free_ports, random_host, settings
+from tests.live import SECRET, Gateway, hosted, on_free_ports, random_host, settings
+from tests.live_process import config_text
 
 
 def in_the_reactor(call: Callable[..., Any], *args: Any) -> Any:

@@ -13,7 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from relayx.audit import AUDITED, MOST_WAITING, AuditLog
 from relayx.listening import StartError
-from tests.live import SECRET, Gateway, Peers, live, random_host, service_for, twistd
+from tests.live import SECRET, Gateway, Peers, live, random_host, service_for
+from tests.live_process import twistd
 
 FULL = "/dev/full"
 """A file that can be opened and takes nothing, as on a full disk."""

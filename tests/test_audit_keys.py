@@ -12,7 +12,8 @@ from twisted.trial.unittest import TestCase
 
 from relayx.security.keyring import rotate
 from relayx.security.keys import KeyType
-from tests.live import SECRET, twistd
+from tests.live import SECRET
+from tests.live_process import twistd
 from tests.relayx_process import run_relayx
 from tests.signing import KeyFiles, SigningControl, envelope, signed
 from tests.test_reload_process import hang_up

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SkipTest, TestCase
 
 from tests.cpu import slowness
 from tests.crowd import CHANGES, Client, Crowd, Scraper
-from tests.live import Timed, twistd
+from tests.live_process import Timed, twistd
 from tests.scrapes import Scrape
 from tests.turns import Turn
 

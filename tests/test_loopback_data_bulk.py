@@ -10,7 +10,8 @@ import time
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import DEADLINE, Data
-from tests.live import Gateway, live, twistd
+from tests.live import Gateway, live
+from tests.live_process import twistd
 
 MIB = 1 << 20
 BLOCK = random.Random(7).randbytes(MIB + 3)

@@ -19,8 +19,9 @@ from relayx.listening import StartError
 from tests.data_certificates import NAME, data_tls, pair, write_pair
 from tests.data_tls_peer import TlsData, pair_over
 from tests.guide_peer import DEADLINE, Data, hello_line
-from tests.live import LATE, NEVER, Gateway, live, random_host, service_for, twistd
+from tests.live import LATE, NEVER, Gateway, live, random_host, service_for
 from tests.live import Peers as Unstarted
+from tests.live_process import twistd
 from tests.test_loopback_data_bulk import BLOCK, MIB
 
 TLS = {"tls": data_tls()}

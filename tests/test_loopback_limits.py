@@ -13,7 +13,8 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import Control, Data, EndedError, Peer, WasResetError
-from tests.live import CONTROL_PORT, SECRET, Gateway, Peers, Timed, live, twistd
+from tests.live import CONTROL_PORT, SECRET, Gateway, Peers, live
+from tests.live_process import Timed, twistd
 from tests.test_loopback_data_corners import gateway_held
 from tests.test_loopback_proxy import BALANCER, TRUSTED, version_2
 

@@ -14,7 +14,8 @@ from twisted.trial.unittest import TestCase
 
 from relayx.security import secrethash
 from tests.guide_peer import message
-from tests.live import SECRET, Data11, Gateway, Peers, live, twistd
+from tests.live import SECRET, Data11, Gateway, Peers, live
+from tests.live_process import twistd
 
 OWN = "the-cameras-own-secret"
 PREVIOUS = "the-secret-before-this-one"

@@ -17,13 +17,8 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import DEADLINE, Control
-from tests.live import (
-    CONTROL_PORT,
-    SECRET,
-    Subprocess,
-    killed_in_the_end,
-    random_host,
-)
+from tests.live import CONTROL_PORT, SECRET, random_host
+from tests.live_process import Subprocess, killed_in_the_end
 
 LISTENING = "0A"
 """The state of a listening socket in /proc/net/tcp."""

@@ -17,7 +17,8 @@ from twisted.trial.unittest import TestCase
 
 from tests.cpu import slowness
 from tests.guide_peer import DEADLINE, Control
-from tests.live import TIMEOUT, Subprocess, killed_in_the_end, random_host, twistd
+from tests.live import TIMEOUT, random_host
+from tests.live_process import Subprocess, killed_in_the_end, twistd
 from tests.relayx_process import environment
 from tests.srt_live import BE, FE, MISSING, OPEN, SrtCase, number_of
 

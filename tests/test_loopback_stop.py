@@ -20,12 +20,11 @@ from tests.live import (
     BindError,
     Gateway,
     Peers,
-    Subprocess,
     live,
     random_host,
     service_for,
-    twistd,
 )
+from tests.live_process import Subprocess, twistd
 from tests.test_loopback_data_hello import an_fe_waits
 
 

@@ -11,7 +11,8 @@ from twisted.trial.unittest import TestCase
 
 from relayx.net.steady import Steady, time_of_day
 from tests.guide_peer import DEADLINE
-from tests.live import Subprocess, killed_in_the_end, random_host
+from tests.live import random_host
+from tests.live_process import Subprocess, killed_in_the_end
 
 
 class Clocks:

@@ -15,7 +15,8 @@ from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import DEADLINE, Control, Data
 from tests.hosts import NEAR, TwoHosts
-from tests.live import LATE, SECRET, Control11, Data11, twistd
+from tests.live import LATE, SECRET, Control11, Data11
+from tests.live_process import twistd
 
 KEEPALIVE = 1.0
 

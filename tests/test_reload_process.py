@@ -18,7 +18,8 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from tests.guide_peer import DEADLINE, Data
-from tests.live import NEVER, SECRET, Subprocess, killed_in_the_end, random_host, twistd
+from tests.live import NEVER, SECRET, random_host
+from tests.live_process import Subprocess, killed_in_the_end, twistd
 from tests.relayx_process import run_relayx
 
 CHUNK = 1 << 16

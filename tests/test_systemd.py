@@ -18,17 +18,8 @@ from twisted.trial.unittest import TestCase
 from relayx.net.inherited import Inherited
 from relayx.systemd import Notifier
 from tests.guide_peer import DEADLINE, Control, Data
-from tests.live import (
-    CONTROL_PORT,
-    SECRET,
-    Control11,
-    Data11,
-    Peers,
-    Subprocess,
-    killed_in_the_end,
-    random_host,
-    service_for,
-)
+from tests.live import CONTROL_PORT, SECRET, Control11, Data11, Peers, random_host, service_for
+from tests.live_process import Subprocess, killed_in_the_end
 from tests.tls_live import NAME, Trust
 
 _WRAPPER = """

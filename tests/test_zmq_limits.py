@@ -12,7 +12,8 @@ from twisted.trial.unittest import TestCase
 
 from relayx import brokering
 from tests.admin_peer import until
-from tests.live import NEVER, twistd
+from tests.live import NEVER
+from tests.live_process import twistd
 from tests.reloading import in_the_reactor
 from tests.scrapes import scrape_of
 from tests.test_loopback_process import Limited

@@ -18,17 +18,8 @@ from relayx.cli import __main__ as group
 from relayx.config.zmq import BrokerSecurity, Pattern, ZmqBroker
 from relayx.listening import BindError, StartError
 from relayx.security import curve, keyring
-from tests.live import (
-    CONTROL_PORT,
-    SECRET,
-    Peers,
-    Sections,
-    Subprocess,
-    killed_in_the_end,
-    random_host,
-    service_for,
-    twistd,
-)
+from tests.live import CONTROL_PORT, SECRET, Peers, Sections, random_host, service_for
+from tests.live_process import Subprocess, killed_in_the_end, twistd
 from tests.zmq_gateway import BROKERS, NO_ZMQ, Meeting, entries, meeting
 
 NO_PYZMQ = "raise ImportError('there is none here')\n"

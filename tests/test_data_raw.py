@@ -47,7 +47,7 @@ class Answers(Raws):
         for mechanism, said, without, asked in (
             ("NULL", b"", False, False),
             ("NULL", ready("REQ"), True, True),
-            ("NULL", error_command("no"), True, True),
+            ("NULL", error_command("no"), False, False),
             ("PLAIN", b"", True, False),
             ("PLAIN", credentials("me", "mine"), True, True),
             ("CURVE", b"", True, True),
@@ -136,6 +136,12 @@ class Alone(Raws):
         self.refused(wire, "NONE at the start of its handshake with PLAIN", malformed=1)
         self.passes(2.0)
         self.assertEqual(self.ready_ports(), ())
+
+    def test_one_that_refuses_its_peer(self) -> None:
+        """As libzmq does whose ZAP handler refuses the gateway; it stays until it is closed."""
+        wire = self.run_logged(greeting_bytes() + error_command("400"))
+        self.refused(wire, "it refused the handshake: 400", ended=1)
+        self.assertEqual((self.roles, self.ready_ports()), ([], ()))
 
     def test_early_bytes_are_bounded(self) -> None:
         wire = self.come(opening("PUSH"), BE_AT)
@@ -362,11 +368,27 @@ class Refused(Raws):
         self.waits_on(be)
 
     def test_an_error_instead_of_ready(self) -> None:
-        fe, be = self.pair(opening("PULL"), greeting_bytes() + error_command("no"))
-        self.assertFalse(self.running())
-        fe.drop()
-        self.assertEqual(self.outcomes[0].text, "the FE refused the handshake: no")
+        """It is closed before it is anybody's, and the BE never hears of it."""
+        with clean_log(self) as lines:
+            fe, be = self.pair(opening("PULL"), greeting_bytes() + error_command("no"))
+        self.assertTrue(any("it refused the handshake: no" in line for line in lines), lines)
+        self.assertEqual((fe.wrote, fe.shut, self.outcomes), (greeting_bytes(), True, []))
+        self.assertEqual(self.roles, [Role.BE])
         self.waits_on(be)
+
+    def test_an_error_of_a_side_of_hello(self) -> None:
+        """Such as a service behind ``relayx be --forward``: it ends at once, not with the peer."""
+        for first, second, refusing in (
+            (HELLO_BE, opening("PUSH"), "BE"),
+            (opening("PULL"), HELLO_FE, "FE"),
+        ):
+            self.begin()
+            fe, be = self.pair(first, second)
+            self.says(be if refusing == "BE" else fe, greeting_bytes() + error_command("400"))
+            (outcome,) = self.outcomes
+            self.assertEqual(outcome.text, f"the {refusing} refused the handshake: 400")
+            self.assertEqual((fe.shut, outcome.be_kept), (True, refusing == "FE"))
+            self.assertNotIn(b"ERROR", fe.wrote + be.wrote)
 
     def test_wrong_credentials_end_to_end(self) -> None:
         """The BE's ERROR reaches the FE, which goes away."""

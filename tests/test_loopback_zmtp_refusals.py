@@ -376,6 +376,17 @@ class Bare(ZmtpCase):
             self.refused(gateway, link, "a frame with flags 0x99", lines)
 
     @live(data=OPEN)
+    def test_one_that_refuses_the_gateway(self, gateway: Gateway) -> None:
+        """As libzmq does whose own ZAP handler takes nobody from there; its port is not ready."""
+        watcher = gateway.fe11("watching")
+        link = gateway.dial(gateway.zmq[0])
+        with clean_log(self) as lines:
+            link.send(greeting_bytes() + error_command("400"))
+            self.refused(gateway, link, "it refused the handshake: 400", lines)
+        self.assertNotIn(gateway.zmq[0], watcher.state()["zmq_ready_ports"])
+        self.assertEqual(scrape(gateway).of("relayx_zmtp_faults_total", reason="ended"), 1)
+
+    @live(data=OPEN)
     def test_10_mb_of_garbage(self, gateway: Gateway) -> None:
         """It is not kept, and nobody else waits for it."""
         pull = self.waiting(gateway, zmq.PULL, port=gateway.zmq[0])

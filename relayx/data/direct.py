@@ -93,6 +93,9 @@ class Direct:
 
         :param silent: whether it has said nothing for long behind its greeting.
         """
+        if raw.refusal:
+            self.failed(connection, f"it refused the handshake: {raw.refusal}")
+            return
         if connection.hello is not None:
             self._said_more(connection, raw)
             return

@@ -109,17 +109,24 @@ class Negotiation:
             return
         if handshake.done and self._subscribes_in_vain():
             return
-        self._pass()
+        if self._is_null(source):
+            self._fail_refused(source)  # with the others, ERROR is for its real peer
+        if not self._over:
+            self._pass()
         if not self._over and self._is_ahead(source):
             source.transport.pauseProducing()
 
     def ended(self, source: DataConnection) -> None:
         """One side is gone, or has ended its stream."""
         for side in (self.be, self.fe):
-            failed = self._reader(side).failed
-            if failed is not None:
-                self._fail(f"{self._name(side)} refused the handshake: {failed.reason}", side)
+            self._fail_refused(side)
         self._fail(f"{self._name(source)} ended in the handshake of ZMTP", source)
+
+    def _fail_refused(self, side: DataConnection) -> None:
+        """Come to nothing where one side has given up by an ERROR."""
+        failed = self._reader(side).failed
+        if failed is not None:
+            self._fail(f"{self._name(side)} refused the handshake: {failed.reason}", side)
 
     def close(self) -> None:
         """Forget it."""
@@ -132,6 +139,10 @@ class Negotiation:
 
     def _reader(self, side: DataConnection) -> Reader:
         return self.handshake.fe if side is self.fe else self.handshake.be
+
+    def _is_null(self, side: DataConnection) -> bool:
+        greeting = self._reader(side).greeting
+        return greeting is not None and greeting.mechanism == "NULL"
 
     def _be_is_client(self) -> bool:
         reader = self.handshake.be

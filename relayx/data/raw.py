@@ -95,6 +95,17 @@ class Raw:
         return None if reader is None or reader.greeting is None else reader.greeting.version[1]
 
     @property
+    def refusal(self) -> str:
+        """Why it gave its handshake up by an ERROR, "" where it did not.
+
+        libzmq whose own ZAP handler refuses its peer does so, and then stays for as long as a
+        handshake may take.
+        """
+        reader = self.reader
+        failed = None if reader is None else reader.failed
+        return "" if failed is None else failed.reason or "it does not say why"
+
+    @property
     def kind(self) -> str:
         """Its kind of socket, "" where that is not known, or only later, as with PLAIN."""
         reader = self.reader
@@ -111,7 +122,7 @@ class Raw:
         if reader.greeting is None:
             return False
         if reader.greeting.mechanism == "NULL":
-            return reader.ready is not None or reader.failed is not None
+            return reader.ready is not None
         return not credentials or not self.owes_credentials
 
     @property

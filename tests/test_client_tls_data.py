@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import select
 import socket
 import ssl
 import struct
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 from twisted.trial.unittest import TestCase
 
-from relayx.client import ClientTls, DataConnection, Stream, StreamReset, TlsFailed, open_data
+from relayx.client import (
+    ClientTls,
+    DataConnection,
+    Stream,
+    StreamEnded,
+    StreamReset,
+    TlsFailed,
+    connect_stream,
+    open_data,
+)
 from relayx.client import Gateway as Where
 from relayx.client.gateway import tcp_endpoints
 from relayx.client.join import join
 from relayx.core.hello import Hello
 from relayx.core.messages import Role
+from relayx.net.tls import ServerFiles, load_context
 from tests.certificates import Authority
 from tests.guide_peer import DEADLINE
 from tests.tls_live import NAME
@@ -48,7 +62,9 @@ class DataTests(TestCase):
 
     def setUp(self) -> None:
         self.authority = Authority(Path(self.mktemp()).absolute())
-        self.context = server_context(self.authority.issue("server", [NAME]))
+        pair = self.authority.issue("server", [NAME])
+        self.context = server_context(pair)
+        self.files = ServerFiles(certificate=pair.certificate, private_key=pair.key)
         self.heard = b""
 
     async def open(self, served: Served, **more: Any) -> tuple[DataConnection, Stream]:
@@ -104,6 +120,73 @@ class DataTests(TestCase):
 
         with Served(self.context, script) as served:
             awaited(client)
+
+    def overtaken(self, taken: socket.socket, held_up: threading.Event) -> int:
+        """End the session while the client waits for room; how much it sends all the same.
+
+        By OpenSSL itself: Python's own ends no direction without a look at the other.
+        """
+        taken.settimeout(None)
+        peer = SSL.Connection(load_context(self.files), taken)
+        peer.set_accept_state()
+        paired(peer)
+        self.assertTrue(held_up.wait(DEADLINE))
+        peer.shutdown()
+        count = 0
+        with contextlib.suppress(SSL.ZeroReturnError):
+            while True:
+                count += len(peer.recv(65536))
+        return count
+
+    @scenario
+    def test_gateway_ends_while_a_write_waits(self) -> None:
+        """Over TLS that is the end of both: the stream does not wait for room for ever."""
+        size = 20_000_000
+        held_up = threading.Event()
+        got: list[int] = []
+
+        async def client() -> None:
+            connection, stream = await self.open(served)
+            written = stream.write(b"x" * size)
+            self.assertNoResult(written)
+            held_up.set()
+            await stream.closed()
+            await connection.when_closed()
+            self.assertIsInstance(self.failureResultOf(written).value, StreamEnded)
+
+        with Served(None, lambda peer: got.append(self.overtaken(peer, held_up))) as served:
+            awaited(client)
+        self.assertEqual(got, [size])  # it had all gone into TLS before the end came
+
+    @scenario
+    def test_gateway_ends_while_joined(self) -> None:
+        """Who sends without end to a session that is over is ended too."""
+        held_up = threading.Event()
+        ended: list[type[OSError]] = []
+
+        def sends(peer: socket.socket) -> None:
+            peer.setblocking(False)
+            while select.select([], [peer], [], 1)[1]:
+                peer.send(b"z" * 65536)
+            held_up.set()  # all on the way is full
+            peer.settimeout(DEADLINE)
+            try:
+                while True:
+                    peer.sendall(b"z" * 65536)
+            except OSError as error:
+                ended.append(type(error))
+
+        async def client() -> None:
+            local = await connect_stream(tcp_endpoints(reactor)(near.host, near.port))
+            _, session = await self.open(served)
+            await join(reactor, session, local)
+
+        with (
+            Served(None, lambda peer: self.overtaken(peer, held_up)) as served,
+            Served(None, sends) as near,
+        ):
+            awaited(client)
+        self.assertIn(ended, ([ConnectionResetError], [BrokenPipeError]))
 
     @scenario
     def test_truncated(self) -> None:

@@ -27,9 +27,7 @@ def server_context(pair: Pair) -> ssl.SSLContext:
 class Served:
     """Plays the gateway to one connection, in a thread, by Python's own TLS."""
 
-    def __init__(
-        self, context: ssl.SSLContext | None, script: Callable[[ssl.SSLSocket], object]
-    ) -> None:
+    def __init__(self, context: ssl.SSLContext | None, script: Callable[[Any], object]) -> None:
         self._context = context
         self._script = script
         self._listening = socket.create_server((random_host(), 0))
@@ -58,7 +56,7 @@ class Served:
             peer.close()
 
 
-def paired(peer: ssl.SSLSocket) -> None:
+def paired(peer: Any) -> None:
     """Read HELLO, and answer that the session has begun."""
     held = b""
     while not held.endswith(b"\n"):

@@ -26,11 +26,11 @@ from twisted.internet.ssl import (
     platformTrust,
     trustRootFromCertificates,
 )
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relayx.client.errors import TlsFailed
+from relayx.tlsends import EndingTlsFactory
 
 _NOT_TLS = ("wrong version number", "packet length too long", "record layer failure")
 _NO_VERSION = ("protocol version", "unsupported protocol", "no protocols available")
@@ -102,7 +102,7 @@ class TlsEndpoint:
             creator = self._tls.creator(self._host)
         except TlsFailed:
             return fail()
-        factory = TLSMemoryBIOFactory(creator, True, protocolFactory, clock=self._reactor)
+        factory = EndingTlsFactory(creator, True, protocolFactory, clock=self._reactor)
         dialled: Deferred[Any] = self._endpoint.connect(factory)
         return dialled.addCallback(lambda secured: secured.wrappedProtocol)
 

@@ -15,11 +15,11 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, ISSLTransport
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relayx.core.errors import RelayError
+from relayx.tlsends import EndingTlsFactory
 
 CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2: forward secret and authenticated. Those of TLS 1.3 all are."""
@@ -167,7 +167,7 @@ class ListeningReactor:
     ) -> Any:
         """See IReactorSSL; `contextFactory` serves where there is no TLS of our own."""
         creator = self._tls or contextFactory
-        secured = TLSMemoryBIOFactory(creator, False, factory, clock=self._reactor)
+        secured = EndingTlsFactory(creator, False, factory, clock=self._reactor)
         return self.listenTCP(port, secured, backlog, interface)
 
     def adoptStreamPort(self, descriptor: int, family: Any, factory: Any) -> Any:

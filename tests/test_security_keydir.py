@@ -207,6 +207,8 @@ class WithManifestTests(KeyDirCase):
         for data in (b"", b"[]", b"\xff", b"[" * 100_000):
             (self.folder / "manifest.json").write_bytes(data)
             self.refused("manifest.json: is no manifest of keys: ")
+        (self.folder / "manifest.json").chmod(0o666)
+        self.refused("manifest.json: says which key is current and can be written by others")
         os.unlink(self.folder / "manifest.json")
         os.mkfifo(self.folder / "manifest.json")
         self.refused("is a named pipe")

@@ -214,7 +214,14 @@ class FileTests(KeyFileCase):
         for mode in (0o600, 0o400, 0o700):
             os.chmod(path, mode)
             read_private_key(path)
-        read_public_key(self.write("k.pub", public_pem(key().public_key()), 0o644))
+        path = self.write("k.pub", public_pem(key().public_key()))
+        for mode in (0o646, 0o666, 0o777):
+            os.chmod(path, mode)
+            text = f"its mode is {mode:04o}; allowed: mode 0644 (chmod 644 {path})"
+            self.refused(path, text, public=True)
+        for mode in (0o644, 0o400, 0o664):
+            os.chmod(path, mode)
+            read_public_key(path)
 
     def test_not_a_file(self) -> None:
         """Directories, pipes and devices, at once."""

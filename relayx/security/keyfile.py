@@ -34,6 +34,7 @@ _PUBLIC = ("PUBLIC KEY", "RSA PUBLIC KEY")
 _PRIVATE_ALLOWED = f"a private key in PEM, not encrypted, {KEYS_ALLOWED}"
 _PUBLIC_ALLOWED = f"a public key in PEM, {KEYS_ALLOWED}"
 _OTHERS_BITS = 0o077
+_ANYBODY_WRITES = 0o002
 
 
 def read_private_key(path: str) -> PrivateKey:
@@ -60,9 +61,16 @@ def check_owner_only(path: str, mode: int) -> None:
 def read_public_key(path: str) -> PublicKey:
     """The public key of a file.
 
-    :raises KeyFileError: where it holds no such key.
+    :raises KeyFileError: where anybody may write the file, or it holds no such key.
     """
-    return parse_public_key(read_file(path)[0], path)
+    data, mode = read_file(path)
+    if mode & _ANYBODY_WRITES:
+        raise KeyFileError(
+            path,
+            f"says whom to trust and can be written by others, its mode is {mode:04o}",
+            f"mode 0644 (chmod 644 {plain(path)})",
+        )
+    return parse_public_key(data, path)
 
 
 def parse_public_key(pem: str | bytes, name: str) -> PublicKey:

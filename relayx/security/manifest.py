@@ -66,9 +66,13 @@ class _Written(msgspec.Struct, frozen=True):
 def read_manifest(path: str) -> Manifest:
     """The manifest of a file.
 
-    :raises KeyFileError: where there is none, or it does not say what one has to say.
+    :raises KeyFileError: where there is none, anybody may write it, or it does not say what one
+        has to say.
     """
-    data, _ = read_file(path, _MOST_BYTES)
+    data, mode = read_file(path, _MOST_BYTES)
+    if mode & 0o002:
+        problem = f"says which key is current and can be written by others, its mode is {mode:04o}"
+        raise KeyFileError(path, problem, f"mode 0644 (chmod 644 {plain(path)})")
     try:
         written = msgspec.json.decode(data, type=_Written)
         if written.version != _VERSION:

@@ -115,6 +115,7 @@ class Wrong(SynchronousTestCase):
             self.check(f"PROXY TCP4 {source} 5.6.7.8 1 2\r\n".encode(), "address that is none")
         self.check(b"PROXY TCP4 1.2.3.\xff 5.6.7.8 1 2\r\n", "address that is none")
         self.check(b"PROXY TCP6 1.2.3.4 ::1 1 2\r\n", "address that is none")
+        self.check(b"PROXY TCP6 fe80::1%\x1b[31mx ::1 1 2\r\n", "with a zone")
         for port in ("65536", "-1", "01", "x", "99999999999", "+1", "1_0"):
             self.check(f"PROXY TCP4 1.2.3.4 5.6.7.8 1 {port}\r\n".encode(), "port that is none")
 

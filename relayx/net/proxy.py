@@ -115,6 +115,8 @@ def _read_line(line: bytes) -> Header:
         source, destination = (str(kind(word.decode("ascii"))) for word in words[2:4])
     except ValueError:
         raise ProxyError("a PROXY header of version 1 has an address that is none") from None
+    if b"%" in line:  # Python takes any text for the zone of an address
+        raise ProxyError("a PROXY header of version 1 has an address with a zone")
     ports = [int(word) if _PORT.fullmatch(word) else 65536 for word in words[4:6]]
     if max(ports) > 65535:
         raise ProxyError("a PROXY header of version 1 has a port that is none")

@@ -21,11 +21,21 @@ MAX_DEPTH = 64
 """Most levels of objects and lists within each other; the control plane has half of that."""
 
 MAX_DIGITS = 640
-"""Most characters of a number. Python takes and gives as many digits whatever its settings."""
+"""Most characters of a number that is read as one. Python takes and gives as many digits whatever
+its settings; an integer of more is kept as it is written."""
 
 
 class CanonicalError(RelayError):
     """A value has no canonical form, or a text is not I-JSON (RFC 7493); str() says why."""
+
+
+class _LongInteger:
+    """The digits of an integer past `MAX_DIGITS`. JSON has one spelling for each."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
 
 
 def canonical(value: object) -> bytes:
@@ -50,6 +60,8 @@ def _write(value: object, parts: list[bytes], depth: int) -> None:
         parts.append(rfc8785.dumps(value))
     elif isinstance(value, int):
         parts.append(_digits(value))
+    elif isinstance(value, _LongInteger):
+        parts.append(value.text.encode())
     elif depth == MAX_DEPTH:
         raise CanonicalError(f"more than {MAX_DEPTH} levels within each other")
     elif isinstance(value, dict):
@@ -93,7 +105,7 @@ def parse(raw: bytes) -> Any:
 
     Refused is what two readers may read in two ways (RFC 7493): keys that an object has twice,
     halves of surrogate pairs, numbers past a double, ``NaN``; and what could not be written
-    again: more than `MAX_DEPTH` levels, numbers of more than `MAX_DIGITS` characters.
+    again: more than `MAX_DEPTH` levels, fractions of more than `MAX_DIGITS` characters.
 
     :raises CanonicalError: for these, and for what is not JSON in UTF-8.
     """
@@ -101,7 +113,7 @@ def parse(raw: bytes) -> Any:
         text = raw.decode()
         value = _DECODER.decode(text)
         if "\\u" in text:
-            json.dumps(value, ensure_ascii=False).encode()
+            json.dumps(value, ensure_ascii=False, default=repr).encode()
     except UnicodeDecodeError as error:
         raise CanonicalError(f"not UTF-8: {error.reason}") from None
     except UnicodeEncodeError:
@@ -146,22 +158,17 @@ def _first_again(pairs: list[tuple[str, Any]]) -> str:
     return name
 
 
-def _integer(text: str) -> int:
-    _check_length(text)
-    return int(text)
+def _integer(text: str) -> int | _LongInteger:
+    return int(text) if len(text) <= MAX_DIGITS else _LongInteger(text)
 
 
 def _float(text: str) -> float:
-    _check_length(text)
+    if len(text) > MAX_DIGITS:
+        raise CanonicalError(f"a number of more than {MAX_DIGITS} digits")
     value = float(text)
     if math.isinf(value):
         raise CanonicalError(f"the number {shown(text)} is past what a double holds")
     return value
-
-
-def _check_length(text: str) -> None:
-    if len(text) > MAX_DIGITS:
-        raise CanonicalError(f"a number of more than {MAX_DIGITS} digits")
 
 
 def _constant(text: str) -> NoReturn:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import copy
 from typing import Any
 
 from twisted.internet import reactor as real_reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from relayx.cli.trust import find_trust
 from relayx.client import Backend, ControlClient, Distrusted, Frontend, Gateway, Trust, Unreachable
 from relayx.client.session import Session
 from relayx.core.messages import Role
@@ -188,3 +190,35 @@ class Rotation(TestCase):
         local.service.reload(local.service.config, local.service.secrets)
         self.assertGreater(await client.ping(), 0)
         self.assertEqual((client.connected, client.client_id), (True, first))
+
+    @asynchronous
+    async def test_keys_that_a_command_read(self) -> None:
+        """The files of --gateway-keys and --sign-with are read again when it connects again."""
+        files = KeyFiles(self.mktemp())
+        local = LocalGateway(reactor, security=files.section("require"))
+        local.start()
+        self.addCleanup(local.stop)
+        believed = files.where / "believed"
+        believed.mkdir()
+        copy(Path(files.gateway, "gw-1.pub"), believed)
+        trust = find_trust(files.client, str(believed), "")
+        found = local.gateway
+        client = ControlClient(
+            reactor, Gateway(found.host, found.port, found.secret, trust), Role.FE
+        )
+        self.addCleanup(client.stop)
+        client.start()
+        await client.when_connected()
+        rotate(files.client, KeyType.P256, 90, reactor.seconds(), "fe-2")
+        files.trust("fe-2")
+        Path(files.trusted, "fe-1.pub").unlink()
+        rotate(files.gateway, KeyType.P256, 90, reactor.seconds(), "gw-2")
+        copy(Path(files.gateway, "gw-2.pub"), believed)
+        local.service.reload(local.service.config, local.service.secrets)
+        with self.assertRaises(Distrusted):
+            await client.ping()
+        await client.when_connected()
+        self.assertGreater(await client.ping(), 0)
+        (believed / "gw-2.pub").write_text("half a key")
+        client.trust.renew()  # those of before hold
+        self.assertGreater(await client.ping(), 0)

@@ -5,6 +5,7 @@ Contract section 2 (``sign``, ``kid``), guide section 4.5.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -44,6 +45,8 @@ TRUST_OPTIONS: list[Callable[[Command], Command]] = [
 def find_trust(sign_with: str | None, gateway_keys: str | None, public_key: str) -> Trust | None:
     """What the options, and ``relay_public_key`` of the secret file, come to.
 
+    The files are read again for each connection.
+
     :param public_key: PEM, "" for none.
     :raises Failed: naming the file that cannot be used.
     """
@@ -52,8 +55,17 @@ def find_trust(sign_with: str | None, gateway_keys: str | None, public_key: str)
         believed = _believed(gateway_keys, public_key)
     except KeyFileError as error:
         raise Failed(str(error)) from None
-    verifier = Verifier(believed, Signing.REQUIRE) if believed else None
-    return Trust(signer, verifier) if signer or verifier else None
+    if signer is None and not believed:
+        return None
+
+    def renew(trust: Trust) -> None:
+        """Read the files again: keys are rotated while a command goes on."""
+        with contextlib.suppress(KeyFileError):  # being changed, or gone: those of before hold
+            trust.signer = _signer(sign_with) if sign_with else None
+            if trust.verifier is not None:
+                trust.verifier.replace(_believed(gateway_keys, public_key))
+
+    return Trust(signer, Verifier(believed, Signing.REQUIRE) if believed else None, renew)
 
 
 def _signer(path: str) -> Signer:

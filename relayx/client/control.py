@@ -256,6 +256,7 @@ class ControlClient:
     # the connection
 
     def _new_link(self, lost: Callable[[Failure], None]) -> Link:
+        self.trust.renew()
         register = Register(
             role=self.role,
             secret=self.gateway.secret,

@@ -11,7 +11,7 @@ import ssl
 import time
 from typing import Any, ClassVar
 
-from hypothesis import given, note
+from hypothesis import example, given, note
 from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.threads import blockingCallFromThread
@@ -53,6 +53,7 @@ HEADERS = st.sampled_from([
 OTHERS = st.sampled_from([b"\x16\x03\x01\x02\x00\x01", b"\x16", b"\xff", b"\n", b"PROXY "])
 PIECES = st.lists(st.one_of(HELLOS, HELLOS, HEADERS, OTHERS, st.binary(max_size=9)), max_size=4)
 CHANGES = st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=2)
+ZMTP_3 = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03"
 
 
 def changed(pieces: list[bytes], changes: list[tuple[int, int]]) -> bytes:
@@ -102,6 +103,7 @@ class Openings(TestCase):
             st.sampled_from([BALANCER, STRANGER]), st.booleans(), HEADERS,
             PIECES, CHANGES, st.integers(0, 500), st.booleans(),
         )  # fmt: skip
+        @example(STRANGER, False, b"", [ZMTP_3[:10]], [], 0, False)
         @examples(120)
         def check(
             source: str, tls: bool, header: bytes, pieces: list[bytes],
@@ -124,7 +126,10 @@ class Openings(TestCase):
                 link.reset()
                 return
             answer = self.ended(gateway, link)
-            if not tls and not answer.startswith(b"\x15\x03"):  # an alert of TLS
+            if answer.startswith(b"\xff"):  # of ZMTP
+                self.assertIn(b"\xff", said)
+                self.assertTrue(answer.startswith(ZMTP_3), answer)
+            elif not tls and not answer.startswith(b"\x15\x03"):  # an alert of TLS
                 self.check_answers(answer)
             link.close()
 

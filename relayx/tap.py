@@ -35,7 +35,7 @@ from relayx.watching import FileWatch, Requests
 STOP_MARGIN = 5.0
 """Seconds beyond ``data.drain_timeout`` after which a stop hangs."""
 
-STOPPING = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 """What stops a gateway (contract section 9)."""
 
 _log = Logger(namespace="relayx")
@@ -131,7 +131,7 @@ class Runner(MultiService):
         """Listen, or end the process with one error."""
         # Whoever sees us listen may send a signal. One that stops us waits until we are able to.
         signal.signal(signal.SIGHUP, self._on_hangup)
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         for warning in self._loaded.warnings:
             _log.warn("{text}", text=str(warning))
         try:
@@ -222,7 +222,7 @@ class Runner(MultiService):
     # signals
 
     def _handle_signals(self) -> None:
-        for number in STOPPING:
+        for number in STOP_SIGNALS:
             signal.signal(number, self._on_signal)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 

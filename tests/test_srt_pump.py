@@ -244,10 +244,10 @@ class Behaviour(PumpCase):
         self.assertEqual(self.received(right, 1), [b"newer"])
         self.assertEqual(self.pump.counted(one, two).messages, 2)
 
-    def test_end_with_what_is_still_due(self) -> None:
-        """All that a socket had sent is moved before its end is told of."""
-        (one, left), (two, right) = self.pair(latency=300), self.pair()
-        self.pump.join(one, two, holds=True)
+    def check_all_comes_behind_the_end(
+        self, one: int, left: SrtPeer, two: int, right: SrtPeer
+    ) -> None:
+        """What a peer sends right before it closes is moved before its end is told of."""
         messages = numbered(0, 50)
         for message in messages:
             left.send(message)
@@ -256,6 +256,12 @@ class Behaviour(PumpCase):
         self.until(lambda: self.happened(one, What.ENDED))
         self.assertEqual(self.pump.counted(one, two).messages, 50)
         self.assertEqual(self.received(right, 50), messages)
+
+    def test_end_with_what_is_still_due(self) -> None:
+        """All that a socket had sent is moved before its end is told of."""
+        (one, left), (two, right) = self.pair(latency=300), self.pair()
+        self.pump.join(one, two, holds=True)
+        self.check_all_comes_behind_the_end(one, left, two, right)
         self.pump.remove(one)
         self.assertEqual(self.pump.run(0.01), [])
 
@@ -265,14 +271,7 @@ class Behaviour(PumpCase):
         self.pump.remove(one)
         self.pump.add(one, reads=False, latency=0)
         self.pump.join(one, two, holds=True)
-        messages = numbered(0, 50)
-        for message in messages:
-            left.send(message)
-        left.drain()
-        left.close()
-        self.until(lambda: self.happened(one, What.ENDED))
-        self.assertEqual(self.pump.counted(one, two).messages, 50)
-        self.assertEqual(self.received(right, 50), messages)
+        self.check_all_comes_behind_the_end(one, left, two, right)
 
     def test_ended_before_it_was_joined(self) -> None:
         (one, left), (two, right) = self.pair(latency=200), self.pair()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from relayx.security.errors import KeyFileError
+from relayx.security.errors import KeyFileError, plain
 
 MOST_BYTES = 64 * 1024
 """Of a key file; the longest key has 4 KiB."""
@@ -40,6 +40,17 @@ def read_file(path: str, most: int = MOST_BYTES) -> tuple[bytes, int]:
     if len(data) > most:
         raise KeyFileError(path, "is too long for what it should be", f"up to {most} bytes")
     return data, stat.S_IMODE(mode)
+
+
+def check_not_open_to_all(path: str, mode: int, says: str) -> None:
+    """Refuse a file that anybody may write, though it says whom to trust.
+
+    :param says: what, as in "says which key is current".
+    :raises KeyFileError: where anybody may write it.
+    """
+    if mode & stat.S_IWOTH:
+        problem = f"{says} and can be written by others, its mode is {mode:04o}"
+        raise KeyFileError(path, problem, f"mode 0644 (chmod 644 {plain(path)})")
 
 
 def _open(path: str, flags: int) -> int:

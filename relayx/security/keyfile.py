@@ -15,7 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from relayx.security.errors import KeyFileError, plain
-from relayx.security.files import MOST_BYTES, read_file
+from relayx.security.files import MOST_BYTES, check_not_open_to_all, read_file
 from relayx.security.keys import KEYS_ALLOWED, PrivateKey, PublicKey, problem_of
 
 __all__ = [
@@ -34,7 +34,6 @@ _PUBLIC = ("PUBLIC KEY", "RSA PUBLIC KEY")
 _PRIVATE_ALLOWED = f"a private key in PEM, not encrypted, {KEYS_ALLOWED}"
 _PUBLIC_ALLOWED = f"a public key in PEM, {KEYS_ALLOWED}"
 _OTHERS_BITS = 0o077
-_ANYBODY_WRITES = 0o002
 
 
 def read_private_key(path: str) -> PrivateKey:
@@ -64,12 +63,7 @@ def read_public_key(path: str) -> PublicKey:
     :raises KeyFileError: where anybody may write the file, or it holds no such key.
     """
     data, mode = read_file(path)
-    if mode & _ANYBODY_WRITES:
-        raise KeyFileError(
-            path,
-            f"says whom to trust and can be written by others, its mode is {mode:04o}",
-            f"mode 0644 (chmod 644 {plain(path)})",
-        )
+    check_not_open_to_all(path, mode, "says whom to trust")
     return parse_public_key(data, path)
 
 

@@ -7,7 +7,7 @@ import json
 import msgspec
 
 from relayx.security.errors import KeyFileError, plain
-from relayx.security.files import read_file
+from relayx.security.files import check_not_open_to_all, read_file
 from relayx.security.keys import checked_kid
 from relayx.security.times import from_utc, utc
 
@@ -70,9 +70,7 @@ def read_manifest(path: str) -> Manifest:
         has to say.
     """
     data, mode = read_file(path, _MOST_BYTES)
-    if mode & 0o002:
-        problem = f"says which key is current and can be written by others, its mode is {mode:04o}"
-        raise KeyFileError(path, problem, f"mode 0644 (chmod 644 {plain(path)})")
+    check_not_open_to_all(path, mode, "says which key is current")
     try:
         written = msgspec.json.decode(data, type=_Written)
         if written.version != _VERSION:

@@ -107,3 +107,13 @@ class CurveTests(SynchronousTestCase):
         (self.folder / "gw.curve-pub").write_text(PUBLIC + "\n")
         self.assertEqual(self.faults(), [])
         self.assertEqual(curve.read_public(self.path, "gw"), PUBLIC)
+        self.assertEqual(curve.read_publics(self.path), (PUBLIC,))
+
+    def test_public_that_anybody_may_write(self) -> None:
+        """It says which clients a broker takes (``curve_clients``)."""
+        self.folder.mkdir(exist_ok=True)
+        path = self.folder / f"gw{curve.PUBLIC}"
+        path.write_text(PUBLIC)
+        path.chmod(0o646)
+        error = self.assertRaises(KeyFileError, curve.read_publics, self.path)
+        self.assertIn("says whom to trust and can be written by others", str(error))

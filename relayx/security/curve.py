@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from relayx.security import z85
 from relayx.security.errors import KeyFileError
-from relayx.security.files import read_file
+from relayx.security.files import check_not_open_to_all, read_file
 from relayx.security.keyfile import check_owner_only
 
 TYPE = "curve25519"
@@ -76,10 +76,12 @@ def read_pair(directory: str, kid: str) -> CurvePair:
 def read_public(directory: str, kid: str) -> str:
     """A public half of a key directory, by its own file.
 
-    :raises KeyFileError: where it cannot be read.
+    :raises KeyFileError: where it cannot be read, or anybody may write it.
     """
     path = os.path.join(directory, kid + PUBLIC)
-    return _key(path, read_file(path)[0])
+    data, mode = read_file(path)
+    check_not_open_to_all(path, mode, "says whom to trust")
+    return _key(path, data)
 
 
 def read_publics(directory: str) -> tuple[str, ...]:
